@@ -1,0 +1,82 @@
+# Two targets are enough to begin with: `make demo` and `make test`.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := stepwire gateway executor_svc router_svc vector_svc model_svc
+GENERATED := build/generated
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header $(LOCK_FLAGS)
+# How many test processes share the machine; each runs a Postgres and a RabbitMQ of its own.
+TEST_PROCESSES ?= 2
+
+.PHONY: help demo test lint proto proto-check bench up down lock clean rabbitmq
+
+help: ## Show the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.installed rabbitmq ## Set up, start everything, run the main example.
+	@$(BIN)/stepwire demo
+
+test: lint rabbitmq ## Lint, then all tests, against a real Postgres and RabbitMQ.
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+
+lint: $(VENV)/.installed-dev proto-check ## Style, types, import rules, generated code.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/lint-imports
+
+up: $(VENV)/.installed rabbitmq ## Start everything and leave it running.
+	@$(BIN)/stepwire up --detach
+
+down: ## Stop it.
+	@if [ -x $(BIN)/stepwire ]; then $(BIN)/stepwire down; fi
+
+bench: $(VENV)/.installed-dev rabbitmq ## Run every benchmark; each prints one JSON object.
+	@for file in bench/*.py; do $(BIN)/python "$$file" || exit 1; done
+
+proto: build/googleapis/.exported ## Generate stepwire/api and the gateway's descriptors.
+	$(BIN)/buf format --write protos
+	$(BIN)/buf lint
+	$(BIN)/buf generate
+	$(BIN)/python -m gateway.descriptors
+
+proto-check: build/googleapis/.exported ## Check the protos, and that what they generate is committed.
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/buf lint
+	rm -rf $(GENERATED)
+	$(BIN)/buf generate --output $(GENERATED)
+	diff --recursive --exclude='*.pyc' --exclude=__pycache__ --exclude=__init__.py \
+		$(GENERATED)/stepwire/api stepwire/api
+
+lock: $(VENV)/.installed-dev ## Resolve the lock files anew; LOCK_FLAGS=--upgrade for newer versions.
+	$(LOCK) pyproject.toml tools/lock.in --output-file requirements.lock
+	$(LOCK) pyproject.toml tools/lock.in --extra dev --constraint requirements.lock \
+		--output-file requirements-dev.lock
+	$(LOCK) pyproject.toml tools/lock.in --extra gpu --constraint requirements.lock \
+		--no-emit-package onnxruntime --output-file requirements-gpu.lock
+
+clean: down ## Remove the environment and all that was built; data under .stepwire stays.
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+rabbitmq:
+	@tools/bootstrap.sh rabbitmq
+
+# A new lock file, or a change of the package's own definition, installs anew.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@tools/bootstrap.sh environment requirements.lock
+	@touch $@
+
+# Has all that requirements.lock has, at the same versions.
+$(VENV)/.installed-dev: requirements-dev.lock pyproject.toml
+	@tools/bootstrap.sh environment requirements-dev.lock
+	@touch $@ $(VENV)/.installed
+
+build/googleapis/.exported: $(VENV)/.installed-dev
+	@mkdir -p build/googleapis/google/api
+	@source=$$($(BIN)/python -c 'import google.api as package; print(package.__path__[0])') && \
+		cp "$$source"/{annotations,http}.proto build/googleapis/google/api/
+	@touch $@

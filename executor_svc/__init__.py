@@ -1,0 +1,1 @@
+"""Durable execution: tasks, steps, and the workers that run them."""

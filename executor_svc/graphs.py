@@ -1,0 +1,59 @@
+"""Compiled graphs by hash, kept while they are used."""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from executor_svc.compile import GraphLimits, canonical, compile_graph, hash_of
+from executor_svc.graph import Graph
+from stepwire.api.executor.v1 import graph_pb2
+from stepwire.errors import Reason, StepwireError
+
+# A graph that was accepted is run as it is, whatever the limits are today.
+ACCEPTED = GraphLimits(max_steps=2**31, max_bytes=2**31, queues=None)
+
+
+class GraphCache:
+    """The `capacity` graphs used last."""
+
+    def __init__(self, capacity: int = 1000) -> None:
+        self._capacity = capacity
+        self._graphs: OrderedDict[bytes, Graph] = OrderedDict()
+
+    def get(self, graph_hash: bytes) -> Graph | None:
+        """Return a graph that is kept."""
+        graph = self._graphs.get(graph_hash)
+        if graph is not None:
+            self._graphs.move_to_end(graph_hash)
+        return graph
+
+    def put(self, graph: Graph) -> None:
+        """Keep a graph."""
+        self._graphs[graph.graph_hash] = graph
+        self._graphs.move_to_end(graph.graph_hash)
+        if len(self._graphs) > self._capacity:
+            self._graphs.popitem(last=False)
+
+    def compile(self, message: graph_pb2.Graph, *, limits: GraphLimits, field: str) -> Graph:
+        """Return the compiled form of a request's graph; see `compile_graph`."""
+        graph = self.get(hash_of(canonical(message)))
+        if graph is None:
+            graph = compile_graph(message, limits=limits, field=field)
+            self.put(graph)
+        return graph
+
+    async def load(
+        self, graph_hash: bytes, read: Callable[[bytes], Awaitable[bytes | None]]
+    ) -> Graph:
+        """Return a graph that was accepted, read from the record if need be.
+
+        Raises:
+            StepwireError: INTERNAL, when the record does not have it.
+        """
+        graph = self.get(graph_hash)
+        if graph is None:
+            spec = await read(graph_hash)
+            if spec is None:
+                raise StepwireError(Reason.INTERNAL, f"the record has no graph {graph_hash.hex()}")
+            graph = compile_graph(graph_pb2.Graph.FromString(spec), limits=ACCEPTED)
+            self.put(graph)
+        return graph

@@ -1,0 +1,68 @@
+"""Which failed attempts are tried again, and after what time. Pure."""
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+
+from stepwire.api.executor.v1 import graph_pb2
+from stepwire.errors import field_invalid
+
+DEFAULT_MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 100
+DEFAULT_INITIAL_BACKOFF = timedelta(milliseconds=500)
+DEFAULT_MAX_BACKOFF = timedelta(seconds=30)
+DEFAULT_MULTIPLIER = 2.0
+LONGEST_BACKOFF = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """See `RetryPolicy` in protos/stepwire/api/executor/v1/graph.proto."""
+
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    initial_backoff: timedelta = DEFAULT_INITIAL_BACKOFF
+    max_backoff: timedelta = DEFAULT_MAX_BACKOFF
+    multiplier: float = DEFAULT_MULTIPLIER
+
+    def backoff(self, *, failures: int, rng: random.Random) -> timedelta | None:
+        """Return how long to wait after the `failures`-th failure, or None to give up.
+
+        The wait is drawn evenly from the upper half of the policy's span, so that steps
+        that failed together do not come back together.
+        """
+        if failures >= self.max_attempts:
+            return None
+        try:
+            span = self.initial_backoff * self.multiplier ** (failures - 1)
+        except OverflowError:
+            span = self.max_backoff
+        return min(span, self.max_backoff) * rng.uniform(0.5, 1.0)
+
+
+def compile_retry(policy: graph_pb2.RetryPolicy, *, field: str) -> RetryPolicy:
+    """Read a policy of a request, with its defaults filled in.
+
+    Raises:
+        StepwireError: FIELD_INVALID, naming the field.
+    """
+    if not 0 <= policy.max_attempts <= MAX_ATTEMPTS:
+        raise field_invalid(f"{field}.max_attempts", f"must be from 0 to {MAX_ATTEMPTS}")
+    if policy.multiplier and not 1 <= policy.multiplier <= 100:  # noqa: PLR2004 - said in the message
+        raise field_invalid(f"{field}.multiplier", "must be 0, or from 1 to 100")
+    initial = _span(policy, "initial_backoff", field) or DEFAULT_INITIAL_BACKOFF
+    longest = _span(policy, "max_backoff", field) or max(DEFAULT_MAX_BACKOFF, initial)
+    if longest < initial:
+        raise field_invalid(f"{field}.max_backoff", "must not be shorter than initial_backoff")
+    return RetryPolicy(
+        max_attempts=policy.max_attempts or DEFAULT_MAX_ATTEMPTS,
+        initial_backoff=initial,
+        max_backoff=longest,
+        multiplier=policy.multiplier or DEFAULT_MULTIPLIER,
+    )
+
+
+def _span(policy: graph_pb2.RetryPolicy, name: str, field: str) -> timedelta:
+    span: timedelta = getattr(policy, name).ToTimedelta()
+    if not timedelta(0) <= span <= LONGEST_BACKOFF:
+        raise field_invalid(f"{field}.{name}", f"must be from 0 to {LONGEST_BACKOFF.days} days")
+    return span

@@ -1,0 +1,156 @@
+"""Settings of the executor and of its workers."""
+
+from datetime import timedelta
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from stepwire.settings import ProcessSettings, ServiceSettings
+
+MEBIBYTE = 1024 * 1024
+
+
+class RecordSettings(BaseSettings):
+    """What the executor and its workers must agree on."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    postgres_url: str = Field(
+        default="postgresql://postgres@127.0.0.1:54329/stepwire",
+        description="Database of the record, as postgresql://user@host:port/name.",
+    )
+    rabbitmq_url: str = Field(
+        default="",
+        description="RabbitMQ, as amqp://user:password@host:port/vhost. Empty: no RabbitMQ;"
+        " the executor then runs one worker inside its own process.",
+    )
+    mq_namespace: str = Field(
+        default="stepwire",
+        description="Prefix of all queues and exchanges.",
+    )
+    queues: tuple[str, ...] = Field(
+        default=("default", "llm", "gpu"),
+        description="Queues in which steps can wait; for a worker, those it serves. JSON list.",
+    )
+    max_payload_bytes: int = Field(
+        default=MEBIBYTE,
+        ge=1024,
+        description="Largest input of a task and largest output of a step.",
+    )
+    max_bundle: int = Field(
+        default=64,
+        ge=1,
+        description="Most steps that one message carries.",
+    )
+    republish_after_seconds: float = Field(
+        default=5,
+        gt=0,
+        description="How long a step may stay ready before its message is sent again, if no"
+        " other message waits in its queue; doubles each time.",
+    )
+    max_losses: int = Field(
+        default=5,
+        ge=0,
+        description="How often a step is started again after its worker died; one more death"
+        " fails it with STEP_WORKER_LOST.",
+    )
+
+    @property
+    def republish_after(self) -> timedelta:
+        """`republish_after_seconds` as a span of time."""
+        return timedelta(seconds=self.republish_after_seconds)
+
+
+class WorkerSettings(RecordSettings, ProcessSettings):
+    """Settings of a worker process."""
+
+    model_config = SettingsConfigDict(env_prefix="STEPWIRE_WORKER_", frozen=True)
+
+    name: str = Field(
+        default="",
+        description="Name of the worker in logs and sessions. Empty: host and process id.",
+    )
+    pool_size: int = Field(
+        default=4, ge=1, description="Connections to Postgres, besides the lease's own."
+    )
+    slots: int = Field(
+        default=2000,
+        ge=1,
+        description="Steps that may be in flight at once; when they are taken, messages wait.",
+    )
+    python_threads: int = Field(
+        default=8,
+        ge=1,
+        description="Threads for step functions that are not coroutine functions.",
+    )
+    lease_seconds: float = Field(
+        default=6,
+        gt=0,
+        description="How long the worker's steps stay its own after its last sign of life.",
+    )
+    renew_seconds: float = Field(
+        default=2, gt=0, description="Time between two renewals of the lease."
+    )
+    reconcile_seconds: float = Field(
+        default=5,
+        gt=0,
+        description="Time between two comparisons of what the record says this worker runs"
+        " with what it does run.",
+    )
+    step_modules: tuple[str, ...] = Field(
+        default=("stepwire.sdk.library",),
+        description="Python modules that register step functions. JSON list.",
+    )
+    router_target: str = Field(
+        default="127.0.0.1:50052", description="Address of the router service."
+    )
+    vector_target: str = Field(
+        default="127.0.0.1:50053", description="Address of the vector service."
+    )
+    model_target: str = Field(
+        default="127.0.0.1:50054", description="Address of the model service."
+    )
+    max_items: int = Field(default=10_000, ge=1, description="Most items of a for_each step.")
+    http_allow_private: bool = Field(
+        default=False,
+        description="Whether http steps may call addresses that are not public.",
+    )
+    http_max_response_bytes: int = Field(
+        default=MEBIBYTE, ge=1024, description="Largest response that an http step reads."
+    )
+
+
+class ExecutorSettings(RecordSettings, ServiceSettings):
+    """Settings of the executor service."""
+
+    model_config = SettingsConfigDict(env_prefix="STEPWIRE_EXECUTOR_", frozen=True)
+
+    port: int = Field(default=50051, ge=0, le=65535, description="Port of the gRPC server.")
+    pool_size: int = Field(default=8, ge=1, description="Connections to Postgres.")
+    max_steps: int = Field(default=1000, ge=1, description="Most steps of a graph.")
+    max_graph_bytes: int = Field(default=MEBIBYTE, ge=1024, description="Largest encoded graph.")
+    max_batch_tasks: int = Field(
+        default=1000, ge=1, description="Most tasks in one BatchCreateTasks call."
+    )
+    create_batch: int = Field(
+        default=256, ge=1, description="Most calls that share one commit of new tasks."
+    )
+    create_waiting: int = Field(
+        default=10_000,
+        ge=1,
+        description="Calls that may wait for a commit; one more is refused with OVERLOADED.",
+    )
+    max_wait_seconds: float = Field(
+        default=300, gt=0, description="Longest wait of a WaitTask call."
+    )
+    recheck_seconds: float = Field(
+        default=5,
+        gt=0,
+        description="How long watchers trust the event bus before they look into the record.",
+    )
+    sweep_seconds: float = Field(
+        default=0.5,
+        gt=0,
+        description="Longest time between two sweeps for expired sessions, due attempts and"
+        " steps that stay ready.",
+    )

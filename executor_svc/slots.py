@@ -1,0 +1,51 @@
+"""How many steps a worker process holds at once: the back-pressure on its messages."""
+
+import threading
+
+
+class Slots:
+    """Counts steps in flight. Taken by actor threads, freed by the event loop."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._used = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def capacity(self) -> int:
+        """Most steps in flight."""
+        return self._capacity
+
+    @property
+    def used(self) -> int:
+        """Steps in flight."""
+        return self._used
+
+    def take(self, count: int) -> bool:
+        """Block until there is room, then count `count` steps as in flight.
+
+        A bundle larger than the room that is left may exceed the capacity: otherwise one
+        larger than the capacity would wait for ever.
+
+        Returns:
+            False, without counting anything, once the slots are closed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._used < self._capacity)
+            if self._closed:
+                return False
+            self._used += count
+            return True
+
+    def free(self) -> None:
+        """Count one step less."""
+        with self._changed:
+            self._used -= 1
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Let no one wait any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,46 @@
+"""SweepStore on Postgres."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from executor_svc.ports import Effects
+from executor_svc.store.rows import effects_of, queries, ref_of
+
+
+class PostgresSweepStore:
+    """See `executor_svc.ports.SweepStore`; each call takes at most `batch` rows."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        *,
+        republish_after: timedelta,
+        max_losses: int,
+        batch: int = 1000,
+    ) -> None:
+        self._pool = pool
+        self._republish_after = republish_after
+        self._max_losses = max_losses
+        self._batch = batch
+
+    async def expire_sessions(self) -> Effects:
+        facts = await self._pool.fetch(
+            queries.expire_sessions, self._republish_after, self._max_losses, self._batch
+        )
+        return effects_of(facts)
+
+    async def ready_due(self) -> Effects:
+        rows = await self._pool.fetch(queries.ready_due, self._republish_after, self._batch)
+        return Effects(ready=[ref_of(row) for row in rows])
+
+    async def republish(self, *, busy_queues: Sequence[str]) -> Effects:
+        rows = await self._pool.fetch(
+            queries.republish, self._republish_after, list(busy_queues), self._batch
+        )
+        return Effects(ready=[ref_of(row) for row in rows])
+
+    async def next_due(self) -> datetime | None:
+        due: datetime | None = await self._pool.fetchval(queries.next_due)
+        return due

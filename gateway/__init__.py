@@ -1,0 +1,1 @@
+"""The gateway: Envoy's configuration, and the companion service behind it."""

@@ -1,0 +1,13 @@
+"""Runs the gateway's companion: `python -m gateway`."""
+
+from gateway import app
+from gateway.settings import CompanionSettings
+
+
+def main() -> None:
+    """Reads the settings and serves until a signal ends the process."""
+    app.run(CompanionSettings())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the gateway wants of Envoy, written in the model of `gateway.envoy`."""

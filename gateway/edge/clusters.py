@@ -1,0 +1,143 @@
+"""One cluster per upstream process: health, limits, connections."""
+
+import ipaddress
+from datetime import timedelta
+
+from gateway.edge.limits import BUFFER_BYTES, TCP_KEEPALIVE, http2
+from gateway.envoy.cluster import (
+    HTTP_PROTOCOL_OPTIONS,
+    CircuitBreakers,
+    Cluster,
+    ClusterLoadAssignment,
+    DiscoveryType,
+    DnsLookupFamily,
+    Endpoint,
+    ExplicitHttpConfig,
+    GrpcHealthCheck,
+    HealthCheck,
+    LbEndpoint,
+    LbPolicy,
+    LocalityLbEndpoints,
+    OutlierDetection,
+    RetryBudget,
+    Thresholds,
+    UpstreamConnectionOptions,
+    UpstreamHttpOptions,
+)
+from gateway.envoy.core import Address, Percent, address
+from gateway.mesh import HEALTH_NAMES, Upstream
+from gateway.settings import GatewaySettings
+
+OTLP_CLUSTER = "otlp"
+
+
+def clusters(settings: GatewaySettings) -> tuple[Cluster, ...]:
+    """Returns the clusters of all upstreams, and of the collector if there is one."""
+    services = tuple(
+        _cluster(
+            upstream.value,
+            settings.target(upstream),
+            max_requests=settings.max_upstream_requests,
+            health_name=HEALTH_NAMES[upstream],
+        )
+        for upstream in Upstream
+    )
+    if settings.otlp_target is None:
+        return services
+    return (*services, _cluster(OTLP_CLUSTER, settings.otlp_target, max_requests=64))
+
+
+def _cluster(
+    name: str, target: str, *, max_requests: int, health_name: str | None = None
+) -> Cluster:
+    """Returns a cluster; one without `health_name` is used without being checked."""
+    checked = health_name is not None
+    where = parse_target(target)
+    by_name = not _is_ip(where.socket_address.address)
+    return Cluster(
+        name=name,
+        type=DiscoveryType.STRICT_DNS if by_name else DiscoveryType.STATIC,
+        # `localhost` is ::1 first on many machines, where the services do not listen.
+        dns_lookup_family=DnsLookupFamily.V4_PREFERRED if by_name else None,
+        dns_refresh_rate=timedelta(seconds=5) if by_name else None,
+        connect_timeout=timedelta(seconds=1),
+        lb_policy=LbPolicy.LEAST_REQUEST,
+        per_connection_buffer_limit_bytes=BUFFER_BYTES,
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=name,
+            endpoints=(
+                LocalityLbEndpoints(
+                    lb_endpoints=(LbEndpoint(endpoint=Endpoint(address=where)),),
+                ),
+            ),
+        ),
+        typed_extension_protocol_options={
+            HTTP_PROTOCOL_OPTIONS: UpstreamHttpOptions(
+                explicit_http_config=ExplicitHttpConfig(http2_protocol_options=http2())
+            )
+        },
+        upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=TCP_KEEPALIVE),
+        circuit_breakers=_circuit_breakers(max_requests),
+        health_checks=(_health_check(health_name),) if health_name is not None else (),
+        outlier_detection=_outlier_detection() if checked else None,
+    )
+
+
+def parse_target(target: str) -> Address:
+    """Splits `host:port`; brackets around an IPv6 address are taken off."""
+    host, _, port = target.rpartition(":")
+    return address(host.strip("[]"), int(port))
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _circuit_breakers(max_requests: int) -> CircuitBreakers:
+    return CircuitBreakers(
+        thresholds=(
+            Thresholds(
+                max_connections=256,
+                max_pending_requests=max_requests,
+                max_requests=max_requests,
+                # At most a fifth of the calls under way are second tries: a service
+                # that is down must not get more calls than one that is up.
+                retry_budget=RetryBudget(budget_percent=Percent(value=20), min_retry_concurrency=3),
+                track_remaining=True,
+            ),
+        )
+    )
+
+
+def _health_check(service: str) -> HealthCheck:
+    # Often while unhealthy, so that a service that has just started gets calls at once.
+    return HealthCheck(
+        timeout=timedelta(seconds=1),
+        interval=timedelta(seconds=2),
+        no_traffic_interval=timedelta(seconds=2),
+        unhealthy_interval=timedelta(milliseconds=250),
+        unhealthy_threshold=2,
+        healthy_threshold=1,
+        grpc_health_check=GrpcHealthCheck(service_name=service),
+    )
+
+
+def _outlier_detection() -> OutlierDetection:
+    # Only failures to reach a host count against it. A status speaks of the request, or
+    # of something behind the service, and is the same on every host.
+    return OutlierDetection(
+        split_external_local_origin_errors=True,
+        consecutive_local_origin_failure=5,
+        enforcing_consecutive_5xx=0,
+        enforcing_consecutive_gateway_failure=0,
+        enforcing_success_rate=0,
+        enforcing_local_origin_success_rate=0,
+        interval=timedelta(seconds=5),
+        base_ejection_time=timedelta(seconds=5),
+        # The only host of a cluster is never ejected.
+        max_ejection_percent=50,
+    )

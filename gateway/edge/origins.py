@@ -1,0 +1,62 @@
+"""Which web pages may call the gateway."""
+
+import re
+from collections.abc import Sequence
+
+from gateway.envoy.core import HeaderMatcher, RegexMatcher, StringMatcher
+from gateway.envoy.filters import CorsPolicy
+
+_ANY_PORT = ":*"
+
+# What pages send: gRPC-Web's own headers, and those of tracing and deadlines.
+_REQUEST_HEADERS = (
+    "content-type",
+    "x-grpc-web",
+    "x-user-agent",
+    "grpc-timeout",
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+)
+# What scripts of the page may read of an answer.
+_RESPONSE_HEADERS = ("grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id")
+
+
+def cors_policy(origins: Sequence[str]) -> CorsPolicy:
+    """Returns what browsers are told about pages of these origins."""
+    return CorsPolicy(
+        allow_origin_string_match=tuple(_matcher(origin) for origin in origins),
+        allow_methods="GET, POST, DELETE",
+        allow_headers=", ".join(_REQUEST_HEADERS),
+        expose_headers=", ".join(_RESPONSE_HEADERS),
+        max_age="7200",
+    )
+
+
+def foreign_origin(origins: Sequence[str]) -> tuple[HeaderMatcher, ...]:
+    """Returns the match for calls that a page of any other origin makes.
+
+    CORS alone keeps such a page from reading the answer, not from making the call: a
+    form can be posted anywhere.
+    """
+    own = "|".join(_regex(origin) for origin in origins) or "^$"
+    return (
+        HeaderMatcher(name="origin", present_match=True),
+        HeaderMatcher(
+            name="origin",
+            string_match=StringMatcher(safe_regex=RegexMatcher(regex=own)),
+            invert_match=True,
+        ),
+    )
+
+
+def _matcher(origin: str) -> StringMatcher:
+    if origin.endswith(_ANY_PORT):
+        return StringMatcher(safe_regex=RegexMatcher(regex=_regex(origin)))
+    return StringMatcher(exact=origin)
+
+
+def _regex(origin: str) -> str:
+    if origin.endswith(_ANY_PORT):
+        return re.escape(origin.removesuffix(_ANY_PORT)) + "(:[0-9]+)?"
+    return re.escape(origin)

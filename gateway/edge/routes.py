@@ -1,0 +1,150 @@
+"""Which call goes to which cluster, for how long, and how often.
+
+The transcoder turns `GET /v1/tasks/…` into `/stepwire.api.executor.v1.ExecutorService/…`
+before the route is chosen, so that there is one route per published method.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+from gateway.descriptors import method_names
+from gateway.edge.origins import cors_policy, foreign_origin
+from gateway.envoy.core import DataSource, TypedConfig
+from gateway.envoy.filters import PreviousHosts
+from gateway.envoy.route import (
+    ClusterNotFound,
+    DirectResponse,
+    MaxStreamDuration,
+    RetryBackOff,
+    RetryPolicy,
+    Route,
+    RouteAction,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+)
+from gateway.mesh import PUBLIC_SERVICES, Behaviour, PublicService
+from gateway.settings import GatewaySettings
+
+CORS_FILTER = "envoy.filters.http.cors"
+
+_UNLIMITED = timedelta(0)
+
+# Failures after which the request has surely not been processed.
+_NEVER_SENT = "connect-failure,refused-stream"
+_RETRY_ON = {
+    Behaviour.WRITE: _NEVER_SENT,
+    Behaviour.READ: f"{_NEVER_SENT},reset-before-request,unavailable",
+    Behaviour.LONG_POLL: f"{_NEVER_SENT},reset-before-request,unavailable",
+    Behaviour.STREAM: f"{_NEVER_SENT},reset-before-request,unavailable",
+}
+
+
+def route_configuration(settings: GatewaySettings) -> RouteConfiguration:
+    """Returns all routes; the first that matches is taken."""
+    return RouteConfiguration(
+        name="edge",
+        virtual_hosts=(
+            VirtualHost(
+                name="edge",
+                domains=("*",),
+                routes=(_foreign(settings), _index(), *_services(settings), _unknown()),
+                typed_per_filter_config={CORS_FILTER: cors_policy(settings.cors_origins)},
+            ),
+        ),
+    )
+
+
+def _foreign(settings: GatewaySettings) -> Route:
+    return Route(
+        name="foreign-origin",
+        match=RouteMatch(prefix="/", headers=foreign_origin(settings.cors_origins)),
+        direct_response=DirectResponse(status=403),
+    )
+
+
+def _index() -> Route:
+    index = {
+        "name": "stepwire",
+        "services": [service.name for service in PUBLIC_SERVICES],
+        "health": "/healthz",
+    }
+    return Route(
+        name="index",
+        match=RouteMatch(path="/"),
+        direct_response=DirectResponse(
+            status=200, body=DataSource(inline_string=json.dumps(index))
+        ),
+    )
+
+
+def _unknown() -> Route:
+    # Without a route of this kind the CORS filter has no policy, and JSON paths get
+    # theirs only after it, in the transcoder. It leads nowhere: no call can have a
+    # header of this name, so that there is no cluster, which means 404.
+    return Route(
+        name="unknown",
+        match=RouteMatch(prefix="/"),
+        route=RouteAction(
+            cluster_header=":no-cluster", cluster_not_found_response_code=ClusterNotFound.NOT_FOUND
+        ),
+    )
+
+
+def _services(settings: GatewaySettings) -> Iterator[Route]:
+    for service in PUBLIC_SERVICES:
+        # gRPC's own services are not among our protos; the mesh lists all their methods.
+        methods = tuple(service.methods) if service.protocol else method_names(service.name)
+        for method in methods:
+            yield _route(service, method, settings)
+
+
+def _route(service: PublicService, method: str, settings: GatewaySettings) -> Route:
+    behaviour = service.methods.get(method, Behaviour.WRITE)
+    duration = _duration(behaviour, settings)
+    return Route(
+        name=f"{service.name}/{method}",
+        match=RouteMatch(path=f"/{service.name}/{method}"),
+        route=RouteAction(
+            cluster=service.upstream.value,
+            # Time is kept by max_stream_duration, which heeds the client's deadline,
+            # counts from the start of the call, and tells the service what is left.
+            timeout=_UNLIMITED,
+            # A call may be silent for as long as it may last.
+            idle_timeout=max(duration.max_stream_duration, duration.grpc_timeout_header_max),
+            max_stream_duration=duration,
+            retry_policy=_retry_policy(behaviour),
+        ),
+    )
+
+
+def _duration(behaviour: Behaviour, settings: GatewaySettings) -> MaxStreamDuration:
+    """Returns how long a call may take, without and with a deadline of the client."""
+    if behaviour is Behaviour.STREAM:
+        return MaxStreamDuration(max_stream_duration=_UNLIMITED, grpc_timeout_header_max=_UNLIMITED)
+    without = (
+        settings.long_poll_seconds
+        if behaviour is Behaviour.LONG_POLL
+        else settings.default_deadline_seconds
+    )
+    return MaxStreamDuration(
+        max_stream_duration=timedelta(seconds=without),
+        grpc_timeout_header_max=timedelta(seconds=settings.max_deadline_seconds),
+    )
+
+
+def _retry_policy(behaviour: Behaviour) -> RetryPolicy:
+    return RetryPolicy(
+        retry_on=_RETRY_ON[behaviour],
+        num_retries=2,
+        retry_host_predicate=(
+            TypedConfig(
+                name="envoy.retry_host_predicates.previous_hosts", typed_config=PreviousHosts()
+            ),
+        ),
+        host_selection_retry_max_attempts=3,
+        retry_back_off=RetryBackOff(
+            base_interval=timedelta(milliseconds=25), max_interval=timedelta(milliseconds=250)
+        ),
+    )

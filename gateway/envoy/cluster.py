@@ -1,0 +1,163 @@
+"""Clusters: where calls go, and when they may not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+from typing import ClassVar
+
+from gateway.envoy.core import Address, Http2ProtocolOptions, Percent, TcpKeepalive
+from gateway.envoy.message import Message
+
+HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+class DiscoveryType(Enum):
+    """config.cluster.v3.Cluster.DiscoveryType."""
+
+    STATIC = auto()
+    STRICT_DNS = auto()
+
+
+class LbPolicy(Enum):
+    """config.cluster.v3.Cluster.LbPolicy."""
+
+    LEAST_REQUEST = auto()
+
+
+class DnsLookupFamily(Enum):
+    """config.cluster.v3.Cluster.DnsLookupFamily."""
+
+    V4_PREFERRED = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint(Message):
+    """config.endpoint.v3.Endpoint."""
+
+    address: Address
+
+
+@dataclass(frozen=True, kw_only=True)
+class LbEndpoint(Message):
+    """config.endpoint.v3.LbEndpoint."""
+
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalityLbEndpoints(Message):
+    """config.endpoint.v3.LocalityLbEndpoints."""
+
+    lb_endpoints: tuple[LbEndpoint, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterLoadAssignment(Message):
+    """config.endpoint.v3.ClusterLoadAssignment."""
+
+    cluster_name: str
+    endpoints: tuple[LocalityLbEndpoints, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryBudget(Message):
+    """config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget."""
+
+    budget_percent: Percent
+    min_retry_concurrency: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds(Message):
+    """config.cluster.v3.CircuitBreakers.Thresholds."""
+
+    max_connections: int
+    max_pending_requests: int
+    max_requests: int
+    retry_budget: RetryBudget
+    track_remaining: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircuitBreakers(Message):
+    """config.cluster.v3.CircuitBreakers."""
+
+    thresholds: tuple[Thresholds, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutlierDetection(Message):
+    """config.cluster.v3.OutlierDetection."""
+
+    split_external_local_origin_errors: bool
+    consecutive_local_origin_failure: int
+    enforcing_consecutive_5xx: int
+    enforcing_consecutive_gateway_failure: int
+    enforcing_success_rate: int
+    enforcing_local_origin_success_rate: int
+    interval: timedelta
+    base_ejection_time: timedelta
+    max_ejection_percent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpcHealthCheck(Message):
+    """config.core.v3.HealthCheck.GrpcHealthCheck."""
+
+    service_name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthCheck(Message):
+    """config.core.v3.HealthCheck."""
+
+    timeout: timedelta
+    interval: timedelta
+    no_traffic_interval: timedelta
+    unhealthy_interval: timedelta
+    unhealthy_threshold: int
+    healthy_threshold: int
+    grpc_health_check: GrpcHealthCheck
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplicitHttpConfig(Message):
+    """extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig."""
+
+    http2_protocol_options: Http2ProtocolOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamHttpOptions(Message):
+    """extensions.upstreams.http.v3.HttpProtocolOptions."""
+
+    TYPE: ClassVar[str] = HTTP_PROTOCOL_OPTIONS
+
+    explicit_http_config: ExplicitHttpConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamConnectionOptions(Message):
+    """config.cluster.v3.UpstreamConnectionOptions."""
+
+    tcp_keepalive: TcpKeepalive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster(Message):
+    """config.cluster.v3.Cluster."""
+
+    name: str
+    type: DiscoveryType
+    dns_lookup_family: DnsLookupFamily | None = None
+    dns_refresh_rate: timedelta | None = None
+    connect_timeout: timedelta
+    lb_policy: LbPolicy
+    per_connection_buffer_limit_bytes: int
+    load_assignment: ClusterLoadAssignment
+    typed_extension_protocol_options: Mapping[str, UpstreamHttpOptions]
+    upstream_connection_options: UpstreamConnectionOptions
+    circuit_breakers: CircuitBreakers
+    health_checks: tuple[HealthCheck, ...] = ()
+    outlier_detection: OutlierDetection | None = None

@@ -1,0 +1,148 @@
+"""What is public, who answers it, and how its methods behave.
+
+The one place that names the services behind the gateway: Envoy's routes, the
+transcoder, health and reflection all follow from it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum, auto
+
+
+class Upstream(StrEnum):
+    """A process behind the gateway; the value names its Envoy cluster."""
+
+    EXECUTOR = auto()
+    ROUTER = auto()
+    VECTOR = auto()
+    MODEL = auto()
+    COMPANION = auto()
+
+
+class Behaviour(Enum):
+    """What the gateway may do with a call of a method."""
+
+    WRITE = auto()
+    """Changes something: tried again only when it surely reached no service."""
+    READ = auto()
+    """Changes nothing, so that it may be tried again when a service is unavailable."""
+    LONG_POLL = auto()
+    """A read that waits for something to happen, for minutes."""
+    STREAM = auto()
+    """A read that streams for as long as the client listens."""
+
+
+@dataclass(frozen=True)
+class PublicService:
+    """A proto service that clients reach through the gateway.
+
+    Attributes:
+        name: Its full proto name.
+        upstream: The process that answers it.
+        methods: Behaviour of its methods; those not named are writes.
+        json: Whether its methods are also reached as JSON over HTTP.
+        protocol: Whether the service is of gRPC itself (health, reflection) and not
+            of Stepwire.
+    """
+
+    name: str
+    upstream: Upstream
+    methods: Mapping[str, Behaviour] = field(default_factory=dict)
+    json: bool = True
+    protocol: bool = False
+
+
+HEALTH = "grpc.health.v1.Health"
+REFLECTION = "grpc.reflection.v1.ServerReflection"
+REFLECTION_ALPHA = "grpc.reflection.v1alpha.ServerReflection"
+
+EXECUTOR_SERVICE = PublicService(
+    name="stepwire.api.executor.v1.ExecutorService",
+    upstream=Upstream.EXECUTOR,
+    methods={
+        "GetTask": Behaviour.READ,
+        "ListTasks": Behaviour.READ,
+        "WaitTask": Behaviour.LONG_POLL,
+        "WatchTask": Behaviour.STREAM,
+    },
+)
+ROUTER_SERVICE = PublicService(
+    name="stepwire.api.router.v1.RouterService",
+    upstream=Upstream.ROUTER,
+    # Generate is left out: a second try may cost money a second time.
+    methods={"Decide": Behaviour.READ, "ListModels": Behaviour.READ},
+)
+VECTOR_SERVICE = PublicService(
+    name="stepwire.api.vector.v1.VectorService",
+    upstream=Upstream.VECTOR,
+    methods={
+        "GetCollection": Behaviour.READ,
+        "ListCollections": Behaviour.READ,
+        "SearchPoints": Behaviour.READ,
+        "GetPoints": Behaviour.READ,
+    },
+)
+MODEL_SERVICE = PublicService(
+    name="stepwire.api.model.v1.ModelService",
+    upstream=Upstream.MODEL,
+    methods={"Embed": Behaviour.READ, "Extract": Behaviour.READ},
+)
+INFERENCE_SERVICE = PublicService(
+    name="inference.GRPCInferenceService",
+    upstream=Upstream.MODEL,
+    methods={
+        "ServerLive": Behaviour.READ,
+        "ServerReady": Behaviour.READ,
+        "ModelReady": Behaviour.READ,
+        "ServerMetadata": Behaviour.READ,
+        "ModelMetadata": Behaviour.READ,
+        "ModelInfer": Behaviour.READ,
+    },
+    json=False,
+)
+HEALTH_SERVICE = PublicService(
+    name=HEALTH,
+    upstream=Upstream.COMPANION,
+    methods={"Check": Behaviour.READ, "List": Behaviour.READ, "Watch": Behaviour.STREAM},
+    json=False,
+    protocol=True,
+)
+REFLECTION_SERVICE = PublicService(
+    name=REFLECTION,
+    upstream=Upstream.COMPANION,
+    methods={"ServerReflectionInfo": Behaviour.STREAM},
+    json=False,
+    protocol=True,
+)
+REFLECTION_ALPHA_SERVICE = PublicService(
+    name=REFLECTION_ALPHA,
+    upstream=Upstream.COMPANION,
+    methods={"ServerReflectionInfo": Behaviour.STREAM},
+    json=False,
+    protocol=True,
+)
+
+PUBLIC_SERVICES = (
+    EXECUTOR_SERVICE,
+    ROUTER_SERVICE,
+    VECTOR_SERVICE,
+    MODEL_SERVICE,
+    INFERENCE_SERVICE,
+    HEALTH_SERVICE,
+    REFLECTION_SERVICE,
+    REFLECTION_ALPHA_SERVICE,
+)
+
+MESH_SERVICES = tuple(service for service in PUBLIC_SERVICES if not service.protocol)
+"""The services of Stepwire, without gRPC's own."""
+
+HEALTH_NAMES: Mapping[Upstream, str] = {
+    Upstream.EXECUTOR: EXECUTOR_SERVICE.name,
+    Upstream.ROUTER: ROUTER_SERVICE.name,
+    Upstream.VECTOR: VECTOR_SERVICE.name,
+    Upstream.MODEL: MODEL_SERVICE.name,
+    # Its own, and not "", which speaks of the whole mesh: the companion must stay
+    # reachable to tell that another service is down.
+    Upstream.COMPANION: HEALTH,
+}
+"""The service whose health says whether an upstream may get calls."""

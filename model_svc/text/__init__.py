@@ -1,0 +1,1 @@
+"""The extractive small text model: answers by quoting sentences. Pure over an `Embedder`."""

@@ -1,0 +1,1 @@
+"""The router service: which model answers a request, and its answer."""

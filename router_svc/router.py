@@ -1,0 +1,149 @@
+"""Decides, tries the models in order, and accounts for the answer."""
+
+from dataclasses import dataclass, replace
+
+from router_svc.attempts import Attempts, OutOfTimeError
+from router_svc.catalogue import Catalogue
+from router_svc.metrics import RouterMetrics
+from router_svc.policy.choice import Candidate, Decision, decide
+from router_svc.policy.outcome import (
+    FailedTry,
+    after_failures,
+    nobody_answered,
+    out_of_time,
+    refused,
+)
+from router_svc.ports import (
+    Citation,
+    Completion,
+    FailureKind,
+    ProviderFailure,
+    TokenCounter,
+    Usage,
+)
+from router_svc.request import Request
+from stepwire.errors import StepwireError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and its account.
+
+    Attributes:
+        text: The answer.
+        citations: What it rests on.
+        model: Name of the model that gave it.
+        usage: Tokens read and written.
+        cost_micro_usd: By the catalogue's prices, in millionths of a US dollar.
+        decision: Why this model answered.
+    """
+
+    text: str
+    citations: tuple[Citation, ...]
+    model: str
+    usage: Usage
+    cost_micro_usd: int
+    decision: Decision
+
+
+class Router:
+    """Answers requests with the models of one catalogue.
+
+    Args:
+        catalogue: The models.
+        attempts: Makes the tries, and knows which models rest.
+        counter: Counts tokens for decisions, and where a provider does not.
+        metrics: Where decisions and answers are counted.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        attempts: Attempts,
+        counter: TokenCounter,
+        metrics: RouterMetrics,
+    ) -> None:
+        self.catalogue = catalogue
+        self._attempts = attempts
+        self._counter = counter
+        self._metrics = metrics
+
+    def decide(self, request: Request) -> Decision:
+        """Returns which model would answer `request`, and why.
+
+        Raises:
+            StepwireError: As `router_svc.policy.decide`.
+        """
+        try:
+            decision = decide(
+                request,
+                catalogue=self.catalogue,
+                counter=self._counter,
+                resting=self._attempts.resting(),
+            )
+        except StepwireError as error:
+            self._metrics.decided(model="", outcome=error.reason.value)
+            raise
+        self._metrics.decided(model=decision.chosen.model.name, outcome="chosen")
+        return decision
+
+    async def generate(self, request: Request, *, deadline: float | None) -> Answer:
+        """Returns the answer of the first model that gives one.
+
+        Args:
+            request: The request.
+            deadline: When the caller stops waiting, on the router's clock; None for
+                never.
+
+        Raises:
+            StepwireError: As `decide`; PROVIDER_REJECTED when a provider refuses the
+                request for good; PROVIDER_UNAVAILABLE when every model failed;
+                DEADLINE_EXCEEDED when the time ended first.
+        """
+        decision = self.decide(request)
+        failed: list[FailedTry] = []
+        for candidate in decision.tries:
+            try:
+                completion = await self._attempts.make(candidate.model, request, deadline=deadline)
+            except ProviderFailure as failure:
+                failed.append(FailedTry(candidate, failure))
+                if failure.kind is FailureKind.REFUSED:
+                    raise refused(failed[-1]) from failure
+            except OutOfTimeError:
+                raise out_of_time(failed) from None
+            else:
+                return self._account(completion, candidate, decision, failed)
+        raise nobody_answered(failed)
+
+    def _account(
+        self,
+        completion: Completion,
+        candidate: Candidate,
+        decision: Decision,
+        failed: list[FailedTry],
+    ) -> Answer:
+        model = candidate.model
+        outcome = after_failures(decision, candidate, failed)
+        usage = completion.usage
+        if usage is None:
+            usage = Usage(decision.input_tokens, self._counter.count(completion.text))
+            told = f"{outcome.explanation}; its provider reported no usage, which is estimated"
+            outcome = replace(outcome, explanation=told)
+        cost = model.cost_micro_usd(
+            input_tokens=usage.input_tokens, output_tokens=usage.output_tokens
+        )
+        self._metrics.answered(
+            model,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cost_micro_usd=cost,
+        )
+        return Answer(
+            text=completion.text,
+            citations=completion.citations,
+            model=model.name,
+            usage=usage,
+            cost_micro_usd=cost,
+            decision=outcome,
+        )

@@ -1,0 +1,94 @@
+"""Group commit: what waits while the last batch is under way goes together.
+
+There is no timer. A lone item is flushed at once; under load, batches grow by
+themselves to what arrived during one flush.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from stepwire.errors import Reason, StepwireError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Flush = Callable[[Sequence[T]], Awaitable[Sequence[R | BaseException]]]
+
+
+class Batcher(Generic[T, R]):
+    """Collects items of concurrent callers and flushes them in batches, in order.
+
+    `flush` gets the items of a batch and returns one result per item; a result that is
+    an exception is raised to that item's caller. If `flush` itself raises, every caller
+    of the batch gets that exception.
+    """
+
+    def __init__(
+        self, name: str, flush: Flush[T, R], *, max_batch: int = 512, max_waiting: int = 50_000
+    ) -> None:
+        self._name = name
+        self._flush = flush
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Number of items that wait for a batch."""
+        return len(self._waiting)
+
+    async def submit(self, item: T) -> R:
+        """Have `item` flushed; return its result.
+
+        The item is flushed even if the caller is cancelled meanwhile.
+
+        Raises:
+            StepwireError: OVERLOADED, when `max_waiting` items wait already.
+        """
+        return await self.put(item)
+
+    def put(self, item: T) -> "asyncio.Future[R]":
+        """Like `submit`, but return the future of the result."""
+        if len(self._waiting) >= self._max_waiting:
+            raise StepwireError(
+                Reason.OVERLOADED,
+                f"{self._name}: {self._max_waiting} items wait already",
+                metadata={"limit": str(self._max_waiting)},
+            )
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._run(), name=f"batcher:{self._name}")
+        return future
+
+    async def drain(self) -> None:
+        """Wait until everything that was put has been flushed."""
+        while self._worker is not None:
+            await asyncio.wait([self._worker])
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                count = min(len(self._waiting), self._max_batch)
+                await self._flush_batch([self._waiting.popleft() for _ in range(count)])
+        finally:
+            self._worker = None
+
+    async def _flush_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._flush([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 - handed to every caller
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

@@ -1,0 +1,124 @@
+"""Connection pools to Postgres, and what to do when Postgres is away."""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from stepwire.errors import Reason, StepwireError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Init = Callable[[asyncpg.Connection | PoolConnectionProxy], Coroutine[Any, Any, None]]
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+COMMAND_TIMEOUT_SECONDS = 60.0
+
+# Errors after which the same unit of work may be tried on a fresh connection.
+CONNECTION_ERRORS: tuple[type[Exception], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    ConnectionError,
+    OSError,
+)
+# Errors of one transaction against another: the work may be tried again at once.
+CONFLICT_ERRORS: tuple[type[Exception], ...] = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+)
+# What may go wrong when a pool is opened, and when it is closed.
+START_ERRORS = (*CONNECTION_ERRORS, asyncpg.PostgresError, TimeoutError)
+CLOSE_ERRORS = (*CONNECTION_ERRORS, TimeoutError)
+
+
+@asynccontextmanager
+async def open_pool(
+    url: str,
+    *,
+    application_name: str,
+    min_size: int = 1,
+    max_size: int = 8,
+    init: Init | None = None,
+) -> AsyncIterator[asyncpg.Pool]:
+    """Open a pool to the database at `url`; close it at the end.
+
+    Args:
+        url: `postgresql://user@host:port/database`.
+        application_name: shown in `pg_stat_activity`.
+        min_size: connections opened at once, so that a wrong URL fails here.
+        max_size: most connections.
+        init: called with each new connection, to set codecs.
+
+    Raises:
+        StepwireError: DEPENDENCY_UNAVAILABLE, when Postgres cannot be reached.
+    """
+    pool = asyncpg.create_pool(
+        url,
+        min_size=min_size,
+        max_size=max_size,
+        init=init,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        command_timeout=COMMAND_TIMEOUT_SECONDS,
+        server_settings={"application_name": application_name},
+    )
+    try:
+        await pool
+    except START_ERRORS as error:
+        raise postgres_unavailable(error) from error
+    try:
+        yield pool
+    finally:
+        await _close(pool)
+
+
+async def _close(pool: asyncpg.Pool) -> None:
+    try:
+        async with asyncio.timeout(5):
+            await pool.close()
+    except CLOSE_ERRORS:
+        pool.terminate()
+
+
+def postgres_unavailable(error: BaseException) -> StepwireError:
+    """The error for a caller when Postgres does not answer."""
+    return StepwireError(
+        Reason.DEPENDENCY_UNAVAILABLE,
+        f"Postgres does not answer: {type(error).__name__}",
+        metadata={"dependency": "postgres"},
+    )
+
+
+def retryable(
+    *, attempts: int = 3, pause_seconds: float = 0.1
+) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
+    """Decorate a unit of database work that may be run again as a whole.
+
+    Conflicts between transactions and lost connections are tried again, with a growing
+    pause; what remains is raised as DEPENDENCY_UNAVAILABLE. The work must be one
+    transaction that is harmless to repeat, since a commit may have succeeded although
+    its answer was lost.
+    """
+
+    def decorate(work: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        @functools.wraps(work)
+        async def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            for attempt in range(1, attempts + 1):
+                try:
+                    return await work(*args, **kwargs)
+                except (*CONFLICT_ERRORS, *CONNECTION_ERRORS) as error:
+                    if attempt == attempts:
+                        raise postgres_unavailable(error) from error
+                    await asyncio.sleep(pause_seconds * attempt)
+            raise AssertionError("unreachable")
+
+        return run
+
+    return decorate

@@ -1,0 +1,1 @@
+"""The demonstration: the Python language reference, read, asked and cited."""

@@ -1,0 +1,123 @@
+"""The one kind of error that Stepwire raises on purpose, and its reasons.
+
+Pure: this module knows neither gRPC nor storage, so that domain code may raise
+and read these errors freely. `stepwire.rpc.status` gives each reason its code.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum, auto
+
+
+class _NamedValue(StrEnum):
+    """A string enum whose `auto()` value is the member's own name."""
+
+    @staticmethod
+    def _generate_next_value_(
+        name: str,
+        start: int,  # noqa: ARG004  (the signature is enum's)
+        count: int,  # noqa: ARG004
+        last_values: list[str],  # noqa: ARG004
+    ) -> str:
+        return name
+
+
+class Reason(_NamedValue):
+    """Why a call was refused or a step failed.
+
+    The names of `stepwire.api.errors.v1.ErrorReason` without their prefix; the
+    proto file says what each means and which metadata it carries.
+    """
+
+    FIELD_INVALID = auto()
+    PAYLOAD_TOO_LARGE = auto()
+    GRAPH_CYCLE = auto()
+    DEPENDENCY_MISSING = auto()
+    EXPRESSION_INVALID = auto()
+    STEP_KIND_UNKNOWN = auto()
+
+    TASK_NOT_FOUND = auto()
+    TASK_STATE_CONFLICT = auto()
+    REQUEST_ID_REUSED = auto()
+    PAGE_TOKEN_INVALID = auto()
+
+    MODEL_NOT_FOUND = auto()
+    MODEL_INPUT_INVALID = auto()
+    NO_ELIGIBLE_MODEL = auto()
+    PROVIDER_UNAVAILABLE = auto()
+    PROVIDER_REJECTED = auto()
+
+    COLLECTION_NOT_FOUND = auto()
+    COLLECTION_EXISTS = auto()
+    VECTOR_DIMENSION_MISMATCH = auto()
+
+    DEADLINE_EXCEEDED = auto()
+    OVERLOADED = auto()
+    DEPENDENCY_UNAVAILABLE = auto()
+    INTERNAL = auto()
+
+    STEP_FAILED = auto()
+    STEP_TIMED_OUT = auto()
+    STEP_WORKER_LOST = auto()
+    FUNCTION_NOT_FOUND = auto()
+    OUTPUT_TOO_LARGE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldFault:
+    """What is wrong with one field of a request.
+
+    Attributes:
+        field: The field's path as in the proto, e.g. `graph.steps[2].name`.
+        description: What the field must be; a full sentence is not needed.
+    """
+
+    field: str
+    description: str
+
+
+class StepwireError(Exception):
+    """An error with a reason that a program can act on.
+
+    Attributes:
+        reason: Why, from the one list.
+        message: For people. Must not hold secrets or another tenant's data: it is
+            sent to the caller as it is.
+        metadata: Every variable part of the message, by the names which the
+            reason's comment in the proto lists.
+        faults: The faulty fields, for the reasons that speak of the request.
+        retry_after: How long to wait before trying again; None where waiting does
+            not help or the time is not known.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        faults: Sequence[FieldFault] = (),
+        retry_after: timedelta | None = None,
+    ) -> None:
+        # Both positional arguments go to Exception, so that the error can be
+        # pickled and copied: they are what rebuilds it, and the rest is its dict.
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+        self.metadata: dict[str, str] = dict(metadata or {})
+        self.faults: tuple[FieldFault, ...] = tuple(faults)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def field_invalid(field: str, description: str) -> StepwireError:
+    """Returns a FIELD_INVALID error that names one field."""
+    return StepwireError(
+        Reason.FIELD_INVALID,
+        f"{field}: {description}",
+        metadata={"field": field},
+        faults=[FieldFault(field, description)],
+    )

@@ -1,0 +1,1 @@
+"""Documents into a collection, and questions answered from it: as graphs of steps."""

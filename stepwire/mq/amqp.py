@@ -1,0 +1,250 @@
+"""One connection to RabbitMQ on the event loop: confirmed publishing, subscriptions.
+
+Publishing does not wait for one confirm before the next message is sent, so its rate is
+not bound by the round trip. When the connection is lost it is made again; messages that
+were not confirmed by then fail, and whoever sent them decides.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import pika
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.exceptions import AMQPError
+
+from stepwire.errors import Reason, StepwireError
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+OnMessage = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A private queue bound to a topic exchange."""
+
+    exchange: str
+    keys: Sequence[str]
+    on_message: OnMessage
+
+
+class AmqpConnection:
+    """A connection with one channel in confirm mode. Use it as a context manager.
+
+    Raises:
+        StepwireError: DEPENDENCY_UNAVAILABLE on entering, when RabbitMQ cannot be reached.
+    """
+
+    def __init__(self, url: str, *, name: str, publish_timeout_seconds: float = 10) -> None:
+        self._parameters = pika.URLParameters(url)
+        self._parameters.client_properties = {"connection_name": name}
+        self._publish_timeout_seconds = publish_timeout_seconds
+        self._subscriptions: list[Subscription] = []
+        self._unconfirmed: dict[int, asyncio.Future[None]] = {}
+        self._next_tag = 1
+        self._connection: AsyncioConnection | None = None
+        self._channel: Any = None
+        self._ready = asyncio.Event()
+        self._closing = False
+        self._reconnecting: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._connect()
+        except (AMQPError, OSError, TimeoutError) as error:
+            raise rabbitmq_unavailable(error) from error
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing = True
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+        connection = self._connection
+        if connection is None or connection.is_closed:
+            return
+        closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        connection.add_on_close_callback(lambda *_: _resolve(closed))
+        if not connection.is_closing:
+            connection.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(3):
+                await closed
+
+    async def subscribe(self, exchange: str, keys: Sequence[str], on_message: OnMessage) -> None:
+        """Have `on_message` called with the body of every message that has one of `keys`.
+
+        Messages sent while the connection is down are missed.
+        """
+        subscription = Subscription(exchange, keys, on_message)
+        self._subscriptions.append(subscription)
+        if self._ready.is_set():
+            await self._bind(self._channel, subscription)
+
+    async def publish(self, exchange: str, key: str, body: bytes, *, durable: bool) -> None:
+        """Send a message; return once RabbitMQ has taken it over.
+
+        Raises:
+            StepwireError: DEPENDENCY_UNAVAILABLE, when it is not confirmed in time. It may
+                have been sent all the same.
+        """
+        properties = pika.BasicProperties(
+            delivery_mode=2 if durable else 1, content_type="application/json"
+        )
+        try:
+            async with asyncio.timeout(self._publish_timeout_seconds):
+                await self._ready.wait()
+                tag, self._next_tag = self._next_tag, self._next_tag + 1
+                confirmed = asyncio.get_running_loop().create_future()
+                self._unconfirmed[tag] = confirmed
+                self._channel.basic_publish(exchange, key, body, properties)
+                await confirmed
+        except (AMQPError, OSError, TimeoutError) as error:
+            raise rabbitmq_unavailable(error) from error
+
+    async def backlog(self, queue: str) -> int:
+        """Count the messages that wait in a queue and are not with a consumer.
+
+        Raises:
+            StepwireError: DEPENDENCY_UNAVAILABLE.
+        """
+        try:
+            async with asyncio.timeout(self._publish_timeout_seconds):
+                await self._ready.wait()
+                declared = await _answer(self._channel.queue_declare, queue=queue, passive=True)
+        except (AMQPError, OSError, TimeoutError) as error:
+            raise rabbitmq_unavailable(error) from error
+        return int(declared.method.message_count)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        opened = loop.create_future()
+
+        def on_open(connection: AsyncioConnection) -> None:
+            if not opened.done():
+                opened.set_result(connection)
+
+        def on_failure(_: AsyncioConnection, error: BaseException) -> None:
+            if not opened.done():
+                opened.set_exception(error)
+
+        connection = AsyncioConnection(
+            self._parameters,
+            on_open_callback=on_open,
+            on_open_error_callback=on_failure,
+            on_close_callback=self._on_close,
+            custom_ioloop=loop,
+        )
+        async with asyncio.timeout(self._parameters.socket_timeout):
+            await opened
+        self._connection = connection
+        channel = await _open_channel(connection)
+        # RabbitMQ closes a channel for a fault such as a queue that is gone; a fresh
+        # connection starts clean.
+        channel.add_on_close_callback(lambda *_: connection.is_open and connection.close())
+        await _answer(channel.confirm_delivery, self._on_confirm)
+        self._channel, self._next_tag = channel, 1
+        for subscription in self._subscriptions:
+            await self._bind(channel, subscription)
+        self._ready.set()
+
+    async def _bind(self, channel: Any, subscription: Subscription) -> None:
+        await _answer(
+            channel.exchange_declare,
+            exchange=subscription.exchange,
+            exchange_type="topic",
+            durable=True,
+        )
+        declared = await _answer(channel.queue_declare, queue="", exclusive=True)
+        queue = declared.method.queue
+        for key in subscription.keys:
+            await _answer(
+                channel.queue_bind, queue, exchange=subscription.exchange, routing_key=key
+            )
+
+        def on_message(_channel: Any, _deliver: Any, _properties: Any, body: bytes) -> None:
+            subscription.on_message(body)
+
+        channel.basic_consume(queue, on_message, auto_ack=True, exclusive=True)
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        tag = method.delivery_tag
+        tags = [t for t in self._unconfirmed if t <= tag] if method.multiple else [tag]
+        for each in tags:
+            confirmed = self._unconfirmed.pop(each, None)
+            if confirmed is None or confirmed.done():
+                continue
+            if isinstance(method, pika.spec.Basic.Ack):
+                confirmed.set_result(None)
+            else:
+                confirmed.set_exception(ConnectionError("RabbitMQ refused the message"))
+
+    def _on_close(self, _connection: AsyncioConnection, error: BaseException) -> None:
+        self._ready.clear()
+        self._channel = None
+        for confirmed in self._unconfirmed.values():
+            if not confirmed.done():
+                confirmed.set_exception(ConnectionError(f"RabbitMQ went away: {error}"))
+        self._unconfirmed.clear()
+        if not self._closing and (self._reconnecting is None or self._reconnecting.done()):
+            logger.warning("RabbitMQ went away", extra={"cause": str(error)})
+            self._reconnecting = asyncio.create_task(self._reconnect(), name="amqp:reconnect")
+
+    async def _reconnect(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while not self._closing:
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            try:
+                await self._connect()
+            except (AMQPError, OSError, TimeoutError) as error:
+                logger.info("RabbitMQ is still away", extra={"cause": str(error)})
+            else:
+                logger.info("RabbitMQ is back")
+                return
+
+
+async def _open_channel(connection: AsyncioConnection) -> Any:
+    opened = asyncio.get_running_loop().create_future()
+    connection.channel(on_open_callback=opened.set_result)
+    return await opened
+
+
+async def _answer(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Make an AMQP call that answers through a callback; return the answer."""
+    answered = asyncio.get_running_loop().create_future()
+
+    def on_answer(frame: Any) -> None:
+        if not answered.done():
+            answered.set_result(frame)
+
+    call(*arguments, callback=on_answer, **options)
+    async with asyncio.timeout(10):
+        return await answered
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def rabbitmq_unavailable(error: BaseException) -> StepwireError:
+    """The error for a caller when RabbitMQ does not answer."""
+    return StepwireError(
+        Reason.DEPENDENCY_UNAVAILABLE,
+        f"RabbitMQ does not answer: {type(error).__name__}",
+        metadata={"dependency": "rabbitmq"},
+    )

@@ -1,0 +1,50 @@
+"""Refuses calls over the server's limits, before they cost anything."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from stepwire.errors import Reason, StepwireError
+from stepwire.rpc.interceptors.chain import Call, CallFailed
+
+_RETRY_AFTER = timedelta(milliseconds=500)
+
+
+class Admission:
+    """Lets at most so many calls in at a time.
+
+    Server streams are counted by themselves: they are many, last long and mostly
+    wait, and must not take the places of short calls. Health and reflection always
+    pass: a full server is not a dead one.
+    """
+
+    def __init__(self, *, max_calls: int, max_streams: int) -> None:
+        self._limits = {False: max_calls, True: max_streams}
+        self._names = {False: "max_concurrent_calls", True: "max_streams"}
+        self._active = {False: 0, True: 0}
+
+    @asynccontextmanager
+    async def __call__(self, call: Call) -> AsyncIterator[None]:
+        """Holds a place for the call within the block.
+
+        Raises:
+            CallFailed: OVERLOADED if there is none.
+        """
+        if call.method.infrastructure:
+            yield
+            return
+        streams = call.method.streams_responses
+        if self._active[streams] >= self._limits[streams]:
+            raise CallFailed(
+                StepwireError(
+                    Reason.OVERLOADED,
+                    f"the server is at its limit {self._names[streams]} of {self._limits[streams]}",
+                    metadata={"limit": self._names[streams]},
+                    retry_after=_RETRY_AFTER,
+                )
+            )
+        self._active[streams] += 1
+        try:
+            yield
+        finally:
+            self._active[streams] -= 1

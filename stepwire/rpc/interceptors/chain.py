@@ -1,0 +1,189 @@
+"""Applies a list of concerns to a method, whatever its shape.
+
+A concern is one asynchronous context manager around the whole call. This module is
+the only place that knows the four call shapes.
+"""
+
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+
+from stepwire.call import CallInfo
+from stepwire.errors import StepwireError
+from stepwire.rpc.status import code_of, to_status
+
+# Names of services whose calls say nothing about the work of the server.
+_INFRASTRUCTURE = ("grpc.health.", "grpc.reflection.")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What is known of a method before any call.
+
+    Attributes:
+        name: The full name without the leading slash, "package.Service/Method".
+        streams_requests: Whether the caller sends many messages.
+        streams_responses: Whether the server answers with many messages.
+        infrastructure: Whether it is of health or reflection.
+    """
+
+    name: str
+    streams_requests: bool
+    streams_responses: bool
+    infrastructure: bool
+
+
+class Call:
+    """One call under way, as the concerns see it.
+
+    Attributes:
+        method: Which method is called.
+        context: gRPC's own view of the call.
+        metadata: What the caller sent, the first value of each key.
+        info: The call's context; the concerns that find out more replace it.
+    """
+
+    __slots__ = ("context", "info", "metadata", "method")
+
+    def __init__(self, method: Method, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self.method = method
+        self.context = context
+        self.metadata: dict[str, str | bytes] = {}
+        for key, value in context.invocation_metadata() or ():
+            self.metadata.setdefault(key, value)
+        self.info = CallInfo()
+
+    def text(self, key: str) -> str:
+        """Returns the metadata value of a key, "" if the caller sent none."""
+        value = self.metadata.get(key, "")
+        return value if isinstance(value, str) else ""
+
+
+Around = Callable[[Call], AbstractAsyncContextManager[None]]
+
+
+class CallFailed(Exception):  # noqa: N818  (it is an outcome, and carries the error)
+    """How a failed call looks to every concern: with the status it will be answered with."""
+
+    def __init__(self, error: StepwireError, code: grpc.StatusCode | None = None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.code = code_of(error) if code is None else code
+
+
+def outcome(call: Call, error: BaseException | None) -> grpc.StatusCode:
+    """Returns the code with which a call ends, given what it raised."""
+    if isinstance(error, CallFailed):
+        return error.code
+    if error is None or isinstance(error, grpc.aio.AbortError):
+        return call.context.code() or grpc.StatusCode.OK
+    # The only thing left that passes the error mapping is a cancellation: by the
+    # caller, by the end of its deadline, or by the server's stop.
+    if call.context.time_remaining() == 0:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.CANCELLED
+
+
+def describe(name: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> Method:
+    """Returns the description of a method.
+
+    Args:
+        name: As gRPC gives it, "/package.Service/Method".
+        handler: The method's handler.
+    """
+    name = name.removeprefix("/")
+    return Method(
+        name=name,
+        streams_requests=bool(handler.request_streaming),
+        streams_responses=bool(handler.response_streaming),
+        infrastructure=name.startswith(_INFRASTRUCTURE),
+    )
+
+
+def wrap(
+    method: Method, handler: "grpc.RpcMethodHandler[Any, Any]", arounds: Sequence[Around]
+) -> "grpc.RpcMethodHandler[Any, Any]":
+    """Returns the handler with all concerns around it, the first one outermost.
+
+    The behaviour may be a coroutine function, an asynchronous generator function, or
+    a plain function that does not block (as a generated base class has for a method
+    that the servicer does not implement).
+    """
+    if method.streams_responses:
+        if method.streams_requests:
+            behaviour, make = handler.stream_stream, grpc.stream_stream_rpc_method_handler
+        else:
+            behaviour, make = handler.unary_stream, grpc.unary_stream_rpc_method_handler
+        run = _run_stream(cast("_Behaviour", behaviour))
+    else:
+        if method.streams_requests:
+            behaviour, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
+        else:
+            behaviour, make = handler.unary_unary, grpc.unary_unary_rpc_method_handler
+        run = _run_unary(cast("_Behaviour", behaviour))
+    wrapped = _outermost(method, run, arounds)
+    return make(
+        wrapped,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+_Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
+_Run = Callable[[Call, Any], Awaitable[Any]]
+
+
+def _run_unary(behaviour: _Behaviour) -> _Run:
+    async def run(call: Call, request: Any) -> Any:
+        response = behaviour(request, call.context)
+        return await response if inspect.isawaitable(response) else response
+
+    return run
+
+
+def _run_stream(behaviour: _Behaviour) -> _Run:
+    # Responses are written here instead of being yielded to gRPC: so the generator is
+    # closed, and every concern left, in this task and before the call is answered.
+    async def run(call: Call, request: Any) -> None:
+        responses = behaviour(request, call.context)
+        if inspect.isawaitable(responses):
+            await responses  # a handler that writes to the context itself
+            return
+        async with aclosing(cast("AsyncGenerator[Any, None]", responses)) as closing:
+            async for response in closing:
+                await call.context.write(response)
+
+    return run
+
+
+def _outermost(method: Method, run: _Run, arounds: Sequence[Around]) -> _Behaviour:
+    for around in reversed(arounds):
+        run = _nest(around, run)
+
+    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        call = Call(method, context)
+        try:
+            return await run(call, request)
+        except CallFailed as failed:
+            status = to_status(failed.error, call.info.request_id, code=failed.code)
+            # What was set for a good answer goes with a bad one too: the request id.
+            kept = tuple(context.trailing_metadata())
+            await context.abort_with_status(
+                replace(status, trailing_metadata=(*kept, *status.trailing_metadata))
+            )
+
+    return handle
+
+
+def _nest(around: Around, inner: _Run) -> _Run:
+    async def run(call: Call, request: Any) -> Any:
+        async with around(call):
+            return await inner(call, request)
+        raise AssertionError("a concern must not swallow an exception")
+
+    return run

@@ -1,0 +1,70 @@
+"""Ends every call at its deadline, and tells what is left to whom it calls."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from stepwire.call import CallInfo, enter_call
+from stepwire.errors import Reason, StepwireError
+from stepwire.rpc.interceptors.chain import Call, CallFailed
+
+# The answer must leave before the caller's own clock ends the call, or the caller
+# sees a bare status without our reason. gRPC rounds a timeout up on its way, by as
+# much as a hundredth.
+_ROUNDED_SHARE = 0.01
+_ANSWER_SECONDS = 0.02
+_ANSWER_SHARE = 0.04
+
+
+class Deadline:
+    """Enforces the caller's deadline, within the server's limits.
+
+    A unary call without one gets the default, and a longer one is cut to the
+    maximum. A server stream keeps the caller's, and may have none: a watch lasts for
+    as long as someone watches.
+    """
+
+    def __init__(self, *, default_seconds: float, max_seconds: float) -> None:
+        self._default_seconds = min(default_seconds, max_seconds)
+        self._max_seconds = max_seconds
+
+    @asynccontextmanager
+    async def __call__(self, call: Call) -> AsyncIterator[None]:
+        """Cancels the block when the time is over.
+
+        Raises:
+            CallFailed: DEADLINE_EXCEEDED then.
+        """
+        seconds = self._seconds(call)
+        if seconds is None:
+            yield
+            return
+        call.info = CallInfo(
+            tenant_id=call.info.tenant_id,
+            request_id=call.info.request_id,
+            deadline=time.monotonic() + seconds,
+        )
+        enter_call(call.info)
+        try:
+            async with asyncio.timeout(seconds) as timeout:
+                yield
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            raise CallFailed(
+                StepwireError(
+                    Reason.DEADLINE_EXCEEDED, f"the call took longer than {seconds:.3f} s"
+                )
+            ) from error
+
+    def _seconds(self, call: Call) -> float | None:
+        remaining: float | None = call.context.time_remaining()
+        if remaining is not None:
+            remaining -= remaining * _ROUNDED_SHARE
+            remaining -= min(_ANSWER_SECONDS, remaining * _ANSWER_SHARE)
+        if call.method.streams_responses:
+            return remaining
+        if remaining is None:
+            return self._default_seconds
+        return min(remaining, self._max_seconds)

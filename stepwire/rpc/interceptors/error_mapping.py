@@ -1,0 +1,73 @@
+"""Turns whatever a handler raises into the status that the caller gets."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import grpc.aio
+
+from stepwire.errors import Reason, StepwireError
+from stepwire.rpc.interceptors.chain import Call, CallFailed
+from stepwire.rpc.status import from_rpc_error
+
+_logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def error_mapping(call: Call) -> AsyncIterator[None]:
+    """Raises `CallFailed` for every failure but a cancellation or an abort.
+
+    An expected error keeps its reason. A failed call to another service keeps that
+    service's reason and code. Anything else is INTERNAL, with a text that tells the
+    caller nothing but the request id, and the whole error in the log.
+    """
+    try:
+        yield
+    except (CallFailed, grpc.aio.AbortError):
+        raise
+    except StepwireError as error:
+        raise CallFailed(error) from error
+    except grpc.aio.AioRpcError as error:
+        raise _from_downstream(call, error) from error
+    except NotImplementedError as error:
+        if call.context.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            raise _unexpected(call, error) from error
+        # A method of the proto that the servicer leaves to its generated base.
+        await call.context.abort(grpc.StatusCode.UNIMPLEMENTED, "method not implemented")
+    except Exception as error:
+        raise _unexpected(call, error) from error
+
+
+def _from_downstream(call: Call, error: grpc.aio.AioRpcError) -> CallFailed:
+    ours = from_rpc_error(error)
+    if ours is not None:
+        return CallFailed(ours, error.code())
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        # gRPC's own text names addresses: for the log, not for the caller.
+        _logger.warning("a service does not answer", extra={"error": error.details()})
+        return CallFailed(
+            StepwireError(
+                Reason.DEPENDENCY_UNAVAILABLE,
+                "a service that this one needs does not answer",
+                metadata={"dependency": "grpc"},
+            )
+        )
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return CallFailed(
+            StepwireError(
+                Reason.DEADLINE_EXCEEDED, "a service that this one needs did not answer in time"
+            )
+        )
+    return _unexpected(call, error)
+
+
+def _unexpected(call: Call, error: Exception) -> CallFailed:
+    _logger.error("a call failed unexpectedly", extra={"method": call.method.name}, exc_info=error)
+    return CallFailed(
+        StepwireError(
+            Reason.INTERNAL,
+            f"an unexpected error; the server's log has it under request {call.info.request_id}",
+            metadata={"request_id": call.info.request_id},
+        )
+    )

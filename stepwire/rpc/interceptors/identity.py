@@ -1,0 +1,28 @@
+"""Gives every call a request id and a tenant, and makes them the current call's."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from stepwire.call import DEFAULT_TENANT, CallInfo, enter_call, new_request_id
+from stepwire.rpc import metadata
+from stepwire.rpc.interceptors.chain import Call
+
+_MAX_ID_CHARACTERS = 128
+
+
+@asynccontextmanager
+async def identity(call: Call) -> AsyncIterator[None]:
+    """Sets the call's context; answers with the request id in the trailing metadata.
+
+    A request id that is longer than an id has reason to be is replaced: it would go
+    into every log line.
+    """
+    request_id = call.text(metadata.REQUEST_ID)
+    if not request_id or len(request_id) > _MAX_ID_CHARACTERS:
+        request_id = new_request_id()
+    call.info = CallInfo(
+        tenant_id=call.text(metadata.TENANT_ID) or DEFAULT_TENANT, request_id=request_id
+    )
+    enter_call(call.info)
+    call.context.set_trailing_metadata(((metadata.REQUEST_ID, request_id),))
+    yield

@@ -1,0 +1,31 @@
+"""What a service gives to the runtime: its name and how to add it to a server."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import grpc.aio
+
+
+@dataclass(frozen=True)
+class Service:
+    """One proto service that a server offers.
+
+    Attributes:
+        name: Its full proto name, e.g. "stepwire.api.router.v1.RouterService": the
+            name under which its health is asked for.
+        add: Adds it to a server, e.g. `partial(add_RouterServiceServicer_to_server,
+            servicer)`.
+        drain: Called when the process is asked to stop, after health has become
+            NOT_SERVING and before calls are given their grace: to end watches and
+            to stop taking new work. Must return soon.
+    """
+
+    name: str
+    add: Callable[[grpc.aio.Server], None]
+    drain: Callable[[], Awaitable[None]] | None = None
+
+
+# Opens what the services need on the given stack, which closes it in reverse at the
+# end, and returns the services. Raises to refuse the start.
+Build = Callable[[AsyncExitStack], Awaitable[Sequence[Service]]]

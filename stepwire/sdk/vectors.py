@@ -1,0 +1,119 @@
+"""The vector service, for programs."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import grpc.aio
+from google.protobuf.struct_pb2 import Struct
+
+from stepwire.api.vector.v1 import vector_service_pb2 as pb
+from stepwire.api.vector.v1.vector_service_pb2_grpc import (
+    VectorServiceAsyncStub,
+    VectorServiceStub,
+)
+from stepwire.errors import Reason, StepwireError
+from stepwire.payload import json_to_struct
+from stepwire.sdk.failures import raising_ours
+
+
+class Vectors:
+    """Collections of vectors with payloads. Every method raises `StepwireError`.
+
+    Args:
+        channel: To the gateway; the caller closes it.
+        target: What `channel` leads to, for error messages.
+        timeout: Longest time for one call.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, *, target: str, timeout: timedelta) -> None:
+        self._stub: VectorServiceAsyncStub = VectorServiceStub(channel)
+        self._target = target
+        self._timeout_seconds = timeout.total_seconds()
+
+    async def create(
+        self, name: str, *, dimension: int, metric: "pb.Metric.ValueType" = pb.Metric.METRIC_COSINE
+    ) -> pb.Collection:
+        """Creates a collection; repeating it with the same configuration has no effect."""
+        collection = pb.Collection(name=name, dimension=dimension, metric=metric)
+        with raising_ours(self._target):
+            response = await self._stub.CreateCollection(
+                pb.CreateCollectionRequest(collection=collection), timeout=self._timeout_seconds
+            )
+        return response.collection
+
+    async def find(self, name: str) -> pb.Collection | None:
+        """Reads a collection's configuration and size; None if there is none of this name."""
+        try:
+            with raising_ours(self._target):
+                response = await self._stub.GetCollection(
+                    pb.GetCollectionRequest(collection=name), timeout=self._timeout_seconds
+                )
+        except StepwireError as error:
+            if error.reason is Reason.COLLECTION_NOT_FOUND:
+                return None
+            raise
+        return response.collection
+
+    async def drop(self, name: str) -> bool:
+        """Deletes a collection and its points; returns whether there was one."""
+        try:
+            with raising_ours(self._target):
+                await self._stub.DeleteCollection(
+                    pb.DeleteCollectionRequest(collection=name), timeout=self._timeout_seconds
+                )
+        except StepwireError as error:
+            if error.reason is Reason.COLLECTION_NOT_FOUND:
+                return False
+            raise
+        return True
+
+    async def upsert(self, collection: str, points: Sequence[pb.Point]) -> int:
+        """Writes points, replacing those whose ids exist; returns their number."""
+        request = pb.UpsertPointsRequest(collection=collection, points=points)
+        with raising_ours(self._target):
+            response = await self._stub.UpsertPoints(request, timeout=self._timeout_seconds)
+        return response.upserted
+
+    async def search(
+        self,
+        collection: str,
+        vector: bytes,
+        *,
+        limit: int = 10,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002  (the field's name)
+    ) -> Sequence[pb.ScoredPoint]:
+        """Finds the points nearest to a vector (little-endian float32 values), best first."""
+        request = pb.SearchPointsRequest(
+            collection=collection, vector=vector, limit=limit, filter=_struct(filter)
+        )
+        with raising_ours(self._target):
+            response = await self._stub.SearchPoints(request, timeout=self._timeout_seconds)
+        return response.points
+
+    async def get(self, collection: str, ids: Sequence[str]) -> Sequence[pb.Point]:
+        """Reads points by id, without their vectors; unknown ids are left out."""
+        request = pb.GetPointsRequest(collection=collection, ids=ids)
+        with raising_ours(self._target):
+            response = await self._stub.GetPoints(request, timeout=self._timeout_seconds)
+        return response.points
+
+    async def delete(self, collection: str, ids: Sequence[str]) -> int:
+        """Deletes points by id, passing over unknown ids; returns how many there were."""
+        request = pb.DeletePointsRequest(collection=collection, ids=ids)
+        with raising_ours(self._target):
+            response = await self._stub.DeletePoints(request, timeout=self._timeout_seconds)
+        return response.deleted
+
+
+def point(point_id: str, vector: bytes, payload: Mapping[str, Any] | None = None) -> pb.Point:
+    """Makes a point; the vector is little-endian float32 values."""
+    return pb.Point(id=point_id, vector=vector, payload=_struct(payload))
+
+
+def _struct(data: Mapping[str, Any] | None) -> Struct | None:
+    if data is None:
+        return None
+    struct = Struct()
+    json_to_struct(dict(data), struct)
+    return struct

@@ -1,0 +1,85 @@
+"""Settings that every process has: where it listens, its limits, how it stops.
+
+A service subclasses `ServiceSettings`, a process without a gRPC server
+`ProcessSettings`; each sets its own `env_prefix`, e.g. `STEPWIRE_ROUTER_`, so that
+the field `port` is read from `STEPWIRE_ROUTER_PORT`. Settings are read once, in
+`__main__`, and never at import.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MEBIBYTE = 1024 * 1024
+
+
+class ProcessSettings(BaseSettings):
+    """What every long-running process has."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address on which the process listens: for calls and for metrics scrapes.",
+    )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port that serves Prometheus metrics over HTTP; 0 serves none.",
+    )
+    drain_seconds: float = Field(
+        default=10,
+        ge=1,
+        description="Longest time between SIGTERM and exit: for calls and work under way to end, "
+        "for closing what is open, and for sending the last telemetry.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO",
+        description="Least severe level of log lines that are written.",
+    )
+    event_loop: Literal["uvloop", "asyncio"] = Field(
+        default="uvloop",
+        description="The event loop's implementation.",
+    )
+
+
+class ServiceSettings(ProcessSettings):
+    """What every gRPC service has besides."""
+
+    port: int = Field(
+        ge=0,
+        le=65535,
+        description="Port of the gRPC server; 0 takes a free one.",
+    )
+    max_concurrent_calls: int = Field(
+        default=1024,
+        ge=1,
+        description="Calls handled at the same time, server streams not counted; one more is "
+        "refused with OVERLOADED.",
+    )
+    max_streams: int = Field(
+        default=1024,
+        ge=1,
+        description="Server streams open at the same time; one more is refused with OVERLOADED.",
+    )
+    max_deadline_seconds: float = Field(
+        default=600,
+        gt=0,
+        description="Longest deadline of a unary call; a later one of the caller is cut to this.",
+    )
+    default_deadline_seconds: float = Field(
+        default=60,
+        gt=0,
+        description="Deadline of a unary call whose caller set none.",
+    )
+    max_message_bytes: int = Field(
+        default=4 * MEBIBYTE,
+        ge=1024,
+        description="Largest message that the server receives or sends.",
+    )
+    reflection: bool = Field(
+        default=True,
+        description="Whether the server describes its services to tools such as grpcurl.",
+    )

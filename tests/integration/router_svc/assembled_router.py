@@ -1,0 +1,41 @@
+"""The router without a server around it, for what a server would hide."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from opentelemetry.metrics import Meter
+
+from router_svc.attempts import Attempts
+from router_svc.catalogue import Catalogue, OpenAIProvider
+from router_svc.cooldowns import Cooldowns
+from router_svc.metrics import RouterMetrics
+from router_svc.ports import Provider
+from router_svc.providers.openai import OpenAIModel
+from router_svc.router import Router
+from router_svc.tokens import EstimatedTokens
+
+
+@asynccontextmanager
+async def assembled_router(*models: dict[str, Any], meter: Meter) -> AsyncIterator[Router]:
+    """Holds models of chat endpoints only."""
+    catalogue = Catalogue.model_validate({"models": models})
+    metrics = RouterMetrics(meter)
+    async with AsyncExitStack() as stack:
+        providers: dict[str, Provider] = {}
+        for model in catalogue.models:
+            assert isinstance(model.provider, OpenAIProvider)
+            opened = OpenAIModel(model.provider, api_key="key", timeout_seconds=5)
+            stack.push_async_callback(opened.close)
+            providers[model.name] = opened
+        attempts = Attempts(
+            catalogue=catalogue,
+            providers=providers,
+            cooldowns=Cooldowns(time.monotonic),
+            metrics=metrics,
+            clock=time.monotonic,
+        )
+        yield Router(
+            catalogue=catalogue, attempts=attempts, counter=EstimatedTokens(), metrics=metrics
+        )

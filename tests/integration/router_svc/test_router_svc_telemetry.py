@@ -1,0 +1,116 @@
+"""What a try and an answer leave in metrics and traces."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+
+from router_svc.request import Message, Request, Role
+from router_svc.router import Router
+from stepwire.errors import StepwireError
+from tests.integration.router_svc.chat_endpoint import ChatEndpoint, chat, refusal
+from tests.integration.router_svc.assembled_router import assembled_router
+from tests.integration.router_svc.running_router import chat_model
+
+REQUEST = Request(messages=(Message(Role.USER, "How high was it?"),))
+CALLED = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "small",
+}
+
+
+@pytest.fixture
+def reader() -> InMemoryMetricReader:
+    return InMemoryMetricReader()
+
+
+@pytest.fixture
+async def router(endpoint: ChatEndpoint, reader: InMemoryMetricReader) -> AsyncIterator[Router]:
+    meters = MeterProvider([reader])
+    models = [chat_model("small", endpoint.base_url)]
+    async with assembled_router(*models, meter=meters.get_meter("test")) as assembled:
+        yield assembled
+    meters.shutdown()
+
+
+def points_of(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
+    data = reader.get_metrics_data()
+    assert data is not None
+    return {
+        metric.name: list(metric.data.data_points)
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+
+
+async def test_an_answer_is_measured(
+    router: Router, endpoint: ChatEndpoint, reader: InMemoryMetricReader
+) -> None:
+    endpoint.otherwise = chat("Here.", prompt_tokens=1000, completion_tokens=200)
+    await router.generate(REQUEST, deadline=None)
+    points = points_of(reader)
+    (duration,) = points["gen_ai.client.operation.duration"]
+    assert (duration.count, duration.attributes) == (1, CALLED)
+    tokens = {
+        point.attributes["gen_ai.token.type"]: point.sum
+        for point in points["gen_ai.client.token.usage"]
+    }
+    assert tokens == {"input": 1000, "output": 200}
+    (cost,) = points["stepwire.router.cost"]
+    assert cost.value == pytest.approx(0.001)
+    (decision,) = points["stepwire.router.decisions"]
+    assert decision.attributes == {
+        "gen_ai.request.model": "small",
+        "stepwire.router.outcome": "chosen",
+    }
+
+
+async def test_failures_and_refusals_are_counted(
+    router: Router, endpoint: ChatEndpoint, reader: InMemoryMetricReader
+) -> None:
+    endpoint.otherwise = refusal(503)
+    with pytest.raises(StepwireError):
+        await router.generate(REQUEST, deadline=None)
+    with pytest.raises(StepwireError):
+        router.decide(Request(messages=REQUEST.messages, model="huge"))
+    points = points_of(reader)
+    (duration,) = points["gen_ai.client.operation.duration"]
+    assert duration.attributes == CALLED | {"error.type": "503"}
+    outcomes = [
+        point.attributes["stepwire.router.outcome"] for point in points["stepwire.router.decisions"]
+    ]
+    assert sorted(outcomes) == ["MODEL_NOT_FOUND", "chosen"]
+    assert "gen_ai.client.token.usage" not in points
+
+
+async def test_each_try_is_a_span(
+    router: Router, endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    # The process's own provider can be set only once, so this test brings its own.
+    monkeypatch.setattr("router_svc.attempts.tracer", lambda: provider.get_tracer("test"))
+    endpoint.script.append(refusal(500))
+    with pytest.raises(StepwireError):
+        await router.generate(REQUEST, deadline=None)
+    await router.generate(REQUEST, deadline=None)
+    failed, answered = spans.get_finished_spans()
+    assert failed.name == answered.name == "chat small"
+    assert failed.status.status_code is StatusCode.ERROR
+    assert failed.attributes is not None
+    assert failed.attributes["error.type"] == "500"
+    assert answered.attributes == CALLED | {
+        "gen_ai.request.max_tokens": 500,
+        "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.output_tokens": 20,
+    }
+    assert not failed.events

@@ -1,0 +1,188 @@
+"""What happens to calls while Postgres is slow, restarted or away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+import asyncpg
+import grpc.aio
+import pytest
+from vector_svc_harness import Client, point, raw, refused, serving
+
+from stepwire.api.vector.v1 import vector_service_pb2 as pb
+from stepwire.errors import Reason, StepwireError
+from stepwire.testing.poll import eventually
+
+
+class Way:
+    """A TCP way to Postgres that can be closed and opened again."""
+
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
+        self._server: asyncio.Server | None = None
+        self._ends: set[asyncio.StreamWriter] = set()
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """The URL of the database by this way."""
+        login = self._target.netloc.rpartition("@")[0]
+        return self._target._replace(netloc=f"{login}@127.0.0.1:{self._port}").geturl()
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        while self._ends:
+            self._ends.pop().transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
+        self._ends |= {writer, back}
+        await asyncio.gather(_copy(reader, back), _copy(there, writer))
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+    writer.close()
+
+
+@asynccontextmanager
+async def way_to_postgres(url: str) -> AsyncIterator[Way]:
+    way = Way(url)
+    await way.open()
+    try:
+        yield way
+    finally:
+        await way.close()
+
+
+@asynccontextmanager
+async def table_locked(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Keep every statement on the one collection's points waiting within the block.
+
+    Gives a connection to watch with: one in a transaction would see the past only.
+    """
+    locking, watching = await asyncpg.connect(url), await asyncpg.connect(url)
+    try:
+        number = await locking.fetchval("SELECT collection_id FROM vector.collections")
+        async with locking.transaction():
+            await locking.execute(f"LOCK TABLE vector.points_{number}")
+            yield watching
+    finally:
+        await watching.close()
+        await locking.close()
+
+
+async def until_waiting(connection: asyncpg.Connection, count: int) -> None:
+    """Wait until so many statements wait for the lock."""
+
+    async def waiting() -> bool | None:
+        counted = await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(counted == count)
+
+    await eventually(waiting)
+
+
+async def test_calls_go_on_after_all_connections_are_lost(
+    client: Client, database_url: str
+) -> None:
+    await client.create()
+    await client.upsert([point("a", [1, 2, 3])])
+    connection = await asyncpg.connect(database_url)
+    try:
+        for _ in range(3):
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert [found.point.id for found in await client.search([1, 2, 3], limit=1)] == ["a"]
+            assert await client.upsert([point("b", [3, 2, 1])]) == 1
+    finally:
+        await connection.close()
+
+
+async def test_a_connection_lost_in_the_middle_is_made_up_for(
+    client: Client, database_url: str
+) -> None:
+    await client.create()
+    async with table_locked(database_url) as connection:
+        upsert = asyncio.create_task(client.upsert([point("a", [1, 2, 3])]))
+        await until_waiting(connection, 1)
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+    assert await upsert == 1
+    assert await client.count() == 1
+
+
+async def test_a_full_pool_refuses_as_overloaded(database_url: str) -> None:
+    async with serving(
+        database_url,
+        postgres_min_connections=2,
+        postgres_max_connections=2,
+        postgres_acquire_seconds=0.1,
+    ) as client:
+        await client.create()
+        async with table_locked(database_url) as connection:
+            waiting = [asyncio.create_task(client.get(["a"])) for _ in range(2)]
+            await until_waiting(connection, 2)
+            async with refused() as error:
+                await client.get(["a"])
+            assert error().reason is Reason.OVERLOADED
+            assert error().metadata == {"limit": "postgres_max_connections"}
+            assert error().retry_after is not None
+        assert await asyncio.gather(*waiting) == [[], []]
+
+
+async def test_a_cancelled_call_cancels_its_statement(client: Client, database_url: str) -> None:
+    await client.create()
+    async with table_locked(database_url) as connection:
+        call = asyncio.create_task(client.search([1, 2, 3]))
+        await until_waiting(connection, 1)
+        call.cancel()
+        await until_waiting(connection, 0)
+    assert await client.search([1, 2, 3]) == []
+
+
+async def test_a_deadline_ends_the_statement(client: Client, database_url: str) -> None:
+    await client.create()
+    async with table_locked(database_url) as connection:
+        request = pb.SearchPointsRequest(collection="things", vector=raw([1, 2, 3]))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.stub.SearchPoints(request, timeout=0.3)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await until_waiting(connection, 0)
+
+
+async def test_postgres_away_is_told_and_survived(database_url: str) -> None:
+    async with way_to_postgres(database_url) as way, serving(way.url) as client:
+        await client.create()
+        await client.upsert([point("a", [1, 2, 3])])
+        await way.close()
+        for call in (client.search([1, 2, 3]), client.delete(["a"]), client.create("other")):
+            async with refused() as error:
+                await call
+            assert error().reason is Reason.DEPENDENCY_UNAVAILABLE
+            assert error().metadata == {"dependency": "postgres"}
+        await way.open()
+        assert [found.point.id for found in await client.search([1, 2, 3])] == ["a"]
+
+
+async def test_without_postgres_there_is_no_start(database_url: str) -> None:
+    async with way_to_postgres(database_url) as way:
+        await way.close()
+        with pytest.raises(StepwireError) as caught:
+            async with serving(way.url):
+                pass
+        assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE

@@ -1,0 +1,100 @@
+"""A vector service in the test's process, and what tests say to it."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+import numpy as np
+import pytest
+from pydantic import SecretStr
+
+from stepwire.api.vector.v1 import vector_service_pb2 as pb
+from stepwire.api.vector.v1.vector_service_pb2_grpc import VectorServiceStub
+from stepwire.errors import StepwireError
+from stepwire.rpc import Server, open_channel
+from stepwire.rpc.status import from_rpc_error
+from vector_svc import app
+from vector_svc.settings import VectorSettings
+
+if TYPE_CHECKING:  # the generated module has it for type checkers only
+    from stepwire.api.vector.v1.vector_service_pb2_grpc import VectorServiceAsyncStub
+
+
+class Client:
+    """The service as a caller sees it, in few words."""
+
+    def __init__(self, stub: "VectorServiceAsyncStub") -> None:
+        self.stub = stub
+
+    async def create(
+        self,
+        name: str = "things",
+        dimension: int = 3,
+        metric: "pb.Metric.ValueType" = pb.METRIC_COSINE,
+    ) -> pb.Collection:
+        wanted = pb.Collection(name=name, dimension=dimension, metric=metric)
+        request = pb.CreateCollectionRequest(collection=wanted)
+        return (await self.stub.CreateCollection(request)).collection
+
+    async def upsert(self, points: Iterable[pb.Point], name: str = "things") -> int:
+        request = pb.UpsertPointsRequest(collection=name, points=points)
+        return (await self.stub.UpsertPoints(request)).upserted
+
+    async def search(
+        self, vector: Any, name: str = "things", **options: Any
+    ) -> list[pb.ScoredPoint]:
+        request = pb.SearchPointsRequest(collection=name, vector=raw(vector), **options)
+        return list((await self.stub.SearchPoints(request)).points)
+
+    async def get(
+        self, ids: Iterable[str], name: str = "things", *, include_vectors: bool = False
+    ) -> list[pb.Point]:
+        request = pb.GetPointsRequest(collection=name, ids=ids, include_vectors=include_vectors)
+        return list((await self.stub.GetPoints(request)).points)
+
+    async def delete(self, ids: Iterable[str], name: str = "things") -> int:
+        request = pb.DeletePointsRequest(collection=name, ids=ids)
+        return (await self.stub.DeletePoints(request)).deleted
+
+    async def count(self, name: str = "things") -> int:
+        request = pb.GetCollectionRequest(collection=name)
+        return (await self.stub.GetCollection(request)).collection.point_count
+
+    async def drop(self, name: str = "things") -> None:
+        await self.stub.DeleteCollection(pb.DeleteCollectionRequest(collection=name))
+
+
+def raw(vector: Any) -> bytes:
+    """The bytes of a vector on the wire; bytes are left as they are."""
+    return vector if isinstance(vector, bytes) else np.asarray(vector, dtype="<f4").tobytes()
+
+
+def point(point_id: str, vector: Any, payload: Mapping[str, Any] | None = None) -> pb.Point:
+    made = pb.Point(id=point_id, vector=raw(vector))
+    if payload is not None:
+        made.payload.SetInParent()
+        made.payload.update(payload)
+    return made
+
+
+@asynccontextmanager
+async def refused() -> AsyncIterator[Callable[[], StepwireError]]:
+    """Expect the block's call to be refused; gives what says why."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        yield lambda: error
+    found = from_rpc_error(caught.value)
+    assert found is not None, caught.value
+    error = found
+
+
+@asynccontextmanager
+async def serving(url: str, **options: Any) -> AsyncIterator[Client]:
+    """Run a service over the database at `url` and give a client of it."""
+    settings = VectorSettings(port=0, postgres_url=SecretStr(url), **options)
+    async with AsyncExitStack() as stack:
+        services = await app.build(settings, stack)
+        server = await stack.enter_async_context(Server(app.NAME, settings, services))
+        channel = open_channel(server.address, retry_unavailable=False)
+        await stack.enter_async_context(channel)
+        yield Client(VectorServiceStub(channel))

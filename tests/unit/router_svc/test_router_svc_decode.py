@@ -1,0 +1,131 @@
+import math
+from collections.abc import Callable
+
+import pytest
+
+from router_svc.decode import decode_decide, decode_request
+from router_svc.request import Document, Message, Request, Role
+from stepwire.api.router.v1 import router_service_pb2 as pb
+from stepwire.errors import Reason, StepwireError
+
+Change = Callable[[pb.GenerateRequest], object]
+
+
+def a_request() -> pb.GenerateRequest:
+    return pb.GenerateRequest(
+        messages=[
+            pb.Message(role=pb.ROLE_SYSTEM, content="Be brief."),
+            pb.Message(role=pb.ROLE_USER, content="Hello"),
+            pb.Message(role=pb.ROLE_ASSISTANT, content="Hi"),
+            pb.Message(content="How high was it?"),
+        ],
+        documents=[pb.Document(id="a", title="T", text="One."), pb.Document(id="b", text="Two.")],
+        requirements=pb.Requirements(model="m", min_quality=0.5, capabilities=["json"]),
+        max_output_tokens=100,
+        temperature=0.0,
+    )
+
+
+def test_a_full_request_is_decoded() -> None:
+    assert decode_request(a_request()) == Request(
+        messages=(
+            Message(Role.SYSTEM, "Be brief."),
+            Message(Role.USER, "Hello"),
+            Message(Role.ASSISTANT, "Hi"),
+            Message(Role.USER, "How high was it?"),
+        ),
+        documents=(Document("a", "T", "One."), Document("b", "", "Two.")),
+        model="m",
+        min_quality=0.5,
+        capabilities=("json",),
+        max_output_tokens=100,
+        temperature=0.0,
+    )
+
+
+def test_what_is_unset_stays_unset() -> None:
+    request = decode_request(pb.GenerateRequest(messages=[pb.Message(content="Hello")]))
+    assert request == Request(messages=(Message(Role.USER, "Hello"),))
+    assert request.temperature is None
+
+
+def add_messages(count: int) -> Change:
+    return lambda request: request.messages.extend([pb.Message(content="x")] * count)
+
+
+def add_documents(count: int) -> Change:
+    return lambda request: request.documents.extend(
+        pb.Document(id=str(number), text="x") for number in range(count)
+    )
+
+
+FAULTS: list[tuple[Change, str]] = [
+    (lambda request: request.ClearField("messages"), "messages"),
+    (add_messages(253), "messages"),
+    (lambda request: request.messages.add(role=pb.ROLE_ASSISTANT, content="x"), "messages[4].role"),
+    (lambda request: request.messages.add(content=" \n"), "messages[4].content"),
+    (lambda request: setattr(request.messages[1], "role", 9), "messages[1].role"),
+    (
+        lambda request: setattr(request.messages[2], "content", "x" * 1_000_001),
+        "messages[2].content",
+    ),
+    (add_documents(255), "documents"),
+    (lambda request: request.documents.add(text="x"), "documents[2].id"),
+    (lambda request: request.documents.add(id="a", text="x"), "documents[2].id"),
+    (lambda request: request.documents.add(id="c", text=" "), "documents[2].text"),
+    (lambda request: setattr(request.requirements, "min_quality", 1.1), "requirements.min_quality"),
+    (
+        lambda request: setattr(request.requirements, "min_quality", math.nan),
+        "requirements.min_quality",
+    ),
+    (
+        lambda request: request.requirements.capabilities.append(""),
+        "requirements.capabilities[1]",
+    ),
+    (lambda request: setattr(request, "max_output_tokens", -1), "max_output_tokens"),
+    (lambda request: setattr(request, "temperature", 2.5), "temperature"),
+    (lambda request: setattr(request, "temperature", math.nan), "temperature"),
+]
+
+
+@pytest.mark.parametrize(("change", "field"), FAULTS)
+def test_a_faulty_field_is_named(change: Change, field: str) -> None:
+    request = a_request()
+    change(request)
+    with pytest.raises(StepwireError) as caught:
+        decode_request(request)
+    assert caught.value.reason is Reason.FIELD_INVALID
+    assert [fault.field for fault in caught.value.faults] == [field]
+    with pytest.raises(StepwireError) as caught:
+        decode_decide(pb.DecideRequest(request=request))
+    assert [fault.field for fault in caught.value.faults] == [f"request.{field}"]
+
+
+def test_all_faulty_fields_are_named() -> None:
+    request = pb.GenerateRequest(
+        messages=[pb.Message(role=pb.ROLE_ASSISTANT)], documents=[pb.Document()]
+    )
+    with pytest.raises(StepwireError) as caught:
+        decode_request(request)
+    assert [fault.field for fault in caught.value.faults] == [
+        "messages[0].role",
+        "messages[0].content",
+        "documents[0].id",
+        "documents[0].text",
+    ]
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    request = pb.GenerateRequest(
+        messages=[pb.Message(content="x" * 1_000_000)] * 2 + [pb.Message(content="x")] * 254,
+        requirements=pb.Requirements(min_quality=1),
+        temperature=2.0,
+    )
+    add_documents(256)(request)
+    assert len(decode_request(request).documents) == 256
+
+
+def test_a_decision_needs_a_request() -> None:
+    with pytest.raises(StepwireError) as caught:
+        decode_decide(pb.DecideRequest())
+    assert [fault.field for fault in caught.value.faults] == ["request"]

@@ -1,0 +1,1 @@
+"""The vector service: collections of points in Postgres, searched by nearness."""

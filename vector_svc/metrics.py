@@ -1,0 +1,37 @@
+"""The instruments of the vector service."""
+
+from typing import Final
+
+from stepwire.telemetry import meter
+from vector_svc.planner import Plan
+
+SEARCHES: Final = "stepwire.vector.searches"
+WALKS_GIVEN_UP: Final = "stepwire.vector.walks_given_up"
+POINTS_WRITTEN: Final = "stepwire.vector.points_written"
+POINTS_DELETED: Final = "stepwire.vector.points_deleted"
+PLAN: Final = "stepwire.vector.plan"
+
+
+class VectorMetrics:
+    """The instruments, made once per process."""
+
+    def __init__(self) -> None:
+        self._searches = meter().create_counter(
+            SEARCHES, unit="{search}", description="Searches by the way they took."
+        )
+        self.walks_given_up = meter().create_counter(
+            WALKS_GIVEN_UP,
+            unit="{search}",
+            description="Searches through the index that found too few points and were done "
+            "again by comparing with every match.",
+        )
+        self.points_written = meter().create_counter(
+            POINTS_WRITTEN, unit="{point}", description="Points written by UpsertPoints."
+        )
+        self.points_deleted = meter().create_counter(
+            POINTS_DELETED, unit="{point}", description="Points deleted by DeletePoints."
+        )
+
+    def searched(self, plan: Plan) -> None:
+        """Count a search that went this way."""
+        self._searches.add(1, {PLAN: plan.value})

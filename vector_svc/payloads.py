@@ -1,0 +1,55 @@
+"""Payloads and filters: protobuf structs on the wire, JSON text inside."""
+
+from typing import Any
+
+import orjson
+from google.protobuf.struct_pb2 import Struct
+
+from stepwire.errors import Reason, StepwireError, field_invalid
+from stepwire.payload import struct_to_json
+
+_ESCAPED_NUL = b"\\u0000"
+
+
+def read_payload(struct: Struct, *, field: str, limit_bytes: int) -> bytes:
+    """Turn a struct into the JSON text of an object that Postgres can store.
+
+    Raises:
+        StepwireError: PAYLOAD_TOO_LARGE beyond `limit_bytes`; FIELD_INVALID for NaN,
+            infinity, the character U+0000, or nesting beyond 64 levels. All name `field`.
+    """
+    value = struct_to_json(struct, field=field)
+    data = orjson.dumps(value)
+    if len(data) > limit_bytes:
+        raise StepwireError(
+            Reason.PAYLOAD_TOO_LARGE,
+            f"{field}: {len(data)} bytes of JSON are more than the limit of {limit_bytes}",
+            metadata={
+                "field": field,
+                "size_bytes": str(len(data)),
+                "limit_bytes": str(limit_bytes),
+            },
+        )
+    # The escape may also be an escaped backslash before "u0000", so only suspect it here.
+    if _ESCAPED_NUL in data and _holds_nul(value):
+        raise field_invalid(field, "must not hold the character U+0000")
+    return data
+
+
+def read_filter(struct: Struct, *, field: str, limit_bytes: int) -> bytes | None:
+    """Turn a filter into JSON text; None if it is empty, since every payload contains that.
+
+    Raises:
+        StepwireError: As `read_payload`.
+    """
+    if not struct.fields:
+        return None
+    return read_payload(struct, field=field, limit_bytes=limit_bytes)
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any("\0" in key or _holds_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(_holds_nul, value))

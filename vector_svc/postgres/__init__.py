@@ -1,0 +1,1 @@
+"""The stores of the vector service, over Postgres with pgvector."""

@@ -1,0 +1,100 @@
+"""What can be set about the vector service."""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from stepwire.settings import MEBIBYTE, ServiceSettings
+
+
+class VectorSettings(ServiceSettings):
+    """Settings of the vector service, read from `STEPWIRE_VECTOR_*`."""
+
+    model_config = SettingsConfigDict(env_prefix="STEPWIRE_VECTOR_", frozen=True)
+
+    port: int = Field(
+        default=50053,
+        ge=0,
+        le=65535,
+        description="Port of the gRPC server; 0 takes a free one.",
+    )
+    max_message_bytes: int = Field(
+        default=64 * MEBIBYTE,
+        ge=1024,
+        description="Largest message that the server receives or sends. The default holds an "
+        "upsert of 10,000 points of up to 1,536 dimensions with small payloads.",
+    )
+    postgres_url: SecretStr = Field(
+        default=SecretStr("postgresql://stepwire@127.0.0.1:54329/stepwire"),
+        description="Database of the service, with pgvector 0.8.4 or newer available in it. "
+        "A secret, since it may hold a password.",
+    )
+    postgres_min_connections: int = Field(
+        default=2,
+        ge=1,
+        description="Connections to Postgres that are opened at start.",
+    )
+    postgres_max_connections: int = Field(
+        default=16,
+        ge=1,
+        description="Most connections to Postgres. A search keeps one core busy, so more than a "
+        "few per core of the database only queue there instead of here.",
+    )
+    postgres_acquire_seconds: float = Field(
+        default=5,
+        gt=0,
+        description="Longest wait for a free connection; after it a call is refused with "
+        "OVERLOADED.",
+    )
+    postgres_statement_seconds: float = Field(
+        default=600,
+        gt=0,
+        description="Longest time of one statement. A call's own deadline is usually shorter.",
+    )
+    hnsw_m: int = Field(
+        default=16,
+        ge=2,
+        le=100,
+        description="Edges per point and layer of a new collection's HNSW index. More finds more "
+        "and costs memory and time on writes.",
+    )
+    hnsw_ef_construction: int = Field(
+        default=64,
+        ge=4,
+        le=1000,
+        description="Candidates kept while a point is linked into a new collection's HNSW index. "
+        "At least twice hnsw_m.",
+    )
+    hnsw_ef_search: int = Field(
+        default=64,
+        ge=1,
+        le=1000,
+        description="Candidates kept during a search; a search for more points keeps as many as "
+        "it wants points.",
+    )
+    hnsw_max_scan_tuples: int = Field(
+        default=20_000,
+        ge=1,
+        description="Points that a filtered search looks at through the index before it compares "
+        "with every match instead.",
+    )
+    payload_max_bytes: int = Field(
+        default=256 * 1024,
+        ge=2,
+        description="Largest payload of a point, and largest filter, as JSON.",
+    )
+    collection_cache_entries: int = Field(
+        default=10_000,
+        ge=1,
+        description="Collections whose configuration is kept in memory.",
+    )
+    estimate_cache_entries: int = Field(
+        default=10_000,
+        ge=1,
+        description="Filters whose number of matching points is kept in memory.",
+    )
+    estimate_cache_seconds: float = Field(
+        default=5,
+        ge=0,
+        description="How long a collection's size and a filter's matches are believed when a "
+        "search is planned. They decide its speed, never its result's size.",
+    )

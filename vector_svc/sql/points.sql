@@ -1,0 +1,128 @@
+-- Statements on the points of one collection. {collection_id}, {dimension}, {operator},
+-- {opclass}, {m} and {ef_construction} are filled in from our own numbers and constants,
+-- never from what a caller sent.
+--
+-- Ids are compared byte by byte (COLLATE "C"), which is the order of their code points,
+-- and so the order in which Python sorts them.
+
+-- name: create_points
+-- The table of a collection's points, and its indexes.
+-- GIN without its list of pending entries: every search would read through that list.
+CREATE TABLE vector.points_{collection_id} (
+    id text COLLATE "C" PRIMARY KEY,
+    embedding vector({dimension}) NOT NULL,
+    payload jsonb NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX points_{collection_id}_embedding ON vector.points_{collection_id}
+    USING hnsw (embedding {opclass}) WITH (m = {m}, ef_construction = {ef_construction});
+CREATE INDEX points_{collection_id}_payload ON vector.points_{collection_id}
+    USING gin (payload jsonb_path_ops) WITH (fastupdate = off);
+
+-- name: drop_points
+DROP TABLE vector.points_{collection_id}
+
+-- name: count_points
+SELECT count(*) FROM vector.points_{collection_id}
+
+-- name: estimate_points
+-- The planner's own estimate, which follows the table's size without a scan of it.
+EXPLAIN (FORMAT JSON) SELECT FROM vector.points_{collection_id}
+
+-- name: count_matches
+-- $1 filter, $2 most to count
+SELECT count(*) FROM (
+    SELECT FROM vector.points_{collection_id} WHERE payload @> $1 LIMIT $2
+) AS matches
+
+-- name: upsert
+-- Points that are the same already are left alone: a repeated request costs little.
+-- $1 ids, ascending, $2 embeddings, $3 payloads
+INSERT INTO vector.points_{collection_id} AS old (id, embedding, payload)
+SELECT id, embedding, payload
+FROM unnest($1::text[], $2::vector[], $3::jsonb[]) AS new (id, embedding, payload)
+ON CONFLICT (id) DO UPDATE
+SET embedding = excluded.embedding, payload = excluded.payload, updated_at = now()
+WHERE old.embedding <> excluded.embedding OR old.payload <> excluded.payload
+
+-- name: get
+-- $1 ids, $2 whether with embeddings
+SELECT id, payload, CASE WHEN $2 THEN embedding END AS embedding
+FROM vector.points_{collection_id}
+WHERE id = ANY ($1)
+
+-- name: delete
+-- The rows are locked in the order of their ids first, as upserts do. $1 ids
+WITH doomed AS MATERIALIZED (
+    SELECT id FROM vector.points_{collection_id} WHERE id = ANY ($1) ORDER BY id FOR UPDATE
+), deleted AS (
+    DELETE FROM vector.points_{collection_id} AS points
+    USING doomed WHERE points.id = doomed.id RETURNING points.id
+)
+SELECT count(*) FROM deleted
+
+-- name: search_exact
+-- "+ 0" is what no index can order by, so every point is compared.
+-- $1 embedding, $2 most rows, $3 whether with embeddings
+SELECT id, payload, CASE WHEN $3 THEN embedding END AS embedding,
+    embedding {operator} $1 AS distance
+FROM vector.points_{collection_id}
+ORDER BY (embedding {operator} $1) + 0
+LIMIT $2
+
+-- name: search_exact_filtered
+-- $1 embedding, $2 most rows, $3 whether with embeddings, $4 filter
+SELECT id, payload, CASE WHEN $3 THEN embedding END AS embedding,
+    embedding {operator} $1 AS distance
+FROM vector.points_{collection_id}
+WHERE payload @> $4
+ORDER BY (embedding {operator} $1) + 0
+LIMIT $2
+
+-- name: search_index
+-- The settings hold for this statement only: set_config(…, true) ends with the
+-- transaction, which is the statement. They are read when the scan of the index begins,
+-- and that is after them, since the scan waits for "knobs.ready". A walk goes on past
+-- hnsw.ef_search candidates where deleted points leave it short.
+-- $1 embedding, $2 most rows, $3 whether with embeddings, $4 hnsw.ef_search,
+-- $5 hnsw.max_scan_tuples
+WITH knobs AS MATERIALIZED (
+    SELECT concat(
+        set_config('hnsw.ef_search', $4, true),
+        set_config('hnsw.max_scan_tuples', $5, true),
+        set_config('hnsw.iterative_scan', 'strict_order', true)
+    ) AS ready
+)
+SELECT found.* FROM knobs CROSS JOIN LATERAL (
+    SELECT id, payload, CASE WHEN $3 THEN embedding END AS embedding,
+        embedding {operator} $1 AS distance
+    FROM vector.points_{collection_id}
+    WHERE knobs.ready <> ''
+    ORDER BY embedding {operator} $1
+    LIMIT $2
+) AS found
+ORDER BY distance
+
+-- name: search_iterative
+-- As search_index, with a filter. "IS TRUE" keeps it from the payload's own index: this
+-- way is chosen where walking the other one is cheaper. What the walk remembers may take
+-- four times work_mem, so that it ends at hnsw.max_scan_tuples and not before.
+-- $1 embedding, $2 most rows, $3 whether with embeddings, $4 hnsw.ef_search,
+-- $5 hnsw.max_scan_tuples, $6 filter
+WITH knobs AS MATERIALIZED (
+    SELECT concat(
+        set_config('hnsw.ef_search', $4, true),
+        set_config('hnsw.max_scan_tuples', $5, true),
+        set_config('hnsw.scan_mem_multiplier', '4', true),
+        set_config('hnsw.iterative_scan', 'strict_order', true)
+    ) AS ready
+)
+SELECT found.* FROM knobs CROSS JOIN LATERAL (
+    SELECT id, payload, CASE WHEN $3 THEN embedding END AS embedding,
+        embedding {operator} $1 AS distance
+    FROM vector.points_{collection_id}
+    WHERE knobs.ready <> '' AND (payload @> $6) IS TRUE
+    ORDER BY embedding {operator} $1
+    LIMIT $2
+) AS found
+ORDER BY distance
