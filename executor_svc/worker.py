@@ -151,7 +151,11 @@ async def start_worker(
 async def _kinds(settings: WorkerSettings, stack: AsyncExitStack) -> Mapping[str, Kind]:
     models = await stack.enter_async_context(open_channel(settings.model_target))
     vectors = await stack.enter_async_context(open_channel(settings.vector_target))
-    router = await stack.enter_async_context(open_channel(settings.router_target))
+    # The router has tried every model before it says UNAVAILABLE; the step's own retry
+    # policy decides when to ask again.
+    router = await stack.enter_async_context(
+        open_channel(settings.router_target, retry_unavailable=False)
+    )
     transport: httpx2.AsyncBaseTransport = httpx2.AsyncHTTPTransport()
     if not settings.http_allow_private:
         transport = GuardedTransport(transport)

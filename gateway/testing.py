@@ -1,7 +1,7 @@
 """Runs a real Envoy with a rendered configuration, for tests."""
 
 import asyncio
-import socket
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,11 +12,15 @@ import httpx2
 
 from gateway.config import command, render
 from gateway.settings import GatewaySettings
+from stepwire.stack.ports import LOOPBACK, is_free
 from stepwire.testing.poll import eventually
 
-_LOOPBACK = "127.0.0.1"
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
+
+# Below those that the system gives to outgoing connections, one of which might take a
+# port between the look at it and its use.
+_PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,12 @@ class RunningEnvoy:
 
 def free_ports(count: int) -> list[int]:
     """Returns distinct ports of the loopback address on which nothing listens."""
-    sockets = [socket.create_server((_LOOPBACK, 0)) for _ in range(count)]
-    ports: list[int] = [listening.getsockname()[1] for listening in sockets]
-    for listening in sockets:
-        listening.close()
-    return ports
+    found: list[int] = []
+    while len(found) < count:
+        port = random.choice(_PORTS)  # noqa: S311  (no secret)
+        if port not in found and is_free(port):
+            found.append(port)
+    return found
 
 
 @asynccontextmanager
@@ -62,7 +67,7 @@ async def running_envoy(folder: Path, **settings: Any) -> AsyncIterator[RunningE
     configuration = folder / "envoy.yaml"
     configuration.write_text(render(chosen), encoding="utf-8")
     own_log = folder / "envoy.log"
-    admin_target = f"{_LOOPBACK}:{admin_port}"
+    admin_target = f"{LOOPBACK}:{admin_port}"
     async with AsyncExitStack() as stack:
         output = stack.enter_context(own_log.open("wb"))
         process = await asyncio.create_subprocess_exec(
@@ -71,7 +76,7 @@ async def running_envoy(folder: Path, **settings: Any) -> AsyncIterator[RunningE
         stack.push_async_callback(_stop, process)
         await _until_live(process, admin_target, own_log)
         yield RunningEnvoy(
-            target=f"{_LOOPBACK}:{port}", admin_target=admin_target, access_log=access_log
+            target=f"{LOOPBACK}:{port}", admin_target=admin_target, access_log=access_log
         )
 
 

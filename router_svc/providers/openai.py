@@ -84,6 +84,8 @@ class OpenAIModel:
         # send them to every endpoint; the catalogue says what is sent where.
         self._client.organization = None
         self._client.project = None
+        # Looked up here, since the package imports much at the first look.
+        self._completions = self._client.chat.completions.with_raw_response
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -95,7 +97,7 @@ class OpenAIModel:
         if request.temperature is not None:
             fields["temperature"] = request.temperature
         try:
-            response = await self._client.chat.completions.with_raw_response.create(
+            response = await self._completions.create(
                 model=self._provider.model, messages=_messages(request), **fields
             )
         except openai.APIStatusError as error:

@@ -75,8 +75,8 @@ def open_channel(
 class ContextChannel(grpc.aio.Channel):
     """A channel around another one, whose methods pass the current call's context on.
 
-    gRPC's client interceptors would do the same for one more task and several objects
-    per call, and one more generator per stream: about a third of a call's CPU time.
+    gRPC's client interceptors could do the same, but even one that does nothing costs
+    a call another task (some 20 µs) and a stream another generator.
     """
 
     def __init__(self, inner: grpc.aio.Channel) -> None:

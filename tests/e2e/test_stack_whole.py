@@ -25,9 +25,6 @@ PARTS = {
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    # Where the account that Postgres runs as can go when root runs the tests.
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
     return tmp_path / "home"
 
 

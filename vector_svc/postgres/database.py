@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Final
 
@@ -10,7 +10,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from opentelemetry.trace import SpanKind
 
-from stepwire.db.pool import postgres_unavailable
+from stepwire.db.pool import CONNECTION_ERRORS, postgres_unavailable
 from stepwire.errors import Reason, StepwireError
 from stepwire.telemetry import tracer
 from vector_svc.ports import CollectionGoneError
@@ -23,6 +23,9 @@ LIMIT: Final = "postgres_max_connections"
 RETRY_AFTER: Final = timedelta(milliseconds=500)
 
 LOANS_PER_RELEASE: Final = 1_000
+
+# InternalClientError is what asyncpg says of a connection that Postgres is just closing.
+LOST: Final[tuple[type[Exception], ...]] = (*CONNECTION_ERRORS, asyncpg.InternalClientError)
 
 # Out of memory, disk or connections; failures of the machine below.
 _TROUBLE = (asyncpg.InsufficientResourcesError, asyncpg.PostgresSystemError)
@@ -80,9 +83,10 @@ class Database:
                 self._places.release()
 
     async def close(self) -> None:
-        """Release what is kept ready to the pool."""
-        while self._ready:
-            await self._pool.release(self._ready.pop())
+        """Give all connections that are kept ready back to the pool."""
+        ready, self._ready = self._ready, []
+        for connection in ready:
+            await self._give_back(connection)
 
     async def _take_place(self) -> None:
         try:
@@ -99,26 +103,39 @@ class Database:
     @asynccontextmanager
     async def _lent(self) -> AsyncIterator[PoolConnectionProxy]:
         connection = await self._take_connection()
-        whole = False
         try:
             yield connection
+        except LOST as error:
+            # The others are likely lost as well; on their way back the pool finds out.
+            await self._give_back(connection)
+            await self.close()
+            raise ConnectionResetError("the connection to Postgres was lost") from error
+        except BaseException:
+            await self._give_back(connection)
+            raise
+        self._loans += 1
+        if self._loans % LOANS_PER_RELEASE:
+            self._ready.append(connection)
+        else:
             # Now and then by way of the pool, which replaces connections that grow old.
-            self._loans += 1
-            whole = self._loans % LOANS_PER_RELEASE != 0
-        finally:
-            if whole:
-                self._ready.append(connection)
-            else:
-                await self._pool.release(connection)
+            await self._give_back(connection)
 
     async def _take_connection(self) -> PoolConnectionProxy:
         while self._ready:
             connection = self._ready.pop()
-            if not connection.is_closed():
-                return connection
-            await self._pool.release(connection)
+            # One that was closed under us may have gone back to the pool by itself, and
+            # then refuses even this question.
+            with suppress(asyncpg.InterfaceError):
+                if not connection.is_closed():
+                    return connection
+            await self._give_back(connection)
         try:
             return await self._pool.acquire(timeout=self._acquire_seconds)
         except TimeoutError as error:
             # There was a place for it, so it is Postgres that was waited for.
             raise postgres_unavailable(error) from error
+
+    async def _give_back(self, connection: PoolConnectionProxy) -> None:
+        # A connection that cannot be reset is closed by the pool, and is no loss.
+        with suppress(asyncpg.PostgresError, *LOST):
+            await self._pool.release(connection)

@@ -13,6 +13,10 @@ from stepwire.rpc.status import from_rpc_error
 
 _logger = logging.getLogger(__name__)
 
+# What gRPC says of a service that is not there, and of one that stopped meanwhile and
+# cancelled the calls that outlasted its grace.
+_GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+
 
 @asynccontextmanager
 async def error_mapping(call: Call) -> AsyncIterator[None]:
@@ -43,7 +47,7 @@ def _from_downstream(call: Call, error: grpc.aio.AioRpcError) -> CallFailed:
     ours = from_rpc_error(error)
     if ours is not None:
         return CallFailed(ours, error.code())
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
+    if error.code() in _GONE:
         # gRPC's own text names addresses: for the log, not for the caller.
         _logger.warning("a service does not answer", extra={"error": error.details()})
         return CallFailed(

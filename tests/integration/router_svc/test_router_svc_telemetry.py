@@ -14,8 +14,8 @@ from opentelemetry.trace import StatusCode
 from router_svc.request import Message, Request, Role
 from router_svc.router import Router
 from stepwire.errors import StepwireError
-from tests.integration.router_svc.chat_endpoint import ChatEndpoint, chat, refusal
 from tests.integration.router_svc.assembled_router import assembled_router
+from tests.integration.router_svc.chat_endpoint import ChatEndpoint, chat, refusal
 from tests.integration.router_svc.running_router import chat_model
 
 REQUEST = Request(messages=(Message(Role.USER, "How high was it?"),))

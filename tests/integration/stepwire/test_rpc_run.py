@@ -16,6 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
+from stepwire.rpc import open_channel
 from stepwire.testing.poll import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -123,7 +124,7 @@ async def status(channel):
 async def test_a_service_starts_serves_and_stops_in_order(free_port):
     async with (
         process(SERVICE, "builds", STEPWIRE_TOY_PORT=str(free_port)) as toy,
-        grpc.aio.insecure_channel(f"127.0.0.1:{free_port}") as channel,
+        open_channel(f"127.0.0.1:{free_port}") as channel,
     ):
         await eventually(partial(is_now, channel, SERVING), timeout_seconds=30)
         call = asyncio.ensure_future(channel.unary_unary("/test.Toy/Do")(b"wait"))
@@ -149,7 +150,7 @@ async def is_now(channel, wanted):
 async def test_a_service_is_not_serving_while_it_builds_and_can_be_stopped_then(free_port):
     async with (
         process(SERVICE, "hangs", STEPWIRE_TOY_PORT=str(free_port)) as toy,
-        grpc.aio.insecure_channel(f"127.0.0.1:{free_port}") as channel,
+        open_channel(f"127.0.0.1:{free_port}") as channel,
     ):
         assert await toy.stdout.readline() == b"building\n"
         assert await status(channel) == NOT_SERVING
@@ -208,7 +209,7 @@ async def test_metrics_are_served_and_the_last_spans_are_sent(free_port, loop):
     }
     async with (
         process(SERVICE, "builds", **environment) as toy,
-        grpc.aio.insecure_channel(f"127.0.0.1:{free_port}") as channel,
+        open_channel(f"127.0.0.1:{free_port}") as channel,
     ):
         await eventually(partial(is_now, channel, SERVING), timeout_seconds=30)
         await channel.unary_unary("/test.Toy/Do")(b"x")

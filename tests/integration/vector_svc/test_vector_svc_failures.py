@@ -83,14 +83,14 @@ async def table_locked(url: str) -> AsyncIterator[asyncpg.Connection]:
 async def until_waiting(connection: asyncpg.Connection, count: int) -> None:
     """Wait until so many statements wait for the lock."""
 
-    async def waiting() -> bool | None:
+    async def waiting() -> bool:
         counted = await connection.fetchval(
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
         return bool(counted == count)
 
-    await eventually(waiting)
+    assert await eventually(waiting)
 
 
 async def test_calls_go_on_after_all_connections_are_lost(
@@ -100,7 +100,8 @@ async def test_calls_go_on_after_all_connections_are_lost(
     await client.upsert([point("a", [1, 2, 3])])
     connection = await asyncpg.connect(database_url)
     try:
-        for _ in range(3):
+        for _ in range(10):
+            await asyncio.gather(*(client.get(["a"]) for _ in range(8)))
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from stepwire.errors import Reason, StepwireError, field_invalid
 from stepwire.rpc import Server, Service, current_call
-from stepwire.rpc.interceptors import call_metrics
+from stepwire.rpc.interceptors import call_metrics, deadline
 from stepwire.rpc.status import from_rpc_error, to_status
 from stepwire.settings import ServiceSettings
 from stepwire.testing.poll import eventually
@@ -271,6 +271,11 @@ def downstream_error(code, *, ours=None):
             Reason.DEPENDENCY_UNAVAILABLE,
         ),
         (
+            downstream_error(grpc.StatusCode.CANCELLED),
+            grpc.StatusCode.UNAVAILABLE,
+            Reason.DEPENDENCY_UNAVAILABLE,
+        ),
+        (
             downstream_error(grpc.StatusCode.DEADLINE_EXCEEDED),
             grpc.StatusCode.DEADLINE_EXCEEDED,
             Reason.DEADLINE_EXCEEDED,
@@ -343,9 +348,12 @@ async def forever(request):
 
 
 @each_shape
-async def test_a_call_ends_at_the_callers_deadline_with_our_reason(shape):
+async def test_a_call_ends_before_the_callers_deadline_with_our_reason(shape, monkeypatch):
+    # On a busy machine the usual margin is not always enough for the answer to win.
+    monkeypatch.setattr(deadline, "_ANSWER_SECONDS", 60)
+    monkeypatch.setattr(deadline, "_ANSWER_SHARE", 0.99)
     async with serving(forever) as channel:
-        error = await failure(channel, shape, timeout=0.5)
+        error = await failure(channel, shape, timeout=10)
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert from_rpc_error(error).reason is Reason.DEADLINE_EXCEEDED
 
@@ -369,11 +377,11 @@ async def test_a_call_without_a_deadline_gets_the_default():
 
 @pytest.mark.parametrize("shape", ["unary_stream", "stream_stream"])
 async def test_a_server_stream_without_a_deadline_has_none(shape):
-    async def deadline(request):
+    async def say_deadline(request):
         return str(current_call().deadline).encode()
 
     limits = {"default_deadline_seconds": 0.01, "max_deadline_seconds": 0.01}
-    async with serving(deadline, **limits) as channel:
+    async with serving(say_deadline, **limits) as channel:
         assert await call(channel, shape) == b"None"
 
 
