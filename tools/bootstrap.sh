@@ -12,9 +12,9 @@ VENV=.venv
 RABBITMQ_SCRIPT=/usr/lib/rabbitmq/bin/rabbitmq-server
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
-say() { printf '\033[1m[set-up]\033[0m %s\n' "$*"; }
+say() { echo "[set-up] $*"; }
 fail() {
-    printf '\033[1;31m[set-up]\033[0m %s\n' "$*" >&2
+    echo "[set-up] $*" >&2
     exit 1
 }
 

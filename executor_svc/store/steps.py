@@ -53,7 +53,8 @@ class PostgresStepStore:
             task_id = row["task_id"]
             if task_id not in contexts:
                 contexts[task_id] = _context(row)
-                events[task_id] = batch_of(row)
+                if row["events"] is not None:
+                    events[task_id] = batch_of(row)
             attempts[task_id, row["step_id"]] = Attempt(
                 task=contexts[task_id],
                 step_id=row["step_id"],

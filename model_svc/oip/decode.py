@@ -180,7 +180,7 @@ def _typed(tensor: _Input, model: str) -> Tensor:
     if field is None:
         raise tensor_invalid(model, tensor.name, f"{tensor.datatype} has only raw contents")
     try:
-        return np.array(getattr(tensor.contents, field), dtype=DTYPES[tensor.datatype])
+        return np.array(list(getattr(tensor.contents, field)), dtype=DTYPES[tensor.datatype])
     except OverflowError as error:
         raise tensor_invalid(
             model, tensor.name, f"{field} has a value outside {tensor.datatype}"

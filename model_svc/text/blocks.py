@@ -5,6 +5,7 @@ Reads Markdown, reStructuredText and plain text alike. Pure.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Final
 
 _FENCE: Final = re.compile(r"\s*(```|~~~)")
@@ -63,7 +64,7 @@ def _without_fences(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _without_markup(lines: Sequence[str]) -> Iterator[str]:
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    for line, following in zip_longest(lines, lines[1:], fillvalue=""):
         is_heading = _RULE.fullmatch(following) or _MARKDOWN_HEADING.match(line)
         is_markup = _RULE.fullmatch(line) or _TAG.fullmatch(line) or _NOT_PROSE.match(line)
         yield "" if is_heading or is_markup else line

@@ -11,7 +11,7 @@ from stepwire.cli.connect import Connection, connect, home_folder
 from stepwire.cli.exits import CommandError, ExitCode, run
 from stepwire.cli.options import GatewayOption, HomeOption, Output, OutputOption, TaskArgument
 from stepwire.cli.output import console, duration, print_json
-from stepwire.cli.waterfall import Row, bar, indent, lay_out
+from stepwire.cli.waterfall import Row, bar, indent, lay_out, of_task
 from stepwire.telemetry.spans import Span, read_trace
 
 _SERVICE_CELLS = 9
@@ -41,7 +41,7 @@ async def _trace(connection: Connection, task_id: str, folder: Path, output: Out
         task = await client.get(task_id)
     if not task.trace_id:
         raise CommandError(f"task {task_id} was created without a trace", ExitCode.NOT_FOUND)
-    spans = read_trace(folder, task.trace_id)
+    spans = of_task(read_trace(folder, task.trace_id), task_id)
     if not spans:
         raise CommandError(
             f"no span of trace {task.trace_id} is kept in {folder}: it may be a few seconds too "

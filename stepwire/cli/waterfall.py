@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from stepwire.telemetry.names import TASK_ID
 from stepwire.telemetry.spans import Span
 
 
@@ -20,6 +21,26 @@ class Row:
     span: Span
     ancestry: tuple[bool, ...]
     is_orphan: bool
+
+
+def of_task(spans: Sequence[Span], task_id: str) -> list[Span]:
+    """Returns the spans without those of other tasks, and without what is below those.
+
+    Tasks that were created by one call share its trace.
+    """
+    parents = {span.span_id: span.parent_id for span in spans}
+    foreign = {span.span_id for span in spans if span.attributes.get(TASK_ID, task_id) != task_id}
+
+    def is_foreign(span_id: str) -> bool:
+        seen: set[str] = set()
+        while span_id in parents and span_id not in seen:
+            if span_id in foreign:
+                return True
+            seen.add(span_id)
+            span_id = parents[span_id]
+        return False
+
+    return [span for span in spans if not is_foreign(span.span_id)]
 
 
 def lay_out(spans: Sequence[Span]) -> list[Row]:

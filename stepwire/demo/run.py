@@ -54,7 +54,7 @@ class _Run:
                     f"running and {kill.done_tasks} of {kill.total_tasks} {name} done"
                 )
 
-        task_ids = await self.client.batch_create(new)
+        task_ids = await self._create(new)
         self.events |= await follow(self.client, task_ids, count)
         self.board.end()
         tasks = await self._read(task_ids)
@@ -62,6 +62,19 @@ class _Run:
         for task in new:
             self.kinds |= step_kinds(task.graph)
         return tasks
+
+    async def _create(self, new: Sequence[NewTask]) -> list[str]:
+        """Creates tasks side by side, each with a call of its own, and so with its own trace."""
+        async with asyncio.TaskGroup() as group:
+            calls = [
+                group.create_task(
+                    self.client.create(
+                        task.graph, task.input, request_id=task.request_id, labels=task.labels
+                    )
+                )
+                for task in new
+            ]
+        return [call.result().task_id for call in calls]
 
     async def _read(self, task_ids: Sequence[str]) -> list[Task]:
         reads = asyncio.Semaphore(_MAX_READS)

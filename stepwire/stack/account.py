@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ACCOUNT = "stepwire"
@@ -108,29 +109,49 @@ def reachable_folder(wanted: Path, account: str | None) -> Path:
     return SHARED_FOLDER / digest / wanted.name
 
 
-def reachable_copy(original: Path, account: str | None, *, version: str) -> Path:
-    """Returns the folder `original`, or a copy of it where `account` can read it.
+def reachable_copy(root: Path, folders: Sequence[str], account: str | None, *, name: str) -> Path:
+    """Returns `root`, or a copy of some of its folders where `account` can read them.
 
-    The copy is made once per version, in one atomic step, and serves every checkout.
+    The copy is made once per name, in one atomic step, and serves every checkout.
+
+    Args:
+        root: What the folders are relative to.
+        folders: What is needed of it; those that are missing are passed over.
+        account: Who is to read it; None for the present user, who can.
+        name: Names the copy, version included.
     """
-    if account is None or (can_enter(original, account) and _world_readable(original)):
-        return original
-    copy = SHARED_FOLDER / f"{original.name}-{version}"
-    if not copy.exists():
-        make_shared_folder()
-        with tempfile.TemporaryDirectory(dir=SHARED_FOLDER) as scratch:
-            fresh = Path(scratch) / original.name
-            shutil.copytree(original, fresh, symlinks=True)
-            for path in (fresh, *fresh.rglob("*")):
-                if not path.is_symlink():
-                    path.chmod(path.stat().st_mode | stat.S_IRGRP | stat.S_IROTH | _search(path))
-            try:
-                fresh.rename(copy)
-            except OSError:
-                # Another process put the same copy in place first.
-                if not copy.exists():
-                    raise
+    if account is None or all(can_read(root / folder, account) for folder in folders):
+        return root
+    copy = SHARED_FOLDER / name
+    if copy.exists():
+        return copy
+    make_shared_folder()
+    with tempfile.TemporaryDirectory(dir=SHARED_FOLDER) as scratch:
+        fresh = Path(scratch) / name
+        for folder in filter(lambda folder: (root / folder).exists(), folders):
+            shutil.copytree(root / folder, fresh / folder, symlinks=True)
+        for path in (fresh, *fresh.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | stat.S_IRGRP | stat.S_IROTH | _search(path))
+        try:
+            fresh.rename(copy)
+        except OSError:
+            # Another process put the same copy in place first.
+            if not copy.exists():
+                raise
     return copy
+
+
+def can_read(folder: Path, account: str) -> bool:
+    """Returns whether `account` can enter a folder and all may read what is in it.
+
+    A missing folder hides nothing.
+    """
+    if not folder.exists():
+        return True
+    return can_enter(folder / "file", account) and all(
+        path.stat().st_mode & stat.S_IROTH for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def make_folder(folder: Path, account: str | None) -> None:
@@ -149,11 +170,6 @@ def make_shared_folder() -> None:
     """Makes the folder that stands in for unreachable ones, open to every account."""
     SHARED_FOLDER.mkdir(parents=True, exist_ok=True)
     SHARED_FOLDER.chmod(0o755)
-
-
-def _world_readable(folder: Path) -> bool:
-    needed = stat.S_IROTH | stat.S_IXOTH
-    return all(path.stat().st_mode & needed == needed for path in (folder, folder / "bin/postgres"))
 
 
 def _search(path: Path) -> int:

@@ -162,6 +162,10 @@ def _broker(options: StackOptions, node: RabbitServer | None) -> str:
     return "rabbitmq" if node is not None else "in-process"
 
 
+# The demo's step functions, besides the library that every worker has.
+DEMO_MODULES = '["stepwire.sdk.library", "stepwire.demo.functions"]'
+
+
 def _environment(
     home: Path, *, ports: PortPlan, database_url: str, rabbitmq_url: str
 ) -> dict[str, str]:
@@ -192,6 +196,7 @@ def _environment(
             )
             if name != of
         },
+        "STEPWIRE_WORKER_STEP_MODULES": DEMO_MODULES,
         "STEPWIRE_GATEWAY_COMPANION_TARGET": target(ports, "companion"),
         "STEPWIRE_GATEWAY_OTLP_TARGET": target(ports, "collector"),
         "STEPWIRE_COLLECTOR_FOLDER": str(home / "spans"),

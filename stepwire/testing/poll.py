@@ -4,11 +4,19 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 FIRST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.1
+
+
+@overload
+async def eventually(predicate: Callable[[], Awaitable[T]], timeout_seconds: float = ...) -> T: ...
+
+
+@overload
+async def eventually(predicate: Callable[[], T], timeout_seconds: float = ...) -> T: ...
 
 
 async def eventually(predicate: Callable[[], T | Awaitable[T]], timeout_seconds: float = 10.0) -> T:

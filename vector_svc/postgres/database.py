@@ -89,6 +89,9 @@ class Database:
             await self._give_back(connection)
 
     async def _take_place(self) -> None:
+        if not self._places.locked():
+            await self._places.acquire()  # at once, so no clock is needed
+            return
         try:
             async with asyncio.timeout(self._acquire_seconds):
                 await self._places.acquire()

@@ -71,8 +71,10 @@ BEGIN
         RETURNING s.task_id, s.step_id, s.ordinal, s.item, s.items, s.attempt, s.failures,
             s.item_input
     ), per_task AS (
-        SELECT c.task_id, count(*) AS n,
-            string_agg('[10,"' || c.step_id || '",' || c.attempt || ']', ',') AS events
+        -- A for_each step that comes back to gather its items has started before.
+        SELECT c.task_id, count(*) FILTER (WHERE c.items IS NULL) AS n,
+            string_agg('[10,"' || c.step_id || '",' || c.attempt || ']', ',')
+                FILTER (WHERE c.items IS NULL) AS events
         FROM claimed c GROUP BY c.task_id
     ), advanced AS (
         UPDATE executor.tasks t
@@ -87,6 +89,7 @@ BEGIN
     ), logged AS (
         INSERT INTO executor.task_events (task_id, last_cursor, events)
         SELECT a.task_id, a.last_cursor, a.events::json FROM advanced a
+        WHERE a.events IS NOT NULL
     )
     SELECT c.task_id, c.step_id, c.ordinal, c.item, c.items, c.attempt, c.failures,
         c.item_input, a.tenant_id, a.graph_hash, a.input, a.input_type, a.traceparent,
@@ -206,7 +209,7 @@ BEGIN
         SELECT x.task_id, x.ordinality AS place, x.event FROM settled x
         UNION ALL
         SELECT k.task_id, 1000000, '[10,"' || k.step_id || '",' || k.attempt || ']'
-        FROM awakened k WHERE k.state = 'RUNNING'
+        FROM awakened k WHERE k.state = 'RUNNING' AND k.items IS NULL
     ), per_task AS (
         SELECT h.task_id, count(*) AS n, string_agg(h.event, ',' ORDER BY h.place) AS events
         FROM happened h GROUP BY h.task_id

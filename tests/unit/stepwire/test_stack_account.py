@@ -21,7 +21,7 @@ def open_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Gives a folder whose parents are taken to be open to all."""
     folder = tmp_path / "open"
     folder.mkdir()
-    monkeypatch.setattr(account.Path, "parents", property(lambda path: parents(path, tmp_path)))
+    monkeypatch.setattr(Path, "parents", property(lambda path: parents(path, tmp_path)))
     return folder
 
 
@@ -60,16 +60,28 @@ def test_an_unreachable_folder_gets_a_stand_in_of_its_own(open_folder: Path, sha
 
 
 def test_unreachable_programs_are_copied_once_for_all(open_folder: Path, shared: Path) -> None:
-    closed = open_folder / "closed"
-    programs = closed / "pg"
-    (programs / "bin").mkdir(parents=True)
-    (programs / "bin" / "postgres").write_text("#!/bin/sh\n")
-    (programs / "bin" / "postgres").chmod(0o700)
-    closed.chmod(0o700)
-    copy = reachable_copy(programs, NOBODY, version="1")
+    site = open_folder / "closed"
+    (site / "pg" / "bin").mkdir(parents=True)
+    (site / "pg" / "bin" / "postgres").write_text("#!/bin/sh\n")
+    (site / "pg" / "bin" / "postgres").chmod(0o700)
+    (site / "other").mkdir()
+    site.chmod(0o700)
+    needed = ["pg", "missing"]
+    copy = reachable_copy(site, needed, NOBODY, name="pg-1")
     assert copy == shared / "pg-1"
-    assert (copy / "bin" / "postgres").stat().st_mode & 0o777 == 0o755
-    assert reachable_copy(programs, NOBODY, version="1") == copy
-    assert reachable_copy(programs, NOBODY, version="2") != copy
-    assert reachable_copy(programs, None, version="1") == programs
+    assert (copy / "pg" / "bin" / "postgres").stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in copy.iterdir()] == ["pg"]
+    assert reachable_copy(site, needed, NOBODY, name="pg-1") == copy
+    assert reachable_copy(site, needed, NOBODY, name="pg-2") != copy
+    assert reachable_copy(site, needed, None, name="pg-1") == site
     assert sorted(path.name for path in shared.iterdir()) == ["pg-1", "pg-2"]
+
+
+def test_programs_that_all_can_read_are_used_where_they_are(
+    open_folder: Path, shared: Path
+) -> None:
+    (open_folder / "pg").mkdir()
+    (open_folder / "pg" / "postgres").write_text("")
+    assert reachable_copy(open_folder, ["pg"], NOBODY, name="pg-1") == open_folder
+    (open_folder / "pg" / "postgres").chmod(0o600)
+    assert reachable_copy(open_folder, ["pg"], NOBODY, name="pg-1") == shared / "pg-1"

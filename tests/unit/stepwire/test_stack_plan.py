@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from stepwire.stack import plan as plan_module
 from stepwire.stack.part import Part
 from stepwire.stack.plan import StackOptions, StackPlan, make_plan
 from stepwire.stack.ports import PortError, PortPlan
@@ -17,7 +16,7 @@ SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 @pytest.fixture(autouse=True)
 def rabbitmq_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module.rabbitmq, "find_script", lambda: SCRIPT)
+    monkeypatch.setattr("stepwire.stack.rabbitmq.find_script", lambda: SCRIPT)
 
 
 def plan_for(
@@ -88,7 +87,7 @@ def test_a_given_rabbitmq_is_used_and_none_started(tmp_path: Path) -> None:
 def test_without_rabbitmq_the_executor_works_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_module.rabbitmq, "find_script", lambda: None)
+    monkeypatch.setattr("stepwire.stack.rabbitmq.find_script", lambda: None)
     plan = plan_for(tmp_path)
     assert plan.broker == "in-process"
     assert plan.workers == 0

@@ -1,0 +1,157 @@
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model_svc_reference import ReferenceEncoder
+from model_svc_tiny import HIDDEN, LAYERS, POSITIONS, VOCABULARY, write_checkpoint
+
+from model_svc.encoder import padded
+from model_svc.export.cached import exported_model
+from model_svc.export.checkpoint import CheckpointError, Pooling, read_config
+from model_svc.sessions import Session
+from model_svc.tensors import Tokens, Vectors
+
+LENGTHS = (1, 2, 5, 9, 20, POSITIONS)
+
+
+def rows() -> list[Tokens]:
+    random = np.random.default_rng(3)
+    return [random.integers(0, VOCABULARY, length) for length in LENGTHS]
+
+
+def run(session: Session, ids: Tokens, mask: Tokens) -> Vectors:
+    return session.run({"input_ids": ids, "attention_mask": mask}, ["sentence_embedding"])[0]
+
+
+def load(path: Path) -> Session:
+    return Session(path, providers=["CPUExecutionProvider"], threads=1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "pooling", "normalize"),
+    [
+        ("pooling_mode_mean_tokens", "mean", True),
+        ("pooling_mode_mean_tokens", "mean", False),
+        ("pooling_mode_cls_token", "first", True),
+    ],
+)
+def test_the_graph_computes_what_the_reference_computes(
+    tmp_path: Path, mode: str, pooling: str, normalize: bool
+) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", pooling=mode, normalize=normalize)
+    reference = ReferenceEncoder(folder, pooling=pooling, normalize=normalize)
+    vectors = run(load(exported_model(folder, tmp_path / "cache")), *padded(rows()))
+    assert vectors.dtype == np.float32
+    for row, vector in zip(rows(), vectors, strict=True):
+        assert np.abs(vector - reference.encode(row.tolist())).max() < 1e-5
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    folder = tmp_path_factory.mktemp("tiny")
+    return load(exported_model(write_checkpoint(folder / "checkpoint"), folder / "cache"))
+
+
+def test_padding_changes_nothing(tiny: Session) -> None:
+    together = run(tiny, *padded(rows()))
+    alone = np.concatenate([run(tiny, *padded([row])) for row in rows()])
+    assert np.abs(together - alone).max() < 1e-6
+
+
+def test_padding_may_hold_any_token(tiny: Session) -> None:
+    ids, mask = padded(rows())
+    expected = run(tiny, ids, mask)
+    ids[mask == 0] = VOCABULARY - 1
+    assert np.array_equal(run(tiny, ids, mask), expected)
+
+
+def test_a_mask_may_hide_any_tokens(tiny: Session) -> None:
+    ids = np.array([[3, 4, 5, 6]])
+    hidden_end = run(tiny, ids, np.array([[1, 1, 0, 0]]))
+    assert np.abs(hidden_end - run(tiny, ids[:, :2], np.array([[1, 1]]))).max() < 1e-6
+    hidden_begin = run(tiny, ids, np.array([[0, 0, 1, 1]]))
+    other_begin = run(tiny, np.array([[9, 8, 5, 6]]), np.array([[0, 0, 1, 1]]))
+    assert np.abs(hidden_begin - other_begin).max() < 1e-6
+    assert np.abs(hidden_begin - hidden_end).max() > 0.1
+
+
+def test_a_text_without_tokens_has_the_vector_zero(tiny: Session) -> None:
+    ids, mask = np.array([[1, 2], [3, 4]]), np.array([[0, 0], [1, 1]])
+    vectors = run(tiny, ids, mask)
+    assert vectors[0].tolist() == [0] * HIDDEN
+    assert np.linalg.norm(vectors[1]) == pytest.approx(1)
+    assert run(tiny, ids, np.zeros_like(mask)).tolist() == [[0] * HIDDEN] * 2
+
+
+def test_the_exported_model_is_found_again(tmp_path: Path) -> None:
+    folder, cache = write_checkpoint(tmp_path / "tiny"), tmp_path / "cache"
+    path = exported_model(folder, cache)
+    written = path.stat().st_mtime_ns
+    assert exported_model(folder, cache) == path
+    assert path.stat().st_mtime_ns == written
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-5}))
+    assert exported_model(folder, cache) != path
+
+
+def test_several_processes_may_export_at_once(tmp_path: Path) -> None:
+    folder, cache = write_checkpoint(tmp_path / "tiny"), tmp_path / "cache"
+    with ThreadPoolExecutor(4) as threads:
+        paths = set(threads.map(lambda _: exported_model(folder, cache), range(4)))
+    (path,) = paths
+    assert list(cache.iterdir()) == [path.parent]
+    assert run(load(path), *padded(rows())).shape == (len(LENGTHS), HIDDEN)
+
+
+def test_the_configuration_is_read_from_the_folder(tmp_path: Path) -> None:
+    config = read_config(write_checkpoint(tmp_path / "tiny", pooling="pooling_mode_cls_token"))
+    assert (config.layers, config.hidden, config.max_tokens) == (LAYERS, HIDDEN, 20)
+    assert config.pooling is Pooling.FIRST
+    assert config.normalize
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model_type", "roberta"),
+        ("hidden_act", "relu"),
+        ("position_embedding_type", "relative_key"),
+    ],
+)
+def test_other_kinds_of_models_are_refused(tmp_path: Path, key: str, value: str) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", config={key: value})
+    with pytest.raises(CheckpointError, match=f"{key} is '{value}'"):
+        read_config(folder)
+
+
+def test_other_poolings_are_refused(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", pooling="pooling_mode_max_tokens")
+    with pytest.raises(CheckpointError, match="pooling_mode_max_tokens"):
+        read_config(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "1_Pooling/config.json"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    folder = write_checkpoint(tmp_path / "tiny")
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=f"{name} is missing"):
+        exported_model(folder, tmp_path / "cache")
+
+
+def test_a_missing_tensor_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    missing = "encoder.layer.1.output.dense.bias"
+    folder = write_checkpoint(tmp_path / "tiny", leave_out=missing)
+    with pytest.raises(CheckpointError, match=missing):
+        exported_model(folder, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_the_command_exports_into_a_folder(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny")
+    command = [sys.executable, "-m", "model_svc.export", str(folder), str(tmp_path)]
+    subprocess.run(command, check=True)
+    assert run(load(tmp_path / "model.onnx"), *padded(rows())).shape == (len(LENGTHS), HIDDEN)
