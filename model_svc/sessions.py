@@ -18,7 +18,9 @@ T = TypeVar("T")
 
 _CPU: Final = "CPUExecutionProvider"
 _CUDA: Final = "CUDAExecutionProvider"
-_WARNING: Final = 2  # ONNX Runtime's log severities
+# ONNX Runtime's log severities. A failing run is told by its exception, not by its log.
+_WARNING: Final = 2
+_FATAL: Final = 4
 
 _DATATYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -87,6 +89,8 @@ class Session:
         except Exception as error:
             # ONNX Runtime has a dozen unrelated exception classes for this
             raise ModelLoadError(f"{path}: {error}") from error
+        self._run_options = ort.RunOptions()
+        self._run_options.log_severity_level = _FATAL
         self.inputs = tuple(_spec(path, node) for node in self._session.get_inputs())
         self.outputs = tuple(_spec(path, node) for node in self._session.get_outputs())
 
@@ -107,8 +111,9 @@ class Session:
             InputRefusedError: The inputs do not fit the model.
         """
         try:
-            return list(self._session.run(list(outputs), dict(inputs)))
-        except ort_errors.InvalidArgument as error:
+            return list(self._session.run(list(outputs), dict(inputs), self._run_options))
+        except (ort_errors.InvalidArgument, ort_errors.Fail) as error:
+            # Fail is what an operator says of sizes that do not go together
             raise InputRefusedError(str(error)) from error
 
 

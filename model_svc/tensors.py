@@ -12,6 +12,7 @@ Tensor = npt.NDArray[Any]
 Tokens = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 
+# A BYTES tensor is an array of bytes objects.
 BYTES: Final = "BYTES"
 
 # Fixed-width datatypes as they lie in raw contents: little-endian.

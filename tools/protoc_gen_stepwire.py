@@ -89,9 +89,7 @@ def main() -> None:
         response.file.extend(typed.file)
     with_service = {
         Path(home).with_suffix("").as_posix()
-        for home, file in zip(
-            [f.name for f in request.proto_file], request.proto_file, strict=True
-        )
+        for home, file in zip([f.name for f in request.proto_file], request.proto_file, strict=True)
         if file.service
     }
     kept = [

@@ -1,6 +1,6 @@
 """GRPCInferenceService: decode, one call of the domain, encode."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import grpc.aio
@@ -48,7 +48,7 @@ class InferenceServicer(GRPCInferenceServiceServicer):
         request: pb.ServerMetadataRequest,
         context: _Context,
     ) -> pb.ServerMetadataResponse:
-        return pb.ServerMetadataResponse(name=_SERVER_NAME, version=version("stepwire"))
+        return pb.ServerMetadataResponse(name=_SERVER_NAME, version=_version())
 
     async def ModelReady(
         self,
@@ -82,3 +82,10 @@ class InferenceServicer(GRPCInferenceServiceServicer):
         if not name:
             raise field_invalid(field, "must name a model")
         return self._repository.find(name, version)
+
+
+def _version() -> str:
+    try:
+        return version("stepwire")
+    except PackageNotFoundError:
+        return "checkout"  # run from the sources, which have no version

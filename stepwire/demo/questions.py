@@ -15,9 +15,8 @@ class Question(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     question: str = Field(min_length=1)
+    evidence: tuple[str, ...] = Field(min_length=1)
     topics: tuple[str, ...] = Field(min_length=1)
-    evidence: str = Field(min_length=1)
-    also: tuple[str, ...] = ()
 
 
 def read_questions() -> list[Question]:

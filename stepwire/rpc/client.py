@@ -11,7 +11,7 @@ from stepwire.call import current_call
 from stepwire.errors import Reason, StepwireError
 from stepwire.rpc import metadata
 from stepwire.rpc.status import to_status
-from stepwire.telemetry import inject_traceparent, meter, names, traceparent_of, tracer
+from stepwire.telemetry import meter, names, traceparent_of, tracer
 
 # The called service must end first, so that its reason arrives in time to be passed on.
 _MARGIN_SECONDS = 0.005
@@ -138,8 +138,8 @@ def _headers(given: Any, span: Span) -> tuple[tuple[str, str | bytes], ...]:
     headers = [*(given or ()), (metadata.TENANT_ID, current.tenant_id)]
     if current.request_id:
         headers.append((metadata.REQUEST_ID, current.request_id))
-    # When nothing is recorded here, the trace is still passed on to who may record it.
-    traceparent = traceparent_of(span.get_span_context()) or inject_traceparent()
+    # Also where nothing is recorded: the span then stands for the one around it.
+    traceparent = traceparent_of(span.get_span_context())
     if traceparent:
         headers.append((metadata.TRACEPARENT, traceparent))
     return tuple(headers)

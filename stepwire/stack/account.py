@@ -101,12 +101,27 @@ def _identity(account: str) -> tuple[int | None, set[int]]:
     return entry.pw_uid, set(os.getgrouplist(account, entry.pw_gid))
 
 
-def reachable_folder(wanted: Path, account: str | None) -> Path:
-    """Returns `wanted`, or the folder that stands in for it where `account` can go."""
+def reachable_folder(wanted: Path, account: str | None, *, key: str) -> Path:
+    """Returns `wanted`, or the folder that stands in for it where `account` can go.
+
+    Args:
+        wanted: Where the folder should be.
+        account: Who is to use it; None for the present user.
+        key: Tells the stand-in from that of an earlier folder of the same path, whose
+            removal did not reach its stand-in.
+    """
     if account is None or can_enter(wanted, account):
         return wanted
-    digest = hashlib.sha256(os.fsencode(wanted.resolve())).hexdigest()[:16]
-    return SHARED_FOLDER / digest / wanted.name
+    return SHARED_FOLDER / f"{_digest(wanted)}-{key}" / wanted.name
+
+
+def stand_ins(wanted: Path) -> list[Path]:
+    """Returns the parents of all stand-ins for `wanted`, earlier ones included."""
+    return list(SHARED_FOLDER.glob(f"{_digest(wanted)}-*"))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
 
 
 def reachable_copy(root: Path, folders: Sequence[str], account: str | None, *, name: str) -> Path:

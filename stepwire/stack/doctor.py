@@ -231,7 +231,7 @@ def _ports(options: StackOptions) -> Finding:
     if state is not None and state.is_running():
         return _good("ports", "held by the running stack")
     try:
-        plan = make_plan(options, secrets=StackSecrets("", ""), environment=dict(os.environ))
+        plan = make_plan(options, secrets=StackSecrets("", "", ""), environment=dict(os.environ))
         check_free(plan.claims())
     except PortError as error:
         fix = "end what holds them, or move all ports with --port-offset"

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stepwire.stack import postgres
-from stepwire.stack.account import SHARED_FOLDER
+from stepwire.stack.account import stand_ins
 
 LOCK_NAME = "lock"
 
@@ -41,12 +40,15 @@ def locked(home: Path) -> Iterator[None]:
 
 
 def purge(home: Path) -> None:
-    """Removes all data, logs and state of a stack that does not run."""
-    if not home.exists():
-        return
-    with locked(home):
-        database, _ = postgres.place(home / "postgres")
-        shutil.rmtree(database, ignore_errors=True)
-        if database.is_relative_to(SHARED_FOLDER) and database.parent.exists():
-            database.parent.rmdir()
-        shutil.rmtree(home)
+    """Removes all data, logs and state of a stack that does not run.
+
+    Raises:
+        AlreadyRunningError: It does run.
+    """
+    if home.exists():
+        with locked(home):
+            shutil.rmtree(home)
+    # What stands in for this home folder's database, or stood in for that of an earlier
+    # home folder of the same path.
+    for folder in stand_ins(home / "postgres"):
+        shutil.rmtree(folder)

@@ -78,7 +78,7 @@ def make_plan(
         PortError: A port cannot be used.
     """
     ports = PortPlan(options.port_offset, environment)
-    folder, account = postgres.place(options.home / "postgres")
+    folder, account = postgres.place(options.home / "postgres", key=secrets.home_key)
     database = PostgresServer(
         folder=folder,
         port=ports.number("postgres"),

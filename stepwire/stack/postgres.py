@@ -189,10 +189,13 @@ def url_of(port: int, password: str, database: str) -> str:
     return f"postgresql://{SUPERUSER}:{password}@{LOOPBACK}:{port}/{database}"
 
 
-def place(wanted: Path) -> tuple[Path, str | None]:
-    """Returns the folder to use in place of `wanted`, and the account to run as."""
+def place(wanted: Path, *, key: str) -> tuple[Path, str | None]:
+    """Returns the folder to use in place of `wanted`, and the account to run as.
+
+    See `reachable_folder` for `key`.
+    """
     account = postgres_account()
-    return reachable_folder(wanted, account), account
+    return reachable_folder(wanted, account, key=key), account
 
 
 def wheel_programs() -> Path:

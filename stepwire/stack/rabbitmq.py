@@ -33,7 +33,6 @@ loopback_users.{user} = true
 log.console = true
 log.console.level = warning
 log.file = false
-disk_free_limit.absolute = 256MB
 vm_memory_high_watermark.absolute = 512MB
 collect_statistics_interval = 30000
 """

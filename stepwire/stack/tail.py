@@ -1,9 +1,11 @@
 """Reading a log file: its last lines, then what is added."""
 
+import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
+from typing import TextIO
 
 POLL_SECONDS = 0.2
 
@@ -14,30 +16,29 @@ def last_lines(path: Path, count: int) -> list[str]:
         return [line.rstrip("\n") for line in deque(file, maxlen=count)]
 
 
-def follow(path: Path) -> Iterator[str]:
-    """Gives every line that is added to a file from now on, for ever.
+def follow(path: Path) -> Generator[str, None, None]:
+    """Gives every line that is added to a file from this call on, for ever.
 
     A file that is set aside and begun anew, as logs are when they grow too large, is
     followed from its new beginning.
     """
     file = path.open(errors="replace")
-    file.seek(0, 2)
+    file.seek(0, os.SEEK_END)
+    return _lines(path, file)
+
+
+def _lines(path: Path, file: TextIO) -> Generator[str, None, None]:
     rest = ""
-    while True:
-        chunk = file.readline()
-        if chunk:
-            rest += chunk
+    try:
+        while True:
+            rest += file.readline()
             if rest.endswith("\n"):
                 yield rest[:-1]
                 rest = ""
-            continue
-        if path.exists() and path.stat().st_ino != file_number(file.fileno()):
-            file.close()
-            file = path.open(errors="replace")
-            continue
-        time.sleep(POLL_SECONDS)
-
-
-def file_number(descriptor: int) -> int:
-    """Returns the number by which the file system knows an open file."""
-    return Path(f"/proc/self/fd/{descriptor}").stat().st_ino
+            elif path.exists() and path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                file.close()
+                file = path.open(errors="replace")
+            else:
+                time.sleep(POLL_SECONDS)
+    finally:
+        file.close()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stepwire.stack.account import stand_ins
 from stepwire.stack.ports import free_port
 from stepwire.stack.postgres import PostgresError, PostgresServer, place
 from stepwire.testing.poll import eventually_blocking
@@ -25,7 +26,8 @@ def postgres_server() -> Iterator[PostgresServer]:
     It has a database `stepwire_template` with the extension pgvector in it. fsync is on,
     as it is in the stack.
     """
-    folder, account = place(Path(tempfile.mkdtemp(prefix="stepwire-postgres-")))
+    wanted = Path(tempfile.mkdtemp(prefix="stepwire-postgres-"))
+    folder, account = place(wanted, key="test")
     server = PostgresServer(
         folder=folder,
         port=free_port(),
@@ -51,7 +53,8 @@ def postgres_server() -> Iterator[PostgresServer]:
             process.send_signal(signal.SIGQUIT)
             process.wait()
     finally:
-        shutil.rmtree(folder)
+        for path in (wanted, *stand_ins(wanted)):
+            shutil.rmtree(path)
 
 
 @contextmanager

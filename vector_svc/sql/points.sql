@@ -104,9 +104,10 @@ SELECT found.* FROM knobs CROSS JOIN LATERAL (
 ORDER BY distance
 
 -- name: search_iterative
--- As search_index, with a filter. "IS TRUE" keeps it from the payload's own index: this
--- way is chosen where walking the other one is cheaper. What the walk remembers may take
--- four times work_mem, so that it ends at hnsw.max_scan_tuples and not before.
+-- As search_index, with a filter, for those that leave many points. COALESCE hides it from
+-- the payload's own index, and from Postgres' guess of how few points it leaves, which
+-- would lead to a scan of the table. What the walk remembers may take four times
+-- work_mem, so that it ends at hnsw.max_scan_tuples and not before.
 -- $1 embedding, $2 most rows, $3 whether with embeddings, $4 hnsw.ef_search,
 -- $5 hnsw.max_scan_tuples, $6 filter
 WITH knobs AS MATERIALIZED (
@@ -121,7 +122,7 @@ SELECT found.* FROM knobs CROSS JOIN LATERAL (
     SELECT id, payload, CASE WHEN $3 THEN embedding END AS embedding,
         embedding {operator} $1 AS distance
     FROM vector.points_{collection_id}
-    WHERE knobs.ready <> '' AND (payload @> $6) IS TRUE
+    WHERE knobs.ready <> '' AND COALESCE(payload @> $6, false)
     ORDER BY embedding {operator} $1
     LIMIT $2
 ) AS found

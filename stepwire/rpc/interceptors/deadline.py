@@ -47,11 +47,10 @@ class Deadline:
         )
         enter_call(call.info)
         try:
-            async with asyncio.timeout(seconds) as timeout:
+            async with asyncio.timeout(seconds):
                 yield
         except TimeoutError as error:
-            if not timeout.expired():
-                raise
+            # Ours: the error mapping, further in, lets no other one come here.
             raise CallFailed(
                 StepwireError(
                     Reason.DEADLINE_EXCEEDED, f"the call took longer than {seconds:.3f} s"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model_svc_reference import ReferenceEncoder
-from model_svc_tiny import HIDDEN, LAYERS, POSITIONS, VOCABULARY, write_checkpoint
 
 from model_svc.encoder import padded
 from model_svc.export.cached import exported_model
 from model_svc.export.checkpoint import CheckpointError, Pooling, read_config
 from model_svc.sessions import Session
 from model_svc.tensors import Tokens, Vectors
+from tests.integration.model_svc.reference import ReferenceEncoder
+from tests.integration.model_svc.tiny import HIDDEN, LAYERS, POSITIONS, VOCABULARY, write_checkpoint
 
 LENGTHS = (1, 2, 5, 9, 20, POSITIONS)
 
@@ -40,7 +40,7 @@ def load(path: Path) -> Session:
     ],
 )
 def test_the_graph_computes_what_the_reference_computes(
-    tmp_path: Path, mode: str, pooling: str, normalize: bool
+    tmp_path: Path, mode: str, pooling: str, *, normalize: bool
 ) -> None:
     folder = write_checkpoint(tmp_path / "tiny", pooling=mode, normalize=normalize)
     reference = ReferenceEncoder(folder, pooling=pooling, normalize=normalize)

@@ -315,15 +315,16 @@ async def test_a_cancelled_call_cancels_its_handler(shape):
         await asyncio.wait_for(cancelled.wait(), 10)
 
 
-async def test_a_reader_that_leaves_closes_the_handlers_generator():
-    closed = asyncio.Event()
+async def test_a_reader_that_leaves_closes_the_generator_in_the_calls_own_task():
+    closed, closed_by = asyncio.Event(), []
 
     async def endless(request, context):
+        handling = asyncio.current_task()
         try:
             while True:
-                yield request
-                await asyncio.sleep(0)
+                yield request * 1_000_000  # nobody reads: it comes to wait in the write
         finally:
+            closed_by.append(asyncio.current_task() is handling)
             closed.set()
 
     def add(server):
@@ -335,9 +336,10 @@ async def test_a_reader_that_leaves_closes_the_handlers_generator():
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         watch = channel.unary_stream(f"/{NAME}/Watch")(b"x")
-        assert await watch.read() == b"x"
+        assert await watch.read() == b"x" * 1_000_000
         watch.cancel()
         await asyncio.wait_for(closed.wait(), 10)
+    assert closed_by == [True]
 
 
 # --- deadline

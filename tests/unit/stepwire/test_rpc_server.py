@@ -70,7 +70,7 @@ async def test_a_watcher_sees_every_change_and_the_end():
 
         async def read():
             async for answer in watch:
-                seen.append(answer.status)
+                seen.append(answer.status)  # noqa: PERF401  (looked at while it grows)
 
         reading = asyncio.create_task(read())
         await eventually(lambda: seen == [SERVICE_UNKNOWN])

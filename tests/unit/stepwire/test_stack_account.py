@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stepwire.stack import account
-from stepwire.stack.account import can_enter, reachable_copy, reachable_folder
+from stepwire.stack.account import can_enter, reachable_copy, reachable_folder, stand_ins
 
 NOBODY = "nobody"
 
@@ -50,12 +50,19 @@ def test_the_owner_can_enter_a_private_folder() -> None:
 def test_an_unreachable_folder_gets_a_stand_in_of_its_own(open_folder: Path, shared: Path) -> None:
     closed = open_folder / "closed"
     closed.mkdir(mode=0o700)
-    first = reachable_folder(closed / "one" / "postgres", NOBODY)
-    second = reachable_folder(closed / "two" / "postgres", NOBODY)
+    first = reachable_folder(closed / "one" / "postgres", NOBODY, key="a")
+    others = [
+        reachable_folder(closed / "two" / "postgres", NOBODY, key="a"),
+        reachable_folder(closed / "one" / "postgres", NOBODY, key="b"),
+    ]
     assert first.is_relative_to(shared)
     assert first.name == "postgres"
-    assert first != second
-    assert reachable_folder(closed / "one" / "postgres", None) == closed / "one" / "postgres"
+    assert first not in others
+    mine = closed / "one" / "postgres"
+    assert reachable_folder(mine, None, key="a") == mine
+    for folder in (first, *others):
+        folder.mkdir(parents=True)
+    assert sorted(stand_ins(mine)) == sorted([first.parent, others[1].parent])
     assert closed.stat().st_mode & 0o777 == 0o700, "permissions are never widened"
 
 

@@ -10,7 +10,7 @@ from stepwire.stack.plan import StackOptions, StackPlan, make_plan
 from stepwire.stack.ports import PortError, PortPlan
 from stepwire.stack.secrets import StackSecrets
 
-SECRETS = StackSecrets(postgres_password="pg", rabbitmq_password="mq")
+SECRETS = StackSecrets(postgres_password="pg", rabbitmq_password="mq", home_key="k")
 SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 

@@ -2,6 +2,7 @@
 
 import signal
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from stepwire.stack.state import (
     read_state,
     write_state,
 )
-from stepwire.stack.tail import last_lines
+from stepwire.stack.tail import follow, last_lines
 
 MARK = ProcessMark(pid=7, started=99, boot="b")
 STATE = StackState(
@@ -116,3 +117,15 @@ def test_a_log_file_that_grew_too_large_is_set_aside(tmp_path: Path) -> None:
     file.close()
     assert (tmp_path / "a.log").read_bytes() == b"three\n"
     assert (tmp_path / "a.log.1").read_bytes() == b"one\ntwo\n"
+
+
+def test_following_a_log_goes_on_when_it_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("old\n")
+    with closing(follow(path)) as lines:
+        with path.open("a") as file:
+            file.write("one\ntwo\n")
+        assert [next(lines), next(lines)] == ["one", "two"]
+        path.rename(tmp_path / "a.log.1")
+        path.write_text("three\n")
+        assert next(lines) == "three"

@@ -107,7 +107,8 @@ class ExecutorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTasks(self, request, context):
-        """Lists the tenant's tasks, newest first.
+        """Lists the tenant's tasks, newest first. Over HTTP, a filter by labels needs the
+        POST form, since a map cannot stand in a query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,9 @@ class ExecutorServiceStub:
     GetTask: _grpc.UnaryUnaryMultiCallable[_executor_service_pb2.GetTaskRequest, _executor_service_pb2.GetTaskResponse]
     """Reads a task and, if asked, its steps."""
     ListTasks: _grpc.UnaryUnaryMultiCallable[_executor_service_pb2.ListTasksRequest, _executor_service_pb2.ListTasksResponse]
-    """Lists the tenant's tasks, newest first."""
+    """Lists the tenant's tasks, newest first. Over HTTP, a filter by labels needs the
+    POST form, since a map cannot stand in a query.
+    """
     WaitTask: _grpc.UnaryUnaryMultiCallable[_executor_service_pb2.WaitTaskRequest, _executor_service_pb2.WaitTaskResponse]
     """Waits until a task is final, or until the time is up; either way it answers
     with the task as it then is.
@@ -76,7 +78,9 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     GetTask: _aio.UnaryUnaryMultiCallable[_executor_service_pb2.GetTaskRequest, _executor_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Reads a task and, if asked, its steps."""
     ListTasks: _aio.UnaryUnaryMultiCallable[_executor_service_pb2.ListTasksRequest, _executor_service_pb2.ListTasksResponse]  # type: ignore[assignment]
-    """Lists the tenant's tasks, newest first."""
+    """Lists the tenant's tasks, newest first. Over HTTP, a filter by labels needs the
+    POST form, since a map cannot stand in a query.
+    """
     WaitTask: _aio.UnaryUnaryMultiCallable[_executor_service_pb2.WaitTaskRequest, _executor_service_pb2.WaitTaskResponse]  # type: ignore[assignment]
     """Waits until a task is final, or until the time is up; either way it answers
     with the task as it then is.
@@ -130,7 +134,9 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _executor_service_pb2.ListTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_executor_service_pb2.ListTasksResponse, _abc.Awaitable[_executor_service_pb2.ListTasksResponse]]:
-        """Lists the tenant's tasks, newest first."""
+        """Lists the tenant's tasks, newest first. Over HTTP, a filter by labels needs the
+        POST form, since a map cannot stand in a query.
+        """
 
     @_abc_1.abstractmethod
     def WaitTask(

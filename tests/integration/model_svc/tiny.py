@@ -21,7 +21,9 @@ def write_checkpoint(
     """Writes the checkpoint into a new folder; `leave_out` names a tensor that it lacks."""
     (folder / "1_Pooling").mkdir(parents=True)
     modules = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
-    _write(folder / "modules.json", [{"type": f"sentence_transformers.models.{m}"} for m in modules])
+    _write(
+        folder / "modules.json", [{"type": f"sentence_transformers.models.{m}"} for m in modules]
+    )
     _write(folder / "sentence_bert_config.json", {"max_seq_length": 20})
     modes = ("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens")
     _write(

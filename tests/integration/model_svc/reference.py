@@ -50,7 +50,7 @@ class ReferenceEncoder:
             inner = inner * 0.5 * (1 + _erf(inner / math.sqrt(2)))
             outer = self._dense(inner, f"{prefix}.output.dense")
             state = self._norm(state + outer, f"{prefix}.output.LayerNorm")
-        vector = state[0] if self._pooling == "first" else state.mean(axis=0)
+        vector: Array = state[0] if self._pooling == "first" else state.mean(axis=0)
         return vector / np.linalg.norm(vector) if self._normalize else vector
 
     def _attend(self, state: Array, prefix: str) -> Array:
@@ -66,10 +66,12 @@ class ReferenceEncoder:
         return np.concatenate(heads, axis=1)
 
     def _dense(self, state: Array, name: str) -> Array:
-        return state @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
+        result: Array = state @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
+        return result
 
     def _norm(self, state: Array, name: str) -> Array:
         centred = state - state.mean(axis=1, keepdims=True)
         deviation = np.sqrt((centred**2).mean(axis=1, keepdims=True) + self._epsilon)
         weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
-        return centred / deviation * weight + bias
+        result: Array = centred / deviation * weight + bias
+        return result
