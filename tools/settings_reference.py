@@ -1,4 +1,4 @@
-"""Writes docs/reference/settings.md from the settings classes: `python tools/settings_reference.py`."""
+"""Writes docs/reference/settings.md from the settings classes."""
 
 import sys
 from pathlib import Path
@@ -25,8 +25,9 @@ PROCESSES: dict[str, type[BaseSettings]] = {
 }
 HEAD = """# Settings
 
-Each process reads its settings once, from environment variables, when it starts. Telemetry follows the standard `OTEL_*`
-variables. This page is generated: `python tools/settings_reference.py`.
+Each process reads its settings once, from environment variables, when it starts. Telemetry
+follows the standard `OTEL_*` variables. This page is generated:
+`python tools/settings_reference.py`.
 """
 
 
@@ -44,7 +45,7 @@ def default(value: object) -> str:
     """Return a default as it would be written in the environment."""
     if isinstance(value, tuple | list):
         return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
-    text = str(getattr(value, "get_secret_value", lambda: value)())
+    text = "" if value is None else str(value)
     return f"`{text}`" if text else "empty"
 
 

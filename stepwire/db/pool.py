@@ -35,8 +35,8 @@ CONFLICT_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.DeadlockDetectedError,
 )
 # What may go wrong when a pool is opened, and when it is closed.
-START_ERRORS = (*CONNECTION_ERRORS, asyncpg.PostgresError, TimeoutError)
-CLOSE_ERRORS = (*CONNECTION_ERRORS, TimeoutError)
+START_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, asyncpg.PostgresError, TimeoutError)
+CLOSE_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, TimeoutError)
 
 
 @asynccontextmanager

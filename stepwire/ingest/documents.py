@@ -11,8 +11,8 @@ from stepwire.sdk.passages import split_text
 
 SUFFIXES: Final = frozenset({".txt", ".md", ".markdown", ".rst"})
 
-PASSAGE_CHARACTERS: Final = 500
-"""Longest passage; about what the default embedding model reads in one piece."""
+PASSAGE_CHARACTERS: Final = 350
+"""Longest passage."""
 
 PART_CHARACTERS: Final = 60_000
 """Longest part of a file for one task, so that its vectors fit into a step's output."""

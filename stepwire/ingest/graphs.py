@@ -8,7 +8,7 @@ from stepwire.sdk.graph import embed, graph, model, python, search, transform, u
 DIMENSION: Final = 384
 """Length of the vectors of the default embedding model."""
 
-DEFAULT_HITS: Final = 5
+DEFAULT_HITS: Final = 4
 
 # What is embedded begins with the document's title, since a passage often does not say
 # what it is about.
