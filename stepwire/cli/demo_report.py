@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -10,7 +11,7 @@ from stepwire.cli.output import duration, shortened
 from stepwire.demo.latency import Latency
 from stepwire.demo.report import Answer, Report
 
-_ANSWER_CHARACTERS = 180
+_ANSWER_CHARACTERS = 100
 
 
 def print_report(report: Report, screen: Console) -> None:
@@ -36,7 +37,7 @@ def print_report(report: Report, screen: Console) -> None:
 
 
 def _answers(answers: Iterable[Answer]) -> Table:
-    table = Table(show_lines=True)
+    table = Table(box=SIMPLE, padding=(0, 1, 1, 0))
     table.add_column("question", ratio=3)
     table.add_column("answer", ratio=5)
     table.add_column("cited", ratio=2)

@@ -12,6 +12,7 @@ from stepwire.cli.exits import CommandError, ExitCode, run
 from stepwire.cli.options import GatewayOption, HomeOption, Output, OutputOption, TaskArgument
 from stepwire.cli.output import console, duration, print_json
 from stepwire.cli.waterfall import Row, bar, indent, lay_out, of_task
+from stepwire.telemetry.names import ERROR_TYPE, STEP_ID
 from stepwire.telemetry.spans import Span, read_trace
 
 _SERVICE_CELLS = 9
@@ -96,7 +97,14 @@ def draw(spans: Sequence[Span], *, trace_id: str, screen: Console) -> None:
 
 def _name(row: Row, *, ascii_only: bool) -> str:
     marks = ("! " if _failed(row) else "") + ("? " if row.is_orphan else "")
-    return indent(row, ascii_only=ascii_only) + marks + row.span.name.rpartition("/")[2]
+    return indent(row, ascii_only=ascii_only) + marks + _title(row.span)
+
+
+def _title(span: Span) -> str:
+    """Returns a span's name: of a call, the method; of a step, the step with its item."""
+    if step_id := span.attributes.get(STEP_ID):
+        return f"step {step_id}"
+    return span.name.rpartition("/")[2]
 
 
 def _failed(row: Row) -> bool:
@@ -104,7 +112,7 @@ def _failed(row: Row) -> bool:
 
 
 def _why(span: Span) -> str:
-    code = span.attributes.get("error.type", "")
+    code = span.attributes.get(ERROR_TYPE, "")
     return span.message or str(code) or "failed"
 
 
