@@ -12,8 +12,9 @@ from router_svc.catalogue import Catalogue, Model, OpenAIProvider
 from router_svc.catalogue_file import CatalogueError
 from router_svc.cooldowns import Cooldowns
 from router_svc.metrics import RouterMetrics
-from router_svc.models import find_keys, load_catalogue
+from router_svc.models import find_keys, load_catalogue, must_ask
 from router_svc.ports import Provider, TokenCounter
+from router_svc.providers.discovery import only_model
 from router_svc.providers.extractive import ExtractiveModel
 from router_svc.providers.openai import OpenAIModel
 from router_svc.router import Router
@@ -31,12 +32,15 @@ async def build(
 ) -> Sequence[Service]:
     """Returns the router's services; what they hold is closed by `stack`.
 
-    No model is called: a provider that is away is found out by the first request.
+    No model is called: a provider that is away is found out by the first request. Only
+    an endpoint whose model is not named in the settings is asked for it.
 
     Raises:
         StartError: The catalogue is faulty, or a key that it names is missing.
     """
     try:
+        if must_ask(settings):
+            settings = settings.model_copy(update={"openai_model": await only_model(settings)})
         catalogue = load_catalogue(settings)
         keys = find_keys(catalogue, settings, environment)
     except CatalogueError as error:

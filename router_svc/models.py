@@ -20,8 +20,8 @@ def load_catalogue(settings: RouterSettings) -> Catalogue:
     """Returns the catalogue that `settings` ask for.
 
     Raises:
-        CatalogueError: The file is faulty, the `openai_*` settings are incomplete, or
-            they are given beside a file, where they would have no effect.
+        CatalogueError: The file is faulty, or `openai_*` settings are given beside a
+            file, where they would have no effect.
     """
     path = settings.catalogue_path
     if path is not None:
@@ -36,11 +36,18 @@ def load_catalogue(settings: RouterSettings) -> Catalogue:
     if settings.openai_model:
         added = Catalogue(models=(*catalogue.models, _added_model(settings)))
         return check(added, source=DEFAULT_SOURCE)
-    if settings.openai_base_url or settings.openai_api_key:
-        raise CatalogueError(
-            DEFAULT_SOURCE, [f"{ENV_PREFIX}OPENAI_MODEL must say which model of the API to use"]
-        )
     return catalogue
+
+
+def must_ask(settings: RouterSettings) -> bool:
+    """Tells whether an endpoint is given, and it must be asked which model it serves."""
+    given = bool(settings.openai_base_url or settings.openai_api_key)
+    return given and not settings.openai_model and settings.catalogue_path is None
+
+
+def openai_base_url(settings: RouterSettings) -> str:
+    """Returns the root of the API that the `openai_*` settings name."""
+    return settings.openai_base_url or OPENAI_BASE_URL
 
 
 def find_keys(
@@ -86,7 +93,7 @@ def _added_model(settings: RouterSettings) -> Model:
             ENV_PREFIX,
             ENV_PREFIX,
         )
-    base_url = settings.openai_base_url or OPENAI_BASE_URL
+    base_url = openai_base_url(settings)
     try:
         return Model(
             name=ADDED_NAME,

@@ -34,8 +34,8 @@ class RouterSettings(ServiceSettings):
     openai_base_url: str = Field(
         default="",
         description="Root of an OpenAI-compatible API, such as `http://127.0.0.1:8000/v1`, to add "
-        "a model of it to the default catalogue; empty means OpenAI's own when `openai_model` is "
-        "set.",
+        "a model of it to the default catalogue as `openai`; empty means OpenAI's own when a key "
+        "or a model is set.",
     )
     openai_api_key: SecretStr | None = Field(
         default=None,
@@ -44,7 +44,8 @@ class RouterSettings(ServiceSettings):
     )
     openai_model: str = Field(
         default="",
-        description="That API's name of the model to add as `openai`; empty adds none.",
+        description="That API's name of the model; empty means the one that it serves, and the "
+        "start is refused when it serves several.",
     )
     openai_context_window: int = Field(
         default=128_000,

@@ -91,7 +91,7 @@ async def _check_filled(client: Client, collection: str) -> None:
 
 def _print(task_id: str, answer: dict[str, Any]) -> None:
     screen = console()
-    screen.print(answer["text"])
+    screen.print(answer["text"], soft_wrap=True)
     screen.print()
     for source in answer["sources"]:
         screen.print(Text.assemble((source["source"], "bold"), "  ", source["title"]))

@@ -90,7 +90,8 @@ def _describe(error: Exception) -> Iterator[str]:
         return
     yield f"error: {error.message} [{error.reason.value}]"
     for fault in error.faults:
-        yield f"  {fault.field}: {fault.description}"
+        if fault.description not in error.message:
+            yield f"  {fault.field}: {fault.description}"
     named = {"field"} if error.faults else set()
     for key, value in sorted(error.metadata.items()):
         if key not in named and value not in error.message:

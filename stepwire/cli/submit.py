@@ -67,7 +67,7 @@ async def _submit(
     connection: Connection,
     output: Output,
 ) -> None:
-    new = read_task(_read(file), file)
+    new = read_task(_read(file), "standard input" if file == "-" else file)
     value = new.input if input_text is None else _load(input_text, "--input")
     async with connection as client:
         task = await client.create(

@@ -108,7 +108,7 @@ async def _list(
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("TASK", "STATE", "CREATED", "TOOK", "LABELS"):
-        table.add_column(column, no_wrap=column == "TASK")
+        table.add_column(column, no_wrap=column != "LABELS")
     for task in found:
         table.add_row(
             task.task_id,

@@ -62,11 +62,11 @@ async def follow_task(client: Client, task_id: str, *, after: int, output: Outpu
         if output is Output.JSON:
             print_json_lines([to_json(event)])
         else:
-            screen.print(describe_event(event))
+            screen.print(describe_event(event), soft_wrap=True)
     task = await client.get(task_id)
     if task.state != TaskState.TASK_STATE_SUCCEEDED:
         if output is Output.TEXT and task.HasField("failure"):
-            screen.print(f"{task_state(task)}: {task.failure.message}", style="bold red")
+            screen.print(f"{task_state(task)}: {task.failure.message}", style="bold red", soft_wrap=True)
         raise typer.Exit(ExitCode.FAILED)
     if output is Output.TEXT:
         print_json(from_payload(task.output))

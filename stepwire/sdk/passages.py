@@ -1,5 +1,6 @@
 """Cuts text into passages along paragraphs, sentences and words. Pure."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -98,11 +99,12 @@ def _cut(text: str, span: _Span, boundary: re.Pattern[str]) -> Iterator[_Span]:
 
 
 def _chop(text: str, span: _Span, limit: int) -> Iterator[_Span]:
-    """Cuts a span at the last space within each `limit` characters, or else at the limit."""
+    """Cuts a span at spaces into pieces of like length, or at the limit where none is near."""
     start = span.start
-    while span.end - start > limit:
+    while (left := span.end - start) > limit:
+        fair = start + math.ceil(left / math.ceil(left / limit))
         spaces = [match.start() for match in _SPACE.finditer(text, start + 1, start + limit + 1)]
-        end = spaces[-1] if spaces else start + limit
+        end = min(spaces, key=lambda space: abs(space - fair), default=start + limit)
         yield from _trimmed(text, start, end)
         start = end
     yield from _trimmed(text, start, span.end)

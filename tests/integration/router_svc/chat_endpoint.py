@@ -102,7 +102,7 @@ class ChatEndpoint:
             for name, _, value in (line.partition(":") for line in head[1:] if line)
         }
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        self.seen.append(Seen(head[0].split()[1], headers, json.loads(body)))
+        self.seen.append(Seen(head[0].split()[1], headers, json.loads(body or b"null")))
         answer = self.script.popleft() if self.script else self.otherwise
         if isinstance(answer, Silence):
             self.waiting += 1
