@@ -239,8 +239,6 @@ class TokenBatcher:
 
     async def _run_batch(self, batch: Sequence[_Text]) -> None:
         started = self._clock()
-        for text in batch:
-            self._observer.text_left_queue(seconds=started - text.call.since)
         rows = [text.row for text in batch]
         try:
             vectors = await self._encode(rows)
@@ -253,6 +251,7 @@ class TokenBatcher:
             texts=len(rows),
             tokens=sum(len(row) for row in rows),
             padded_tokens=len(rows) * max(len(row) for row in rows),
+            wait_seconds=started - min(text.call.since for text in batch),
             seconds=self._clock() - started,
         )
         for text, vector in zip(batch, vectors, strict=True):

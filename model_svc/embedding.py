@@ -1,9 +1,11 @@
 """The sentence encoder: texts, or token ids, to vectors."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import numpy as np
+from opentelemetry.trace import get_current_span
 
 from model_svc.batching import TokenBatcher
 from model_svc.faults import tensor_invalid
@@ -91,9 +93,7 @@ class EmbeddingModel:
         """See `Embedder`."""
         tokenized = await self._tokenize(texts)
         tokens = tokenized.tokens
-        with tracer().start_as_current_span(
-            "model.infer", attributes={TEXTS: len(texts), TOKENS: tokens}
-        ):
+        with _span("model.infer", {TEXTS: len(texts), TOKENS: tokens}):
             vectors = await self._batcher.run(tokenized.rows, deadline=current_call().deadline)
         return Embeddings(vectors, tokens, tokenized.truncated)
 
@@ -107,7 +107,7 @@ class EmbeddingModel:
         return [vectors for _ in outputs]
 
     async def _tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
-        with tracer().start_as_current_span("model.tokenize"):
+        with _span("model.tokenize", {TEXTS: len(texts)}):
             if sum(map(len, texts)) <= _INLINE_CHARACTERS:
                 return self._tokenizer.encode(texts)
             return await self._tokenizer_thread.run(self._tokenizer.encode, texts)
@@ -141,3 +141,10 @@ class EmbeddingModel:
                 "each row must be ones, at least one, and then zeros: padding stands at the end",
             )
         return [row[:length] for row, length in zip(ids, lengths.tolist(), strict=True)]
+
+
+def _span(name: str, attributes: Mapping[str, int]) -> AbstractContextManager[object]:
+    """A span within the current one; none, at no cost, if that is not recorded."""
+    if not get_current_span().is_recording():
+        return nullcontext()
+    return tracer().start_as_current_span(name, attributes=attributes)

@@ -53,17 +53,16 @@ class ModelMetrics:
         self._queue = meter.create_histogram(
             QUEUE_DURATION,
             unit="s",
-            description="Time that a text waited for its batch.",
+            description="Longest time that a text of a batch waited for it.",
             explicit_bucket_boundaries_advisory=_DURATION_BUCKETS,
         )
 
-    def batch_ran(self, *, texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:
+    def batch_ran(
+        self, *, texts: int, tokens: int, padded_tokens: int, wait_seconds: float, seconds: float
+    ) -> None:
         """See `BatchObserver`."""
         self._texts.record(texts, self._attributes)
         self._tokens.record(tokens, self._attributes)
         self._padded.add(padded_tokens, self._attributes)
+        self._queue.record(wait_seconds, self._attributes)
         self._duration.record(seconds, self._attributes)
-
-    def text_left_queue(self, *, seconds: float) -> None:
-        """See `BatchObserver`."""
-        self._queue.record(seconds, self._attributes)

@@ -81,8 +81,15 @@ class Encode(Protocol):
 class BatchObserver(Protocol):
     """Is told about the batches that ran."""
 
-    def batch_ran(self, *, texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:
-        """One batch was run, `padded_tokens` being its texts times its longest text."""
+    def batch_ran(
+        self, *, texts: int, tokens: int, padded_tokens: int, wait_seconds: float, seconds: float
+    ) -> None:
+        """One batch was run.
 
-    def text_left_queue(self, *, seconds: float) -> None:
-        """A text waited that long for its batch."""
+        Args:
+            texts: How many texts it had.
+            tokens: Their tokens.
+            padded_tokens: Its texts times its longest text.
+            wait_seconds: How long the text waited that waited longest.
+            seconds: How long it ran.
+        """

@@ -40,7 +40,7 @@ def _answers(answers: Iterable[Answer]) -> Table:
     table = Table(box=SIMPLE, padding=(0, 1, 1, 0), expand=True)
     table.add_column("question", ratio=8)
     table.add_column("answer", ratio=11)
-    table.add_column("cited", ratio=5)
+    table.add_column("cited", ratio=5, overflow="fold")
     table.add_column("ok", no_wrap=True)
     for answer in answers:
         mark = Text("yes", "green") if answer.is_cited else Text("NO", "bold red")

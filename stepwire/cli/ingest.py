@@ -51,9 +51,12 @@ def ingest(
     are reported and skipped.
     """
     path = folder.resolve()
+    chosen = label or path.name or "root"
+    if "/" in chosen:
+        raise typer.BadParameter("must not have / in it", param_hint="--label")
     what = Folder(
         path=path,
-        label=label or path.name or "root",
+        label=chosen,
         collection=collection,
         max_file_bytes=max_file_mib * _MEBIBYTE,
     )

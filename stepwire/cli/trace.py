@@ -90,7 +90,11 @@ def draw(spans: Sequence[Span], *, trace_id: str, screen: Console) -> None:
         screen.print(line)
     for row in rows:
         if _failed(row):
-            screen.print(f"! {row.span.service} {row.span.name}: {_why(row.span)}", style="red")
+            screen.print(
+                f"! {row.span.service} {row.span.name}: {_why(row.span)}",
+                style="red",
+                soft_wrap=True,
+            )
     if any(row.is_orphan for row in rows):
         screen.print("? the span above this one is not kept", style="dim")
 

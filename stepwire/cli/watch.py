@@ -66,7 +66,9 @@ async def follow_task(client: Client, task_id: str, *, after: int, output: Outpu
     task = await client.get(task_id)
     if task.state != TaskState.TASK_STATE_SUCCEEDED:
         if output is Output.TEXT and task.HasField("failure"):
-            screen.print(f"{task_state(task)}: {task.failure.message}", style="bold red", soft_wrap=True)
+            screen.print(
+                f"{task_state(task)}: {task.failure.message}", style="bold red", soft_wrap=True
+            )
         raise typer.Exit(ExitCode.FAILED)
     if output is Output.TEXT:
         print_json(from_payload(task.output))

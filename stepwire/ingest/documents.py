@@ -14,11 +14,11 @@ SUFFIXES: Final = frozenset({".txt", ".md", ".markdown", ".rst"})
 PASSAGE_CHARACTERS: Final = 350
 """Longest passage."""
 
-PART_CHARACTERS: Final = 60_000
-"""Longest part of a file for one task, so that its vectors fit into a step's output."""
+SECTION_CHARACTERS: Final = 60_000
+"""Longest section of a file for one task, so that its vectors fit into a step's output."""
 
 MAX_PASSAGES: Final = 512
-"""More passages than a part can have: two neighbours are longer than one may be."""
+"""More passages than a section can have: two neighbours are longer than one may be."""
 
 _MAX_NAME_CHARACTERS = 200
 _MAX_TITLE_CHARACTERS = 100
@@ -29,11 +29,11 @@ class UnreadableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Section:
     """A file's text, or a piece of a long one.
 
     Attributes:
-        id: Begins the ids of its passages: the file's name, with the part's number from 2 on.
+        id: Begins the ids of its passages: the file's name, with the section's number from 2 on.
         title: The file's title.
         text: The text.
     """
@@ -50,12 +50,12 @@ class Document:
     Attributes:
         name: The folder's label and the path in the folder, with `/` between.
         digest: Of its bytes, in hexadecimal digits.
-        parts: Its text; none if there is nothing to read in it.
+        sections: Its text; none if there is nothing to read in it.
     """
 
     name: str
     digest: str
-    parts: tuple[Part, ...]
+    sections: tuple[Section, ...]
 
 
 def find_files(folder: Path) -> Iterator[Path]:
@@ -80,7 +80,7 @@ def read_document(file: Path, *, name: str, max_bytes: int) -> Document:
 
     Raises:
         UnreadableError: It is too large, is not UTF-8 text, or cannot be opened; or its name
-            cannot be part of an id.
+            cannot stand in an id.
     """
     _check_name(name)
     data = _read(file, max_bytes)
@@ -93,20 +93,20 @@ def read_document(file: Path, *, name: str, max_bytes: int) -> Document:
     if "\0" in text:
         raise UnreadableError("has a NUL character in it, so it is not text")
     title = _title(text) or file.stem
-    parts = split_text(text, max_characters=PART_CHARACTERS)
+    sections = split_text(text, max_characters=SECTION_CHARACTERS)
     return Document(
         name=name,
         digest=hashlib.sha256(data).hexdigest(),
-        parts=tuple(
-            Part(id=part_id(name, number), title=title, text=part.text)
-            for number, part in enumerate(parts, start=1)
+        sections=tuple(
+            Section(id=section_id(name, number), title=title, text=section.text)
+            for number, section in enumerate(sections, start=1)
         ),
     )
 
 
-def part_id(name: str, number: int) -> str:
-    """Returns the id of a document's part, counted from 1."""
-    return name if number == 1 else f"{name} (part {number})"
+def section_id(name: str, number: int) -> str:
+    """Returns the id of a document's section, counted from 1."""
+    return name if number == 1 else f"{name} (section {number})"
 
 
 def _check_name(name: str) -> None:

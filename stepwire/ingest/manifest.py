@@ -28,11 +28,11 @@ class Entry:
 
     Attributes:
         digest: Of its bytes.
-        parts: How many parts it had.
+        sections: How many sections it had.
     """
 
     digest: str
-    parts: int
+    sections: int
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Manifest:
                 _VECTOR,
                 {
                     "files": {
-                        name: [entry.digest, entry.parts]
+                        name: [entry.digest, entry.sections]
                         for name, entry in self.files.items()
                         if _shard(name) == number
                     }
@@ -132,7 +132,8 @@ def decode(points: Iterable[Point]) -> Manifest:
             manifest.folders = payload["folders"]
         else:
             manifest.files |= {
-                name: Entry(digest, parts) for name, (digest, parts) in payload["files"].items()
+                name: Entry(digest, sections)
+                for name, (digest, sections) in payload["files"].items()
             }
     return manifest
 

@@ -13,11 +13,11 @@ from stepwire.ingest.documents import (
     MAX_PASSAGES,
     PASSAGE_CHARACTERS,
     Document,
-    Part,
+    Section,
     UnreadableError,
     document_name,
     find_files,
-    part_id,
+    section_id,
     read_document,
 )
 from stepwire.ingest.graphs import DIMENSION, document_graph
@@ -144,7 +144,7 @@ class _Ingest:
                 await self._ingest_file(name, files[name])
 
         if changed:
-            self._board.begin("parts", self._tally)
+            self._board.begin("sections", self._tally)
             async with asyncio.TaskGroup() as group:
                 for name in changed:
                     group.create_task(ingest(name))
@@ -157,7 +157,7 @@ class _Ingest:
         return {document_name(file, folder=path, label=label): file for file in find_files(path)}
 
     def _changed(self, files: Mapping[str, Path]) -> dict[str, int]:
-        """Returns the files to ingest with their numbers of parts; notes the others."""
+        """Returns the files to ingest with their numbers of sections; notes the others."""
         changed = {}
         for name, file in files.items():
             document = self._read(name, file)
@@ -167,7 +167,7 @@ class _Ingest:
             if known is not None and known.digest == document.digest:
                 self.report.unchanged.append(name)
             else:
-                changed[name] = len(document.parts)
+                changed[name] = len(document.sections)
         return changed
 
     def _read(self, name: str, file: Path) -> Document | None:
@@ -183,27 +183,27 @@ class _Ingest:
         if document is None:
             return
         passages = 0
-        for number, part in enumerate(document.parts, start=1):
-            task = await self._ingest_part(document, number, part)
+        for number, section in enumerate(document.sections, start=1):
+            task = await self._ingest_section(document, number, section)
             if task.state != TaskState.TASK_STATE_SUCCEEDED:
                 why = task.failure.message or "was cancelled"
                 self.report.failed[name] = f"task {task.task_id}: {why}"
                 return
             kept = int(from_payload(task.output)["passages"])
-            await self._delete_points(part.id, first=kept)
+            await self._delete_points(section.id, first=kept)
             passages += kept
-        await self._delete_parts(name, first=len(document.parts) + 1)
-        self._manifest.put(name, Entry(document.digest, len(document.parts)))
+        await self._delete_sections(name, first=len(document.sections) + 1)
+        self._manifest.put(name, Entry(document.digest, len(document.sections)))
         self.report.ingested[name] = passages
 
-    async def _ingest_part(self, document: Document, number: int, part: Part) -> Task:
+    async def _ingest_section(self, document: Document, number: int, section: Section) -> Task:
         task = await self._client.create(
             document_graph(self._folder.collection),
             {
                 "document": {
-                    "id": part.id,
-                    "title": part.title,
-                    "text": part.text,
+                    "id": section.id,
+                    "title": section.title,
+                    "text": section.text,
                     "max_characters": PASSAGE_CHARACTERS,
                 }
             },
@@ -247,22 +247,22 @@ class _Ingest:
                 yield name
 
     async def _remove(self, name: str) -> None:
-        await self._delete_parts(name, first=1)
+        await self._delete_sections(name, first=1)
         self._manifest.remove(name)
         self.report.removed.append(name)
 
-    async def _delete_parts(self, name: str, *, first: int) -> None:
-        """Deletes the points of a file's parts from one number on.
+    async def _delete_sections(self, name: str, *, first: int) -> None:
+        """Deletes the points of a file's sections from one number on.
 
-        Goes beyond the parts that the manifest knows as long as there are any: an ingest
+        Goes beyond the sections that the manifest knows as long as there are any: an ingest
         that was broken off may have written more.
         """
         known = self._manifest.files.get(name)
-        last = known.parts if known is not None else 0
+        last = known.sections if known is not None else 0
         number = first
-        while await self._delete_points(part_id(name, number), first=0) or number < last:
+        while await self._delete_points(section_id(name, number), first=0) or number < last:
             number += 1
 
-    async def _delete_points(self, part: str, *, first: int) -> int:
-        ids = [f"{part}#{position}" for position in range(first, MAX_PASSAGES)]
+    async def _delete_points(self, section: str, *, first: int) -> int:
+        ids = [f"{section}#{position}" for position in range(first, MAX_PASSAGES)]
         return await self._client.vectors.delete(self._folder.collection, ids)

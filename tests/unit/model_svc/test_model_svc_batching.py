@@ -18,14 +18,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, int, int]] = []
-        self.queue_seconds: list[float] = []
+        self.seconds: list[tuple[float, float]] = []
 
-    def batch_ran(self, *, texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:
-        assert seconds >= 0
+    def batch_ran(
+        self, *, texts: int, tokens: int, padded_tokens: int, wait_seconds: float, seconds: float
+    ) -> None:
         self.batches.append((texts, tokens, padded_tokens))
-
-    def text_left_queue(self, *, seconds: float) -> None:
-        self.queue_seconds.append(seconds)
+        self.seconds.append((wait_seconds, seconds))
 
 
 class Encoder:
@@ -119,7 +118,6 @@ def test_every_caller_gets_its_own_vectors_in_order(
             assert len(batch) == 1 or len(batch) * max(map(len, batch)) <= budget
         assert encoder.most_running <= concurrent
         assert batcher.waiting_tokens == 0
-        assert len(recorder.queue_seconds) == len(ran)
         assert sum(texts for texts, _, _ in recorder.batches) == len(ran)
 
     asyncio.run(scenario())
@@ -238,6 +236,24 @@ async def test_a_text_whose_deadline_has_passed_does_not_run() -> None:
     assert raised.value.reason is Reason.DEADLINE_EXCEEDED
     await asyncio.gather(first, in_time)
     assert encoder.ids == [[0], [2]]
+
+
+async def test_the_times_of_a_batch_are_told() -> None:
+    encoder, clock, recorder = Encoder(open_gate=False), Clock(), Recorder()
+    batcher = make(encoder, clock=clock, recorder=recorder)
+    calls = [asyncio.create_task(batcher.run([row(0, 8)]))]
+    await eventually(lambda: encoder.batches)
+    clock.now += 2
+    calls.append(asyncio.create_task(batcher.run([row(1, 8)])))
+    await eventually(lambda: batcher.waiting_tokens == 8)
+    clock.now += 2
+    calls.append(asyncio.create_task(batcher.run([row(2, 8)])))
+    await eventually(lambda: batcher.waiting_tokens == 16)
+    clock.now += 3
+    encoder.let_all_end()
+    await asyncio.gather(*calls)
+    assert recorder.batches == [(1, 8, 8), (2, 16, 16)]
+    assert recorder.seconds == [(0, 7), (5, 0)]
 
 
 async def test_too_much_waiting_work_is_refused() -> None:

@@ -1,0 +1,201 @@
+"""Commands without a server: what they refuse, and how they say it."""
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stepwire.api.executor.v1.task_pb2 import Failure, StepRun, Task, TaskEvent, TaskEventType
+from stepwire.cli.app import app
+from stepwire.cli.exits import ExitCode, exit_code, run
+from stepwire.cli.output import duration, shortened, task_to_json
+from stepwire.cli.submit import read_task
+from stepwire.cli.watch import describe_event
+from stepwire.errors import FieldFault, Reason, StepwireError
+from stepwire.rpc.status import CODES
+from stepwire.sdk.values import to_payload
+
+runner = CliRunner()
+
+GRAPH = "graph: {steps: [{name: a, transform: {expression: '1'}}]}"
+
+
+@pytest.fixture
+def nowhere() -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_a_task_file_is_yaml_or_json() -> None:
+    task = read_task(f"{GRAPH}\ninput: {{a: 1}}\nlabels: {{n: 3}}\nrequest_id: r", "f")
+    assert [step.name for step in task.graph.steps] == ["a"]
+    assert (task.input, task.labels, task.request_id) == ({"a": 1}, {"n": "3"}, "r")
+    same = '{"graph": {"steps": [{"name": "a", "transform": {"expression": "1"}}]}}'
+    assert read_task(same, "f").graph == task.graph
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[", "f is neither YAML nor JSON"),
+        ("- 1", "f: expected an object with the key `graph`"),
+        ("graph: 5", "f: expected an object with the key `graph`"),
+        (f"{GRAPH}\ninputs: 1", "f: unknown keys inputs"),
+        ("graph: {steps: [{nam: a}]}", 'no field named "nam" at "Graph.steps[0]"'),
+        (f"{GRAPH}\nlabels: [1]", "f: labels: expected an object"),
+    ],
+)
+def test_a_bad_task_file_is_refused_with_its_place(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    with pytest.raises(Exception) as caught:
+        read_task(text, "f")
+    assert complaint in str(caught.value)
+    file = tmp_path / "task.yaml"
+    file.write_text(text)
+    result = runner.invoke(app, ["submit", str(file)])
+    assert result.exit_code == ExitCode.REFUSED
+    assert "error: " in result.stderr
+
+
+def test_a_missing_file_is_refused() -> None:
+    result = runner.invoke(app, ["submit", "no/such/file"])
+    assert (result.exit_code, "cannot be read" in result.stderr) == (ExitCode.REFUSED, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["models"],
+        ["search", "c", "text"],
+        ["ask", "why?"],
+        ["tasks", "list"],
+        ["tasks", "get", "t"],
+        ["tasks", "cancel", "t"],
+        ["tasks", "retry", "t"],
+        ["trace", "t"],
+    ],
+    ids=" ".join,
+)
+def test_a_gateway_that_does_not_answer_is_told(words: list[str], nowhere: str) -> None:
+    result = runner.invoke(app, [*words, "--gateway", nowhere, "-o", "json"])
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert nowhere in result.stderr
+    assert "DEPENDENCY_UNAVAILABLE" in result.stderr
+    assert "`stepwire up` starts it" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tasks", "list", "--state", "sleepy"],
+        ["tasks", "list", "--label", "no-equals-sign"],
+        ["ingest", "no/such/folder"],
+        ["ingest", ".", "--label", "a/b"],
+        ["ask", "  "],
+        ["search", "c", "text", "--limit", "0"],
+    ],
+    ids=" ".join,
+)
+def test_a_bad_command_line_is_refused(words: list[str]) -> None:
+    assert runner.invoke(app, words).exit_code == ExitCode.REFUSED
+
+
+def test_the_crash_needs_a_worker_and_leaves_an_unreadable_state_alone(tmp_path: Path) -> None:
+    (tmp_path / "stack.json").write_text("{")
+    result = runner.invoke(app, ["demo", "--home", str(tmp_path)])
+    assert (result.exit_code, "stack.json" in result.stderr) == (ExitCode.CONFLICT, True)
+    assert (tmp_path / "stack.json").read_text() == "{"
+
+
+def test_an_error_is_told_with_its_reason_fields_and_values(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def fail() -> None:
+        raise StepwireError(
+            Reason.FIELD_INVALID,
+            "the request is bad",
+            metadata={"limit": "7"},
+            faults=[FieldFault("graph.steps[0].name", "must not be empty")],
+        )
+
+    with pytest.raises(Exception) as caught:
+        run(fail())
+    assert caught.value.exit_code == ExitCode.REFUSED  # type: ignore[attr-defined]
+    assert capsys.readouterr().err.splitlines() == [
+        "error: the request is bad [FIELD_INVALID]",
+        "  graph.steps[0].name: must not be empty",
+        "  limit: 7",
+    ]
+
+
+def test_an_error_among_many_calls_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    async def fail() -> None:
+        raise StepwireError(Reason.TASK_NOT_FOUND, "there is no task")
+
+    async def many() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            group.create_task(fail())
+
+    with pytest.raises(Exception) as caught:
+        run(many())
+    assert caught.value.exit_code == ExitCode.NOT_FOUND  # type: ignore[attr-defined]
+    assert capsys.readouterr().err == "error: there is no task [TASK_NOT_FOUND]\n"
+
+
+def test_every_reason_has_an_exit_code_other_than_success() -> None:
+    codes = {reason: exit_code(StepwireError(reason, "")) for reason in CODES}
+    assert ExitCode.OK not in codes.values()
+    assert codes[Reason.OVERLOADED] == codes[Reason.PROVIDER_UNAVAILABLE] == ExitCode.UNAVAILABLE
+    assert codes[Reason.INTERNAL] == ExitCode.INTERNAL
+
+
+def test_a_bug_is_not_hidden() -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(fail())
+
+
+def test_a_task_is_printed_with_its_values_in_their_natural_form() -> None:
+    task = Task(
+        task_id="t",
+        input=to_payload({"a": 1}),
+        output=to_payload([1, 2]),
+        steps=[StepRun(step_id="s", output=to_payload("x")), StepRun(step_id="u")],
+    )
+    data = json.loads(json.dumps(task_to_json(task)))
+    assert (data["input"], data["output"], data["steps"][0]["output"]) == ({"a": 1}, [1, 2], "x")
+    assert "output" not in data["steps"][1]
+
+
+def test_an_event_is_a_line() -> None:
+    event = TaskEvent(
+        cursor=7,
+        step_id="embed[1]",
+        attempt=2,
+        type=TaskEventType.TASK_EVENT_TYPE_STEP_RETRYING,
+        failure=Failure(reason="STEP_FAILED", message="boom"),
+    )
+    line = describe_event(event).plain
+    assert line.split()[2:] == [
+        *("7", "step", "embed[1]", "retrying", "(attempt", "2)", "STEP_FAILED:", "boom")
+    ]
+
+
+def test_spans_of_time_have_a_fitting_unit() -> None:
+    assert [duration(seconds) for seconds in (0.0123, 1.5, 99, 130)] == [
+        *("12.3 ms", "1.5 s", "99.0 s", "2.2 min")
+    ]
+
+
+def test_a_long_text_is_shortened_to_a_line() -> None:
+    assert shortened("a\n  b  c", 10) == "a b c"
+    assert shortened("abcdefgh", 5) == "abcd…"
