@@ -10,10 +10,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from uuid import UUID
 
 import dramatiq
 
+from executor_svc.messaging import read_bundle
 from executor_svc.records import StepRef
 from executor_svc.slots import Slots
 from stepwire.mq import Topology
@@ -24,6 +24,8 @@ Offer = Callable[[Sequence[StepRef]], None]
 
 # Threads only hand over. Two let one wait for room while the other acknowledges.
 THREADS = 2
+# How often they look whether they are to stop.
+LOOK_MILLISECONDS = 200
 
 
 class Actors:
@@ -37,11 +39,17 @@ class Actors:
         *,
         slots: Slots,
         offer: Offer,
+        decline: Offer,
     ) -> None:
-        """Declare an actor for each of `queues`; `offer` is called on this event loop."""
+        """Declare an actor for each of `queues`.
+
+        On this event loop, `offer` is called with steps that hold their slots, and `decline`
+        with steps that got none because the worker stops.
+        """
         self._broker = broker
         self._slots = slots
         self._offer = offer
+        self._decline = decline
         self._loop = asyncio.get_running_loop()
         for queue in queues:
             dramatiq.Actor(
@@ -53,7 +61,10 @@ class Actors:
                 options={},
             )
         self._worker = dramatiq.Worker(
-            broker, queues={topology.queue(queue) for queue in queues}, worker_threads=THREADS
+            broker,
+            queues={topology.queue(queue) for queue in queues},
+            worker_threads=THREADS,
+            worker_timeout=LOOK_MILLISECONDS,
         )
 
     async def start(self) -> None:
@@ -61,15 +72,19 @@ class Actors:
         await asyncio.to_thread(self._worker.start)
 
     async def stop(self, *, timeout_seconds: float) -> None:
-        """Take no more messages; those not handed over go back to their queue."""
+        """Take no more messages; those not yet taken up go back to their queue."""
         self._slots.close()
         await asyncio.to_thread(self._worker.stop, timeout=int(timeout_seconds * 1000))
         await asyncio.to_thread(self._broker.close)
 
-    def _hand_over(self, queue: str, bundle: Sequence[tuple[str, str, int]]) -> None:
-        refs = [
-            StepRef(UUID(task_id), step_id, attempt, queue) for task_id, step_id, attempt in bundle
-        ]
-        if not self._slots.take(len(refs)):
-            raise dramatiq.middleware.Shutdown
-        self._loop.call_soon_threadsafe(self._offer, refs)
+    def _hand_over(self, queue: str, bundle: object) -> None:
+        try:
+            refs = read_bundle(bundle, queue=queue)
+        except ValueError as error:
+            logger.warning(
+                "a message was dropped: it is not one of ours",
+                extra={"queue": queue, "cause": str(error)},
+            )
+            return
+        taken = self._slots.take(len(refs))
+        self._loop.call_soon_threadsafe(self._offer if taken else self._decline, refs)

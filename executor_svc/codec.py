@@ -4,12 +4,13 @@ import base64
 import binascii
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from executor_svc.creator import Accepted, Submission
+from executor_svc.durations import span_of
 from executor_svc.records import Failure, StepRecord, TaskEvent, TaskRecord, TaskState
 from executor_svc.tasks import TaskView
 from stepwire import payload
@@ -101,9 +102,9 @@ def state_of(state: int) -> TaskState | None:
     raise field_invalid("state", f"{state} is not a state")
 
 
-def timeout_of(duration: Any, *, limit: timedelta) -> timedelta:
+def timeout_of(duration: Duration, *, limit: timedelta) -> timedelta:
     """Read a longest wait; unset or 0 means the limit."""
-    timeout: timedelta = duration.ToTimedelta()
+    timeout = span_of(duration, field="timeout")
     if timeout < timedelta(0):
         raise field_invalid("timeout", "must not be negative")
     return min(timeout or limit, limit)

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
+from executor_svc.durations import span_of
 from executor_svc.expressions import Expression, compile_expression
 from executor_svc.graph import Graph, Step, find_cycle
 from executor_svc.kinds import check_kind
@@ -143,7 +144,7 @@ def _compile_step(
     if limits.queues is not None and queue not in limits.queues:
         known = ", ".join(sorted(limits.queues))
         raise field_invalid(f"{at}.queue", f"{queue[:80]!r} is not one of {known}")
-    timeout = message.timeout.ToTimedelta() or DEFAULT_TIMEOUT
+    timeout = span_of(message.timeout, field=f"{at}.timeout") or DEFAULT_TIMEOUT
     if not timedelta(0) < timeout <= MAX_TIMEOUT:
         raise field_invalid(f"{at}.timeout", "must be from 0 to 24 hours")
     steps = tuple(message.depends_on)

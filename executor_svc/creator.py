@@ -14,6 +14,8 @@ from stepwire.batcher import Batcher
 from stepwire.errors import Reason, StepwireError
 from stepwire.ids import uuid7
 
+MAX_REMEMBERED_GRAPHS = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -50,7 +52,7 @@ class Creator:
         self._store = store
         self._announcer = announcer
         self._metrics = metrics
-        # Graphs that are known to be in the record; they are never taken out of it.
+        # Some of the graphs that are in the record; they are never taken out of it.
         self._stored: set[bytes] = set()
         self._batcher: Batcher[Sequence[Submission], Sequence[Accepted]] = Batcher(
             "create", self._flush, max_batch=max_batch, max_waiting=max_waiting
@@ -75,34 +77,21 @@ class Creator:
     ) -> Sequence[Sequence[Accepted] | BaseException]:
         tasks = [[_new_task(submission) for submission in submissions] for submissions in batch]
         await self._store_graphs([each for submissions in batch for each in submissions])
-        # A submission is refused whole, so known ids are looked up before anything is made.
-        known = await self._store.find([task for each in tasks for task in each])
-        results: list[Sequence[Accepted] | BaseException] = [_answer(each, known) for each in tasks]
-        wanted = [
-            task
-            for each, result in zip(tasks, results, strict=True)
-            if not isinstance(result, BaseException)
-            for task in each
-            if _key(task) not in known
-        ]
-        if not wanted:
-            return results
-        raced = await self._store.create(wanted)
+        while True:
+            known = await self._store.find([task for each in tasks for task in each])
+            results, wanted = _plan(tasks, known)
+            if not wanted or await self._store.create(wanted):
+                break
+            # Another executor was faster with a request_id: it is known now.
         ready = [
             StepRef(task.task_id, step.step_id, 1, step.queue)
             for task in wanted
-            if _key(task) not in raced
             for step in task.steps
             if step.dependencies == 0
         ]
         self._announcer.announce(Effects(ready=ready))
-        self._metrics.accepted(len(wanted) - len(raced))
-        if not raced:
-            return results
-        return [
-            result if isinstance(result, BaseException) else _answer(each, {**known, **raced})
-            for each, result in zip(tasks, results, strict=True)
-        ]
+        self._metrics.accepted(len(wanted))
+        return results
 
     async def _store_graphs(self, submissions: Sequence[Submission]) -> None:
         new = {
@@ -112,6 +101,8 @@ class Creator:
         }
         if new:
             await self._store.add_graphs(list(new.values()))
+            if len(self._stored) >= MAX_REMEMBERED_GRAPHS:
+                self._stored.clear()
             self._stored |= new.keys()
 
 
@@ -136,6 +127,31 @@ def _new_task(submission: Submission) -> NewTask:
 
 def _key(task: NewTask) -> RequestKey:
     return task.tenant_id, task.request_id
+
+
+def _plan(
+    submissions: Sequence[Sequence[NewTask]], known: Mapping[RequestKey, Existing]
+) -> tuple[list[Sequence[Accepted] | BaseException], list[NewTask]]:
+    """Decide what each submission is answered, and which tasks to create for it.
+
+    A submission is refused whole. Where several name the same request_id, the first one
+    makes the task.
+    """
+    taken = dict(known)
+    results: list[Sequence[Accepted] | BaseException] = []
+    wanted: list[NewTask] = []
+    for tasks in submissions:
+        answer = _answer(tasks, taken)
+        results.append(answer)
+        if isinstance(answer, BaseException):
+            continue
+        for task, accepted in zip(tasks, answer, strict=True):
+            if accepted.created_at is None:
+                continue
+            wanted.append(task)
+            if task.request_id is not None:
+                taken[_key(task)] = Existing(task.task_id, task.graph_hash, task.input.data)
+    return results, wanted
 
 
 def _answer(

@@ -17,11 +17,13 @@ from uuid import UUID
 from executor_svc.announce import Announcer
 from executor_svc.graph import Graph
 from executor_svc.metrics import WorkerMetrics
+from executor_svc.patience import outlast
 from executor_svc.ports import Effects, Settled, StepStore
 from executor_svc.records import Attempt, EventBatch, StepRef
 from executor_svc.slots import Slots
 from executor_svc.state_machine import Outcome, Settlement, settle
 from stepwire.batcher import Batcher
+from stepwire.errors import StepwireError
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +39,8 @@ class Session(Protocol):
         """The session; None while there is none."""
 
 
-class Memo(dict[str, object]):
-    """Outputs by step name that this worker has just made, for the step that follows."""
+class Memo(dict[str, bytes]):
+    """Outputs by step name, as JSON, that the steps which follow need not read again."""
 
 
 class Runner(Protocol):
@@ -73,7 +75,7 @@ class Dispatcher:
         self._metrics = metrics
         self._rng = random.Random()  # noqa: S311 - jitter
         self._draining = False
-        self._workers: dict[asyncio.Task[None], Attempt | None] = {}
+        self._workers: dict[asyncio.Task[None], Held | None] = {}
         self._claims: Batcher[StepRef, Held | None] = Batcher(
             "claim", self._claim, max_batch=max_batch
         )
@@ -88,19 +90,23 @@ class Dispatcher:
             self._workers[worker] = None
             worker.add_done_callback(self._done)
 
+    def decline(self, refs: Sequence[StepRef]) -> None:
+        """Send steps on that a message named, but that hold no slot."""
+        self._announcer.announce(Effects(ready=refs))
+
     def cancelled(self, batches: Sequence[EventBatch]) -> None:
         """Stop the attempts of tasks that were cancelled; their results are refused anyway."""
         tasks = {batch.task_id for batch in batches}
-        self._stop(lambda attempt: attempt.task.task_id in tasks)
+        self._stop(lambda _, attempt: attempt.task.task_id in tasks)
 
     def session_lost(self, session_id: UUID) -> None:
-        """Stop every attempt: the steps belong to others now."""
+        """Stop the session's attempts: their steps belong to others now."""
         logger.warning("attempts are stopped", extra={"session_id": str(session_id)})
-        self._stop(lambda _: True)
+        self._stop(lambda held_by, _: held_by == session_id)
 
-    def _stop(self, which: Callable[[Attempt], bool]) -> None:
-        for worker, attempt in list(self._workers.items()):
-            if attempt is not None and which(attempt):
+    def _stop(self, which: Callable[[UUID, Attempt], bool]) -> None:
+        for worker, held in list(self._workers.items()):
+            if held is not None and which(*held):
                 worker.cancel()
 
     async def drain(self, timeout_seconds: float) -> None:
@@ -119,8 +125,7 @@ class Dispatcher:
             return
         known = [
             (attempt.task.task_id, attempt.step_id)
-            for attempt in self._workers.values()
-            if attempt is not None
+            for _, attempt in filter(None, self._workers.values())
         ]
         effects = await self._store.give_back_unknown(session_id, known, older_than=older_than)
         if effects.ready:
@@ -139,9 +144,10 @@ class Dispatcher:
         assert worker is not None
         held = await self._claims.submit(ref)
         memo = Memo()
-        while held is not None:
+        # What a lost session holds belongs to others.
+        while held is not None and held[0] == self._session.session_id:
+            self._workers[worker] = held
             session_id, attempt = held
-            self._workers[worker] = attempt
             started = datetime.now(UTC)
             outcome = await self._runner.run(attempt, memo)
             graph = await self._runner.graph(attempt.task.graph_hash)
@@ -170,9 +176,12 @@ class Dispatcher:
 
     async def _claim(self, refs: Sequence[StepRef]) -> Sequence[Held | None]:
         session_id = self._session.session_id
-        if session_id is None or self._draining:
+        if self._draining:
             # Their message is gone by now: give another worker one.
-            self._announcer.announce(Effects(ready=refs))
+            self.decline(refs)
+            return [None] * len(refs)
+        if session_id is None:
+            # A message would come back here at once, and again; the sweeper has more time.
             return [None] * len(refs)
         attempts, effects = await self._store.claim(session_id, refs)
         self._metrics.claimed(refs, attempts)
@@ -187,10 +196,29 @@ class Dispatcher:
             by_session[session_id].append(place)
         results: list[Settled | BaseException] = [Settled(accepted=False)] * len(batch)
         for session_id, places in by_session.items():
-            settled, effects = await self._store.settle(
-                session_id, [batch[place][1] for place in places]
-            )
+            settled = await self._settle_of(session_id, [batch[place][1] for place in places])
             for place, each in zip(places, settled, strict=True):
                 results[place] = each
-            self._announcer.announce(effects)
         return results
+
+    async def _settle_of(
+        self, session_id: UUID, settlements: Sequence[Settlement]
+    ) -> Sequence[Settled | BaseException]:
+        try:
+            settled, effects = await outlast(
+                lambda: self._store.settle(session_id, settlements),
+                as_long_as=lambda: self._session.session_id == session_id,
+            )
+        except StepwireError as error:
+            return [error] * len(settlements)
+        except Exception as error:  # noqa: BLE001 - handed to the callers
+            if len(settlements) == 1:
+                return [error]
+            # One of them cannot be recorded; the others must not suffer for it.
+            return [
+                result
+                for settlement in settlements
+                for result in await self._settle_of(session_id, [settlement])
+            ]
+        self._announcer.announce(effects)
+        return settled

@@ -13,10 +13,11 @@ ACCEPTED = GraphLimits(max_steps=2**31, max_bytes=2**31, queues=None)
 
 
 class GraphCache:
-    """The `capacity` graphs used last."""
+    """The graphs used last, as many as have `capacity_bytes` of encoding together."""
 
-    def __init__(self, capacity: int = 1000) -> None:
-        self._capacity = capacity
+    def __init__(self, capacity_bytes: int = 16 * 1024 * 1024) -> None:
+        self._capacity_bytes = capacity_bytes
+        self._used_bytes = 0
         self._graphs: OrderedDict[bytes, Graph] = OrderedDict()
 
     def get(self, graph_hash: bytes) -> Graph | None:
@@ -28,10 +29,13 @@ class GraphCache:
 
     def put(self, graph: Graph) -> None:
         """Keep a graph."""
+        if graph.graph_hash in self._graphs:
+            return
         self._graphs[graph.graph_hash] = graph
-        self._graphs.move_to_end(graph.graph_hash)
-        if len(self._graphs) > self._capacity:
-            self._graphs.popitem(last=False)
+        self._used_bytes += len(graph.spec)
+        while self._used_bytes > self._capacity_bytes and len(self._graphs) > 1:
+            _, oldest = self._graphs.popitem(last=False)
+            self._used_bytes -= len(oldest.spec)
 
     def compile(self, message: graph_pb2.Graph, *, limits: GraphLimits, field: str) -> Graph:
         """Return the compiled form of a request's graph; see `compile_graph`."""

@@ -90,19 +90,17 @@ class Lease:
             renewed = time.monotonic()
             while not await self._stopped(self._stop):
                 try:
-                    alive = await self._renew(store)
+                    await self._renew(store)
                 except Exception as error:  # noqa: BLE001 - whatever it is, time decides
                     logger.warning("the lease was not renewed", extra={"cause": repr(error)})
                     if time.monotonic() - renewed > self._lease.total_seconds():
                         # Others may own the steps by now, and nobody can be asked.
                         self._lose()
                     continue
-                if not alive:
-                    self._lose()
-                    await self._open(store)
                 renewed = time.monotonic()
             if self._session_id is not None:
-                await store.close(self._session_id)
+                async with asyncio.timeout(self._renew_every):
+                    await store.close(self._session_id)
 
     async def _stopped(self, stop: asyncio.Event) -> bool:
         try:
@@ -117,11 +115,14 @@ class Lease:
         self._session_id = session_id
         self._opened.set()
 
-    async def _renew(self, store: SessionStore) -> bool:
-        if self._session_id is None:
-            return False
+    async def _renew(self, store: SessionStore) -> None:
+        """Renew the lease; where it has run out, open a new session."""
         async with asyncio.timeout(self._renew_every):
-            return await store.renew(self._session_id, lease=self._lease)
+            if self._session_id is not None:
+                if await store.renew(self._session_id, lease=self._lease):
+                    return
+                self._lose()
+            await self._open(store)
 
     def _lose(self) -> None:
         lost, self._session_id = self._session_id, None

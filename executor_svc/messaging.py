@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 CANCELLED = "cancelled"
 PROGRESS = "progress"
+MAX_ATTEMPT = 2**31 - 1
 OnEvents = Callable[[Sequence[EventBatch]], None]
 
 
@@ -42,6 +43,25 @@ def bundles(
         size = min(max_bundle, max(1, int(len(steps) ** 0.5)))
         for start in range(0, len(steps), size):
             yield queue, steps[start : start + size]
+
+
+def read_bundle(bundle: object, *, queue: str) -> list[StepRef]:
+    """Read the content of a message from `queue`.
+
+    Raises:
+        ValueError: it is not a bundle.
+    """
+    if not isinstance(bundle, list | tuple):
+        raise ValueError(f"a bundle is a list, not {type(bundle).__name__}")  # noqa: TRY004 - one kind of fault
+    return [_read_ref(entry, queue) for entry in bundle]
+
+
+def _read_ref(entry: object, queue: str) -> StepRef:
+    match entry:
+        case [str(task_id), str(step_id), int(attempt)]:
+            if 1 <= attempt <= MAX_ATTEMPT and step_id.isprintable():
+                return StepRef(UUID(task_id), step_id, attempt, queue)
+    raise ValueError(f"{entry!r} does not name an attempt")
 
 
 def encode_events(batches: Sequence[EventBatch]) -> bytes:

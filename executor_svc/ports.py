@@ -60,11 +60,11 @@ class TaskStore(Protocol):
     async def find(self, tasks: Sequence[NewTask]) -> Mapping[RequestKey, Existing]:
         """Return the tasks that the request_ids of `tasks` belong to already."""
 
-    async def create(self, tasks: Sequence[NewTask]) -> Mapping[RequestKey, Existing]:
+    async def create(self, tasks: Sequence[NewTask]) -> bool:
         """Create tasks in one commit.
 
-        A task whose request_id is known by now is passed over; what it belongs to is
-        returned.
+        Returns:
+            False, without creating any, when a request_id belongs to a task by now.
         """
 
     async def add_graphs(self, graphs: Sequence[Graph]) -> None:
@@ -100,7 +100,7 @@ class TaskStore(Protocol):
         """Cancel a task; None if it is final already."""
 
     async def retry(self, task_id: UUID, *, request_id: str | None) -> Effects | None:
-        """Continue a task; None if it is not FAILED."""
+        """Continue a task; None if it is not FAILED, or `request_id` continued it last."""
 
 
 class StepStore(Protocol):
@@ -137,8 +137,12 @@ class SweepStore(Protocol):
     async def ready_due(self) -> Effects:
         """Make ready the steps whose next attempt is due."""
 
-    async def republish(self, *, busy_queues: Sequence[str]) -> Effects:
-        """Return steps that have stayed ready too long in queues that are not busy."""
+    async def republish(self, patience: Mapping[str, timedelta]) -> Effects:
+        """Return steps that have stayed ready too long.
+
+        `patience` has the queues to look into, and for each how long a step of it must be
+        overdue.
+        """
 
     async def next_due(self) -> datetime | None:
         """When the next attempt is due."""

@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 from datetime import timedelta
 
+from executor_svc.durations import span_of
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.errors import field_invalid
 
@@ -62,7 +63,7 @@ def compile_retry(policy: graph_pb2.RetryPolicy, *, field: str) -> RetryPolicy:
 
 
 def _span(policy: graph_pb2.RetryPolicy, name: str, field: str) -> timedelta:
-    span: timedelta = getattr(policy, name).ToTimedelta()
+    span = span_of(getattr(policy, name), field=f"{field}.{name}")
     if not timedelta(0) <= span <= LONGEST_BACKOFF:
         raise field_invalid(f"{field}.{name}", f"must be from 0 to {LONGEST_BACKOFF.days} days")
     return span

@@ -13,6 +13,7 @@ from executor_svc.dispatch import Memo
 from executor_svc.expressions import EvaluationError
 from executor_svc.graph import Graph, Step
 from executor_svc.graphs import GraphCache
+from executor_svc.patience import outlast
 from executor_svc.ports import StepStore
 from executor_svc.records import Attempt, Blob, Failure
 from executor_svc.state_machine import Expanded, Failed, Outcome, Succeeded
@@ -20,11 +21,13 @@ from executor_svc.steps.kind import Kind, StepCall, StepError
 from stepwire.batcher import Batcher
 from stepwire.call import call_context
 from stepwire.errors import Reason, StepwireError
-from stepwire.payload import JSON, MAX_NESTING, nesting
+from stepwire.payload import JSON, MAX_NESTING, NULL, nesting
 from stepwire.sdk.functions import StepContext
 from stepwire.telemetry import context_from_traceparent, names, tracer
 
 MAX_MESSAGE_CHARACTERS = 4096
+# The items of a for_each step together, in largest outputs.
+MAX_ITEMS_OUTPUTS = 16
 # Reasons that may pass: the same call could succeed later.
 PASSING = frozenset(
     {
@@ -59,7 +62,10 @@ class StepRunner:
 
     async def graph(self, graph_hash: bytes) -> Graph:
         """Return the compiled graph of a task."""
-        return await self._graphs.load(graph_hash, self._store.read_graph)
+        return await outlast(
+            lambda: self._graphs.load(graph_hash, self._store.read_graph),
+            as_long_as=lambda: True,
+        )
 
     async def run(self, attempt: Attempt, memo: Memo) -> Outcome:
         """Run an attempt; whatever goes wrong in it is an outcome."""
@@ -110,7 +116,13 @@ class StepRunner:
                     {"timeout_seconds": f"{step.timeout.total_seconds():g}"},
                 )
             )
-        except Exception as error:  # noqa: BLE001 - an outcome, never a crash
+        except asyncio.CancelledError as error:
+            worker = asyncio.current_task()
+            if worker is None or worker.cancelling():
+                raise
+            # Not the worker was cancelled, but something that the step waited for.
+            return _failed(error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an outcome, never a crash
             return _failed(error)
 
     async def _work(self, step: Step, attempt: Attempt, memo: Memo) -> Outcome:
@@ -133,7 +145,7 @@ class StepRunner:
         output = await self._kinds[step.kind].run(call)
         data = self._encode(output)
         if attempt.item is None:
-            memo[step.name] = output
+            memo[step.name] = data
         return Succeeded(Blob(data, JSON))
 
     async def _scope(self, step: Step, attempt: Attempt, memo: Memo) -> dict[str, Any]:
@@ -144,10 +156,11 @@ class StepRunner:
             *(self._outputs.submit((attempt.task.task_id, name)) for name in missing)
         )
         for name, blob in zip(missing, blobs, strict=True):
-            memo[name] = None if blob is None else orjson.loads(blob.data)
+            memo[name] = NULL if blob is None else blob.data
+        # Every attempt gets values of its own: a function may change what it is given.
         scope: dict[str, Any] = {
             "input": orjson.loads(attempt.task.input.data),
-            "steps": {name: memo[name] for name in wanted},
+            "steps": {name: orjson.loads(memo[name]) for name in wanted},
         }
         if attempt.item is not None:
             scope["item"] = orjson.loads(attempt.item_input or b"null")
@@ -167,7 +180,18 @@ class StepRunner:
                 reason=Reason.FIELD_INVALID,
                 metadata={"field": "for_each", "limit": str(self._max_items)},
             )
-        return Expanded([orjson.dumps(item) for item in items])
+        limit = MAX_ITEMS_OUTPUTS * self._max_output_bytes
+        encoded, size = [], 0
+        for item in items:
+            encoded.append(orjson.dumps(item))
+            size += len(encoded[-1])
+            if size > limit:
+                raise StepError(
+                    f"for_each: the items are more than {limit} bytes",
+                    reason=Reason.OUTPUT_TOO_LARGE,
+                    metadata={"limit_bytes": str(limit)},
+                )
+        return Expanded(encoded)
 
     def _encode(self, output: Any) -> bytes:
         try:
@@ -190,7 +214,7 @@ class StepRunner:
     async def _read_outputs(
         self, wanted: Sequence[tuple[UUID, str]]
     ) -> Sequence[Blob | BaseException | None]:
-        return await self._store.outputs(wanted)
+        return await outlast(lambda: self._store.outputs(wanted), as_long_as=lambda: True)
 
 
 def _input(step: Step, attempt: Attempt, scope: Mapping[str, Any]) -> Any:
@@ -204,18 +228,18 @@ def _input(step: Step, attempt: Attempt, scope: Mapping[str, Any]) -> Any:
     return dict(scope["steps"]) if step.depends_on else scope["input"]
 
 
-def _failed(error: Exception) -> Failed:
+def _failed(error: BaseException) -> Failed:
     """Turn what an attempt raised into its failure."""
     match error:
         case StepError():
             return Failed(
-                Failure(error.reason, _cut(str(error)), error.metadata),
+                Failure(error.reason, _cut(str(error)), _cut_all(error.metadata)),
                 retryable=error.retryable,
                 retry_after=error.retry_after,
             )
         case StepwireError():
             return Failed(
-                Failure(error.reason, _cut(error.message), error.metadata),
+                Failure(error.reason, _cut(error.message), _cut_all(error.metadata)),
                 retryable=error.reason in PASSING,
                 retry_after=error.retry_after,
             )
@@ -226,7 +250,13 @@ def _failed(error: Exception) -> Failed:
 
 
 def _cut(text: str) -> str:
-    return text.replace("\0", "")[:MAX_MESSAGE_CHARACTERS]
+    """Return what the record can hold of a text: no U+0000, no half of a surrogate pair."""
+    short = text[:MAX_MESSAGE_CHARACTERS].replace("\0", "")
+    return short.encode("utf-8", "replace").decode()
+
+
+def _cut_all(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    return {_cut(name): _cut(value) for name, value in metadata.items()}
 
 
 def _loop_time(deadline: float) -> float:

@@ -1,6 +1,8 @@
 """The executor's calls: decode, one call into the domain, encode."""
 
+import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +20,10 @@ from stepwire.errors import field_invalid
 from stepwire.telemetry import inject_traceparent
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+# Kept back from a call's time to answer it: a share of what is left, at most so much.
+ANSWER_SHARE = 0.1
+ANSWER_SECONDS = 0.5
 
 
 class ExecutorServicer(ExecutorServiceServicer):
@@ -102,7 +108,7 @@ class ExecutorServicer(ExecutorServiceServicer):
         view = await self._tasks.wait(
             codec.task_id_of(request.task_id),
             tenant_id=current_call().tenant_id,
-            at_most=codec.timeout_of(request.timeout, limit=self._max_wait),
+            at_most=codec.timeout_of(request.timeout, limit=min(self._max_wait, _time_left())),
         )
         response = pb.WaitTaskResponse()
         codec.write_task(view, response.task)
@@ -113,15 +119,16 @@ class ExecutorServicer(ExecutorServiceServicer):
     ) -> AsyncIterator[pb.WatchTaskResponse]:
         if request.after_cursor < 0:
             raise field_invalid("after_cursor", "must not be negative")
-        events = self._tasks.watch(
+        watch = self._tasks.watch(
             codec.task_id_of(request.task_id),
             tenant_id=current_call().tenant_id,
             after=request.after_cursor,
         )
-        async for event in events:
-            response = pb.WatchTaskResponse()
-            codec.write_event(event, response.event)
-            yield response
+        async with aclosing(watch) as events:
+            async for event in events:
+                response = pb.WatchTaskResponse()
+                codec.write_event(event, response.event)
+                yield response
 
     async def CancelTask(
         self, request: pb.CancelTaskRequest, context: Context
@@ -161,3 +168,12 @@ class ExecutorServicer(ExecutorServiceServicer):
             labels=codec.check_labels(request.labels, field=f"{prefix}labels"),
             traceparent=inject_traceparent(),
         )
+
+
+def _time_left() -> timedelta:
+    """How long a call may wait and still be answered before its deadline."""
+    deadline = current_call().deadline
+    if deadline is None:
+        return timedelta.max
+    left = max(0.0, deadline - time.monotonic())
+    return timedelta(seconds=left - min(ANSWER_SECONDS, left * ANSWER_SHARE))

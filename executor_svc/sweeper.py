@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from executor_svc.announce import Announcer
 from executor_svc.events import parse_events
@@ -22,6 +22,9 @@ from stepwire.errors import StepwireError
 logger = logging.getLogger(__name__)
 
 SHORTEST_SECONDS = 0.01
+# How long a step of a queue with a backlog must be overdue: its message is likely to be
+# among those that wait, yet a queue that is never empty must not strand one that was lost.
+BUSY_PATIENCE = timedelta(minutes=5)
 
 
 class Sweeper:
@@ -58,12 +61,12 @@ class Sweeper:
         """Sweep for ever; a sweep that fails is repeated at the next turn."""
         while True:
             wait = self._every_seconds
+            self._sooner.clear()
             try:
                 await self._sweep()
                 wait = await self._until_due()
             except Exception as error:  # noqa: BLE001 - Postgres may be away; try again
                 logger.warning("a sweep failed", extra={"cause": repr(error)})
-            self._sooner.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._sooner.wait()
@@ -71,25 +74,21 @@ class Sweeper:
     async def _sweep(self) -> None:
         await self._wake("session", self._store.expire_sessions)
         await self._wake("retry", self._store.ready_due)
-        busy = await self._busy_queues()
-        await self._wake("republish", lambda: self._store.republish(busy_queues=busy))
+        patience = {queue: await self._patience(queue) for queue in self._queues}
+        await self._wake("republish", lambda: self._store.republish(patience))
 
     async def _wake(self, cause: str, find: Callable[[], Awaitable[Effects]]) -> None:
         effects = await find()
         self._metrics.swept(cause, len(effects.ready))
         self._announcer.announce(effects)
 
-    async def _busy_queues(self) -> Sequence[str]:
-        """Queues where messages wait: what is ready there is likely to have one of them."""
-        busy: list[str] = []
-        for queue in self._queues:
-            try:
-                if await self._wakeups.backlog(queue):
-                    busy.append(queue)
-            except StepwireError:
-                # No answer: a message more does no harm, one too few would.
-                continue
-        return busy
+    async def _patience(self, queue: str) -> timedelta:
+        try:
+            busy = await self._wakeups.backlog(queue) > 0
+        except StepwireError:
+            # No answer: a message more does no harm, one too few would.
+            busy = False
+        return BUSY_PATIENCE if busy else timedelta(0)
 
     async def _until_due(self) -> float:
         due = await self._store.next_due()

@@ -1,7 +1,7 @@
 """Reading and steering tasks: the verbs of a task's owner."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -125,7 +125,9 @@ class Tasks:
                     if any(event.type in FINAL for event in parse_events(batch)):
                         return
 
-    async def watch(self, task_id: UUID, *, tenant_id: str, after: int) -> AsyncIterator[TaskEvent]:
+    async def watch(
+        self, task_id: UUID, *, tenant_id: str, after: int
+    ) -> AsyncGenerator[TaskEvent, None]:
         """Yield a task's events behind a cursor, in order and without gap, to the final one."""
         async with self._hub.watch(task_id) as batches:
             cursor = after
@@ -181,18 +183,21 @@ class Tasks:
     async def retry(self, task_id: UUID, *, tenant_id: str, request_id: str) -> TaskView:
         """Continue a FAILED task behind its last completed steps.
 
+        A `request_id` retries once: given again, it returns the task as it is, even when the
+        task has failed anew. Only the newest one is remembered.
+
         Raises:
             StepwireError: TASK_NOT_FOUND, or TASK_STATE_CONFLICT for a task that has not
                 failed, unless it was `request_id` that continued it.
         """
-        task = await self.get(task_id, tenant_id=tenant_id)
-        if request_id and task.retry_request_id == request_id:
-            return TaskView(task)
+        await self.get(task_id, tenant_id=tenant_id)
         effects = await self._store.retry(task_id, request_id=request_id or None)
-        if effects is None:
+        if effects is not None:
+            self._announcer.announce(effects)
+        task = await self.get(task_id, tenant_id=tenant_id)
+        if effects is None and not (request_id and task.retry_request_id == request_id):
             raise _conflict(task, "retry")
-        self._announcer.announce(effects)
-        return TaskView(await self.get(task_id, tenant_id=tenant_id))
+        return TaskView(task)
 
     async def _output(self, task: TaskRecord) -> Blob:
         graph = await self._graphs.load(task.graph_hash, self._store.read_graph)

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -61,8 +62,9 @@ class Worker:
 
     async def drain(self, *, timeout_seconds: float) -> None:
         """Take nothing new, let running attempts finish, and stop those that do not."""
-        await self._actors.stop(timeout_seconds=STOP_ACTORS_SECONDS)
-        await self._dispatcher.drain(timeout_seconds)
+        end = time.monotonic() + timeout_seconds
+        await self._actors.stop(timeout_seconds=min(STOP_ACTORS_SECONDS, timeout_seconds / 2))
+        await self._dispatcher.drain(max(0.0, end - time.monotonic()))
         await self._announcer.drain()
 
 
@@ -143,6 +145,7 @@ async def start_worker(
         settings.queues,
         slots=slots,
         offer=dispatcher.offer,
+        decline=dispatcher.decline,
     )
     await actors.start()
     return Worker(actors, dispatcher, announcer)
@@ -156,9 +159,17 @@ async def _kinds(settings: WorkerSettings, stack: AsyncExitStack) -> Mapping[str
     router = await stack.enter_async_context(
         open_channel(settings.router_target, retry_unavailable=False)
     )
-    transport: httpx2.AsyncBaseTransport = httpx2.AsyncHTTPTransport()
+    # The slots bound how many calls there are.
+    transport: httpx2.AsyncBaseTransport = httpx2.AsyncHTTPTransport(
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+    )
     if not settings.http_allow_private:
-        transport = GuardedTransport(transport)
+        # Connections are kept by address here, and names may share one: none is kept.
+        transport = GuardedTransport(
+            httpx2.AsyncHTTPTransport(
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+            )
+        )
     # The step's own timeout bounds the call.
     client = await stack.enter_async_context(
         httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False)

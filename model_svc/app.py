@@ -52,8 +52,9 @@ async def build(stack: AsyncExitStack, *, settings: ModelSettings) -> Sequence[S
 async def _load(stack: AsyncExitStack, settings: ModelSettings) -> Repository:
     loader = Loader(settings, stack, meter())
     encoder = await asyncio.to_thread(loader.load_encoder)
-    # A first run, so that memory is set aside and a faulty model is found out now.
-    await encoder.embed(["The first text is slower than the others."])
+    # First runs, alone and beside another, so that memory is set aside and a faulty model
+    # is found out now.
+    await asyncio.gather(*(encoder.embed(["The first is slower."]) for _ in range(2)))
     folder = settings.repository_dir
     models = {} if folder is None else await asyncio.to_thread(loader.load_folder, folder)
     name = settings.default_model

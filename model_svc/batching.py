@@ -23,8 +23,8 @@ _RETRY_AFTER: Final = timedelta(seconds=1)
 
 # A text joins a batch only if its length is within this share of the first text's, and
 # this many tokens: filling up with very different lengths costs more than a run of its own.
-_LENGTH_SHARE: Final = 0.25
-_LENGTH_TOKENS: Final = 8
+_LENGTH_SHARE: Final = 0.15
+_LENGTH_TOKENS: Final = 3
 
 
 class _Call:

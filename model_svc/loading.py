@@ -58,12 +58,16 @@ class Loader:
         tokenizer_path = checkpoint / TOKENIZER_FILE
         if not tokenizer_path.is_file():
             raise ModelLoadError(f"model {name}: {tokenizer_path} is missing")
-        session = self._session(path)
+        alone = beside = self._session(path)
+        # A GPU is one device: batches on it run one after the other.
+        batches = settings.cpu_threads() if alone.on_cpu else 1
+        if batches > 1:
+            beside = Session(path, providers=self._providers, threads=1)
         batcher = TokenBatcher(
-            SessionEncoder(session, self._runner(settings.concurrent_batches)),
-            max_batch_tokens=settings.batch_tokens(on_cpu=session.on_cpu),
+            SessionEncoder(alone=alone, beside=beside, runner=self._runner(batches)),
+            max_batch_tokens=settings.batch_tokens(on_cpu=alone.on_cpu),
             max_waiting_tokens=settings.max_waiting_tokens,
-            concurrent_batches=settings.concurrent_batches,
+            concurrent_batches=batches,
             clock=time.monotonic,
             observer=ModelMetrics(self._meter, name),
         )
@@ -92,7 +96,7 @@ class Loader:
                 version.name: GenericModel(
                     home.name,
                     self._session(version / MODEL_FILE),
-                    self._runner(self._settings.concurrent_batches),
+                    self._runner(self._settings.cpu_threads()),
                 )
                 for version in _versions(home)
             }
@@ -100,7 +104,7 @@ class Loader:
         }
 
     def _session(self, path: Path) -> Session:
-        return Session(path, providers=self._providers, threads=self._settings.threads())
+        return Session(path, providers=self._providers, threads=self._settings.cpu_threads())
 
     def _runner(self, threads: int) -> Runner:
         runner = Runner(threads)

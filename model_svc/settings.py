@@ -54,13 +54,11 @@ class ModelSettings(ServiceSettings):
         default="auto",
         description="Where models run; `auto` takes CUDA where this onnxruntime has it.",
     )
-    intra_op_threads: int = Field(
+    threads: int = Field(
         default=0,
         ge=0,
-        description="Threads that share one run of a model; 0 means one per core.",
-    )
-    concurrent_batches: int = Field(
-        default=1, ge=1, description="Runs of one model at the same time."
+        description="Threads that run models on a CPU; 0 means one per core. A batch of texts that "
+        "runs alone is shared by all of them; batches side by side take one each.",
     )
     max_batch_tokens: int = Field(
         default=0,
@@ -81,9 +79,9 @@ class ModelSettings(ServiceSettings):
         "share the rarest words with the question.",
     )
 
-    def threads(self) -> int:
-        """Returns the number of threads that share one run."""
-        return self.intra_op_threads or len(os.sched_getaffinity(0))
+    def cpu_threads(self) -> int:
+        """Returns the number of threads that run models on a CPU."""
+        return self.threads or len(os.sched_getaffinity(0))
 
     def batch_tokens(self, *, on_cpu: bool) -> int:
         """Returns the token budget of a batch."""

@@ -5,6 +5,7 @@ themselves to what arrived during one flush.
 """
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -61,7 +62,10 @@ class Batcher(Generic[T, R]):
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._worker is None:
-            self._worker = asyncio.create_task(self._run(), name=f"batcher:{self._name}")
+            # A batch is no part of the call that happened to begin it.
+            self._worker = asyncio.create_task(
+                self._run(), name=f"batcher:{self._name}", context=contextvars.Context()
+            )
         return future
 
     async def drain(self) -> None:
@@ -76,15 +80,24 @@ class Batcher(Generic[T, R]):
                 await self._flush_batch([self._waiting.popleft() for _ in range(count)])
         finally:
             self._worker = None
+            # Not empty only if the loop is being stopped.
+            for _, future in self._waiting:
+                future.cancel()
+            self._waiting.clear()
 
     async def _flush_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
             results = await self._flush([item for item, _ in batch])
+            assert len(results) == len(batch), f"{self._name}: not one result per item"
         except Exception as error:  # noqa: BLE001 - handed to every caller
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
             return
+        except BaseException:
+            for _, future in batch:
+                future.cancel()
+            raise
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue

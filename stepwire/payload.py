@@ -14,7 +14,8 @@ from stepwire.errors import Reason, StepwireError, field_invalid
 
 JSON = "application/json"
 NULL = b"null"
-MAX_NESTING = 64
+# Protobuf reads messages nested 100 deep, and an object in an object is three of them.
+MAX_NESTING = 32
 MAX_EXACT_INTEGER = 2**53
 
 
@@ -23,7 +24,7 @@ def value_to_json(value: Value, *, field: str = "json", depth: int = 0) -> Any:
 
     Raises:
         StepwireError: FIELD_INVALID, naming `field`, for NaN, infinity or nesting beyond
-            64 levels.
+            32 levels.
     """
     kind = value.WhichOneof("kind")
     if kind == "string_value":

@@ -12,39 +12,29 @@ ON CONFLICT DO NOTHING
 SELECT graph_hash, spec FROM executor.graphs WHERE graph_hash = ANY ($1::bytea[])
 
 -- name: create_tasks
--- Create tasks with the steps that have a row from the start; a request_id that is known
--- is passed over. $1 to $10 tasks: ids, tenants, request ids, graph hashes, open sinks,
--- inputs, input types, labels, traceparents, creation times. $11 to $15 steps: task ids,
--- step ids, ordinals, numbers of dependencies (0 means ready), queues. $16 when the
--- sweeper publishes ready steps again. Returns the ids of the tasks created.
+-- Create tasks with the steps that have a row from the start, all or none. $1 to $10
+-- tasks: ids, tenants, request ids, graph hashes, open sinks, inputs, input types, labels,
+-- traceparents, creation times. $11 to $15 steps: task ids, step ids, ordinals, numbers of
+-- dependencies (0 means ready), queues. $16 when the sweeper publishes ready steps again.
 WITH created AS (
     INSERT INTO executor.tasks (task_id, tenant_id, request_id, graph_hash, open_sinks,
         input, input_type, labels, traceparent, created_at)
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::integer[],
         $6::bytea[], $7::text[], $8::jsonb[], $9::text[], $10::timestamptz[])
-    ON CONFLICT (tenant_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
-    RETURNING task_id
-), steps AS (
-    INSERT INTO executor.steps (task_id, step_id, ordinal, state, waiting_for, queue, due_at)
-    SELECT s.task_id, s.step_id, s.ordinal,
-        CASE WHEN s.dependencies = 0 THEN 'READY' ELSE 'BLOCKED' END::executor.step_state,
-        s.dependencies, s.queue,
-        CASE WHEN s.dependencies = 0 THEN now() + $16::interval END
-    FROM unnest($11::uuid[], $12::text[], $13::integer[], $14::integer[], $15::text[])
-        AS s (task_id, step_id, ordinal, dependencies, queue)
-    JOIN created c ON c.task_id = s.task_id
 )
-SELECT task_id FROM created
+INSERT INTO executor.steps (task_id, step_id, ordinal, state, waiting_for, queue, due_at)
+SELECT s.task_id, s.step_id, s.ordinal,
+    CASE WHEN s.dependencies = 0 THEN 'READY' ELSE 'BLOCKED' END::executor.step_state,
+    s.dependencies, s.queue,
+    CASE WHEN s.dependencies = 0 THEN now() + $16::interval END
+FROM unnest($11::uuid[], $12::text[], $13::integer[], $14::integer[], $15::text[])
+    AS s (task_id, step_id, ordinal, dependencies, queue)
 
 -- name: find_requests
 -- Find the tasks of request ids. $1 tenants, $2 request ids.
 SELECT t.tenant_id, t.request_id, t.task_id, t.graph_hash, t.input
 FROM unnest($1::text[], $2::text[]) AS r (tenant_id, request_id)
 JOIN executor.tasks t ON t.tenant_id = r.tenant_id AND t.request_id = r.request_id
-
--- name: find_ids
--- Which of these tasks there are. $1 tasks.
-SELECT task_id FROM executor.tasks WHERE task_id = ANY ($1::uuid[])
 
 -- name: get_task
 -- Read a task of a tenant. $1 task, $2 tenant.
@@ -152,11 +142,16 @@ RETURNING s.task_id, s.step_id, s.attempt, s.queue
 
 -- name: republish
 -- Take the steps that have stayed ready too long; each time the wait doubles.
--- $1 first wait, $2 queues passed over, $3 most rows.
+-- $1 first wait, $2 queues, $3 by how much a step of each queue must be overdue, $4 most
+-- rows of each queue.
 WITH due AS (
-    SELECT task_id, step_id FROM executor.steps
-    WHERE state = 'READY' AND due_at <= now() AND queue <> ALL ($2::text[])
-    ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
+    SELECT s.task_id, s.step_id
+    FROM unnest($2::text[], $3::interval[]) AS q (queue, patience)
+    CROSS JOIN LATERAL (
+        SELECT task_id, step_id FROM executor.steps
+        WHERE state = 'READY' AND queue = q.queue AND due_at <= now() - q.patience
+        ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
+    ) AS s
 )
 UPDATE executor.steps s
 SET due_at = now() + $1::interval * (1 << least(s.publications, 6)),

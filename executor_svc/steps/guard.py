@@ -63,4 +63,7 @@ def is_public(address: str) -> bool:
         embedded = parsed.ipv4_mapped or parsed.sixtofour
         if embedded is not None:
             return is_public(str(embedded))
+        if parsed.is_reserved or parsed.is_site_local:
+            # Among them the forms that hold an IPv4 address: ::/96 and 64:ff9b::/96.
+            return False
     return parsed.is_global and not parsed.is_multicast

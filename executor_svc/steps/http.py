@@ -25,7 +25,9 @@ class HttpKind:
 
     async def run(self, call: StepCall) -> Any:
         spec = call.spec
-        headers = {name: value.string_value for name, value in spec.headers.fields.items()}
+        headers = httpx2.Headers(
+            {name: value.string_value for name, value in spec.headers.fields.items()}
+        )
         headers["Idempotency-Key"] = call.context.idempotency_key
         content = None
         if call.value is not None:
@@ -78,7 +80,7 @@ def _text(value: Any) -> str:
 
 
 def _parse(response: httpx2.Response, body: bytes) -> Any:
-    if "json" in response.headers.get("content-type", ""):
+    if body and "json" in response.headers.get("content-type", ""):
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError:

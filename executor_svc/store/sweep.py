@@ -1,6 +1,6 @@
 """SweepStore on Postgres."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -35,9 +35,13 @@ class PostgresSweepStore:
         rows = await self._pool.fetch(queries.ready_due, self._republish_after, self._batch)
         return Effects(ready=[ref_of(row) for row in rows])
 
-    async def republish(self, *, busy_queues: Sequence[str]) -> Effects:
+    async def republish(self, patience: Mapping[str, timedelta]) -> Effects:
         rows = await self._pool.fetch(
-            queries.republish, self._republish_after, list(busy_queues), self._batch
+            queries.republish,
+            self._republish_after,
+            list(patience),
+            list(patience.values()),
+            self._batch,
         )
         return Effects(ready=[ref_of(row) for row in rows])
 

@@ -39,17 +39,14 @@ class PostgresTaskStore:
         )
 
     @retryable()
-    async def create(self, tasks: Sequence[NewTask]) -> Mapping[RequestKey, Existing]:
-        # Harmless to repeat: a commit whose answer was lost has made tasks of these ids,
-        # and the primary key then refuses the whole second try.
+    async def create(self, tasks: Sequence[NewTask]) -> bool:
         try:
-            rows = await self._pool.fetch(queries.create_tasks, *self._create_arguments(tasks))
+            await self._pool.execute(queries.create_tasks, *self._create_arguments(tasks))
         except asyncpg.UniqueViolationError as error:
-            if error.constraint_name != "tasks_pkey":
-                raise
-            rows = await self._pool.fetch(queries.find_ids, [task.task_id for task in tasks])
-        created = {row["task_id"] for row in rows}
-        return await self.find([task for task in tasks if task.task_id not in created])
+            # Ids are made once: where they stand, this very statement was committed and its
+            # answer lost. Postgres looks into the primary key first.
+            return error.constraint_name == "tasks_pkey"
+        return True
 
     @retryable()
     async def find(self, tasks: Sequence[NewTask]) -> Mapping[RequestKey, Existing]:

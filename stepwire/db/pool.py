@@ -35,7 +35,11 @@ CONFLICT_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.DeadlockDetectedError,
 )
 # What may go wrong when a pool is opened, and when it is closed.
-START_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, asyncpg.PostgresError, TimeoutError)
+START_ERRORS: tuple[type[Exception], ...] = (
+    *CONNECTION_ERRORS,
+    asyncpg.PostgresError,
+    TimeoutError,
+)
 CLOSE_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, TimeoutError)
 
 

@@ -10,10 +10,10 @@ from stepwire.stack.state import PartState, read_state
 
 WORKER_PREFIX = "worker-"
 
-# When to strike: some tasks are done, so that there is a record to keep, and most are
+# When to strike: some tasks are done, so that there is a record to keep, and some are
 # not, so that there is work to lose.
 _EARLIEST = 0.1
-_LATEST = 0.6
+_LATEST = 0.9
 
 
 class CrashError(Exception):

@@ -52,6 +52,7 @@ class Report:
         seconds: From the first task's creation until the last one was final.
         latencies: How long steps took.
         kills: The workers that were killed.
+        expected_kills: How many workers were to be killed.
         findings: What the check of the history found.
     """
 
@@ -63,6 +64,7 @@ class Report:
     seconds: float
     latencies: tuple[Latency, ...]
     kills: tuple[Kill, ...]
+    expected_kills: int
     findings: Findings
 
     @property
@@ -87,6 +89,11 @@ class Report:
             faults.append(
                 f"only {self.cited_share:.0%} of the answers cite the expected topic, "
                 f"{REQUIRED_SHARE:.0%} are required"
+            )
+        if len(self.kills) < self.expected_kills:
+            faults.append(
+                f"{len(self.kills)} workers were killed instead of {self.expected_kills}: the "
+                "tasks were done before the moment came"
             )
         if self.findings.violations:
             faults.append(

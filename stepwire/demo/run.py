@@ -26,6 +26,7 @@ from stepwire.sdk.values import from_payload
 
 COLLECTION: Final = "python-reference"
 _MAX_READS = 16
+_PHASES = 2
 
 
 @dataclass(slots=True)
@@ -137,6 +138,7 @@ async def run_demo(
         seconds=seconds,
         latencies=tuple(latencies(run.tasks, run.kinds)),
         kills=tuple(killer.kills) if killer else (),
+        expected_kills=_PHASES if killer else 0,
         findings=_check(run.tasks, run.events, ledger),
     )
 

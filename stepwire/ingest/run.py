@@ -17,8 +17,8 @@ from stepwire.ingest.documents import (
     UnreadableError,
     document_name,
     find_files,
-    section_id,
     read_document,
+    section_id,
 )
 from stepwire.ingest.graphs import DIMENSION, document_graph
 from stepwire.ingest.manifest import (

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
+ANSWER_TIMEOUT_SECONDS = 10.0
+CLOSE_TIMEOUT_SECONDS = 3.0
 OnMessage = Callable[[bytes], None]
 
 
@@ -49,6 +51,7 @@ class AmqpConnection:
         self._publish_timeout_seconds = publish_timeout_seconds
         self._subscriptions: list[Subscription] = []
         self._unconfirmed: dict[int, asyncio.Future[None]] = {}
+        self._unanswered: set[asyncio.Future[Any]] = set()
         self._next_tag = 1
         self._connection: AsyncioConnection | None = None
         self._channel: Any = None
@@ -72,16 +75,8 @@ class AmqpConnection:
         self._closing = True
         if self._reconnecting is not None:
             self._reconnecting.cancel()
-        connection = self._connection
-        if connection is None or connection.is_closed:
-            return
-        closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        connection.add_on_close_callback(lambda *_: _resolve(closed))
-        if not connection.is_closing:
-            connection.close()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(3):
-                await closed
+        if self._connection is not None:
+            await _close(self._connection)
 
     async def subscribe(self, exchange: str, keys: Sequence[str], on_message: OnMessage) -> None:
         """Have `on_message` called with the body of every message that has one of `keys`.
@@ -110,7 +105,10 @@ class AmqpConnection:
                 confirmed = asyncio.get_running_loop().create_future()
                 self._unconfirmed[tag] = confirmed
                 self._channel.basic_publish(exchange, key, body, properties)
-                await confirmed
+                try:
+                    await confirmed
+                finally:
+                    self._unconfirmed.pop(tag, None)
         except (AMQPError, OSError, TimeoutError) as error:
             raise rabbitmq_unavailable(error) from error
 
@@ -118,23 +116,20 @@ class AmqpConnection:
         """Count the messages that wait in a queue and are not with a consumer.
 
         Raises:
-            StepwireError: DEPENDENCY_UNAVAILABLE.
+            StepwireError: DEPENDENCY_UNAVAILABLE, at once while the connection is down.
         """
         try:
-            async with asyncio.timeout(self._publish_timeout_seconds):
-                await self._ready.wait()
-                declared = await _answer(self._channel.queue_declare, queue=queue, passive=True)
+            if not self._ready.is_set():
+                raise ConnectionError("the connection is down")
+            declared = await self._answer(self._channel.queue_declare, queue=queue, passive=True)
         except (AMQPError, OSError, TimeoutError) as error:
             raise rabbitmq_unavailable(error) from error
         return int(declared.method.message_count)
 
     async def _connect(self) -> None:
+        """Open a connection that replaces the one there was; leave nothing behind on failure."""
         loop = asyncio.get_running_loop()
-        opened = loop.create_future()
-
-        def on_open(connection: AsyncioConnection) -> None:
-            if not opened.done():
-                opened.set_result(connection)
+        opened: asyncio.Future[None] = loop.create_future()
 
         def on_failure(_: AsyncioConnection, error: BaseException) -> None:
             if not opened.done():
@@ -142,40 +137,52 @@ class AmqpConnection:
 
         connection = AsyncioConnection(
             self._parameters,
-            on_open_callback=on_open,
+            on_open_callback=lambda _: _resolve(opened),
             on_open_error_callback=on_failure,
             on_close_callback=self._on_close,
             custom_ioloop=loop,
         )
-        async with asyncio.timeout(self._parameters.socket_timeout):
-            await opened
         self._connection = connection
-        channel = await _open_channel(connection)
+        try:
+            async with asyncio.timeout(self._parameters.socket_timeout):
+                await opened
+            await self._open_channel(connection)
+        except BaseException:
+            self._connection = None
+            await _close(connection)
+            raise
+
+    async def _open_channel(self, connection: AsyncioConnection) -> None:
+        channel = await self._answer(lambda callback: connection.channel(on_open_callback=callback))
         # RabbitMQ closes a channel for a fault such as a queue that is gone; a fresh
         # connection starts clean.
         channel.add_on_close_callback(lambda *_: connection.is_open and connection.close())
-        await _answer(channel.confirm_delivery, self._on_confirm)
+        await self._answer(channel.confirm_delivery, self._on_confirm)
         self._channel, self._next_tag = channel, 1
         for subscription in self._subscriptions:
             await self._bind(channel, subscription)
         self._ready.set()
 
     async def _bind(self, channel: Any, subscription: Subscription) -> None:
-        await _answer(
+        await self._answer(
             channel.exchange_declare,
             exchange=subscription.exchange,
             exchange_type="topic",
             durable=True,
         )
-        declared = await _answer(channel.queue_declare, queue="", exclusive=True)
+        declared = await self._answer(channel.queue_declare, queue="", exclusive=True)
         queue = declared.method.queue
         for key in subscription.keys:
-            await _answer(
+            await self._answer(
                 channel.queue_bind, queue, exchange=subscription.exchange, routing_key=key
             )
 
         def on_message(_channel: Any, _deliver: Any, _properties: Any, body: bytes) -> None:
-            subscription.on_message(body)
+            try:
+                subscription.on_message(body)
+            except Exception:
+                # An error in here would end the connection.
+                logger.exception("a message was dropped", extra={"exchange": subscription.exchange})
 
         channel.basic_consume(queue, on_message, auto_ack=True, exclusive=True)
 
@@ -192,16 +199,34 @@ class AmqpConnection:
             else:
                 confirmed.set_exception(ConnectionError("RabbitMQ refused the message"))
 
-    def _on_close(self, _connection: AsyncioConnection, error: BaseException) -> None:
+    def _on_close(self, connection: AsyncioConnection, error: BaseException) -> None:
+        if connection is not self._connection:
+            return
         self._ready.clear()
         self._channel = None
-        for confirmed in self._unconfirmed.values():
-            if not confirmed.done():
-                confirmed.set_exception(ConnectionError(f"RabbitMQ went away: {error}"))
+        for waiting in (*self._unconfirmed.values(), *self._unanswered):
+            if not waiting.done():
+                waiting.set_exception(ConnectionError(f"RabbitMQ went away: {error}"))
         self._unconfirmed.clear()
         if not self._closing and (self._reconnecting is None or self._reconnecting.done()):
             logger.warning("RabbitMQ went away", extra={"cause": str(error)})
             self._reconnecting = asyncio.create_task(self._reconnect(), name="amqp:reconnect")
+
+    async def _answer(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Make an AMQP call that answers through a callback; return the answer."""
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def on_answer(answer: Any) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        self._unanswered.add(answered)
+        try:
+            call(*arguments, callback=on_answer, **options)
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+                return await answered
+        finally:
+            self._unanswered.discard(answered)
 
     async def _reconnect(self) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -217,23 +242,17 @@ class AmqpConnection:
                 return
 
 
-async def _open_channel(connection: AsyncioConnection) -> Any:
-    opened = asyncio.get_running_loop().create_future()
-    connection.channel(on_open_callback=opened.set_result)
-    return await opened
-
-
-async def _answer(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Make an AMQP call that answers through a callback; return the answer."""
-    answered = asyncio.get_running_loop().create_future()
-
-    def on_answer(frame: Any) -> None:
-        if not answered.done():
-            answered.set_result(frame)
-
-    call(*arguments, callback=on_answer, **options)
-    async with asyncio.timeout(10):
-        return await answered
+async def _close(connection: AsyncioConnection) -> None:
+    """Close a connection, whatever state it is in."""
+    if connection.is_closed:
+        return
+    closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    connection.add_on_close_callback(lambda *_: _resolve(closed))
+    if not connection.is_closing:
+        connection.close()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+            await closed
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

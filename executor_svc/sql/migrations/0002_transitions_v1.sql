@@ -123,6 +123,12 @@ CREATE FUNCTION executor.settle_v1(
 DECLARE
     v_failed uuid[];
 BEGIN
+    -- A session that is being given up must not be given steps: nobody would look for them.
+    PERFORM 1 FROM executor.worker_sessions w
+        WHERE w.session_id = p_session FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
     PERFORM 1 FROM executor.tasks t
         WHERE t.task_id = ANY (p_task_ids) ORDER BY t.task_id FOR NO KEY UPDATE;
     -- Tasks that fail by this batch: nothing new starts in them.
@@ -264,7 +270,7 @@ END
 $$;
 
 -- Take steps from the sessions that run them: they are ready again, or fail once they have
--- been lost too often. The caller holds the locks of the sessions.
+-- been lost too often. The caller holds the locks of the sessions, or is the session itself.
 CREATE FUNCTION executor.lose_steps_v1(
     p_sessions uuid[], p_task_ids uuid[], p_step_ids text[],
     p_republish interval, p_max_losses integer
@@ -400,14 +406,17 @@ BEGIN
 END
 $$;
 
--- Continue a FAILED task: its failed steps and those held are ready again.
+-- Continue a FAILED task: its failed steps and those held are ready again. A request_id
+-- that continued the task last time does nothing.
 CREATE FUNCTION executor.retry_task_v1(
     p_task_id uuid, p_request_id text, p_republish interval
 ) RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM 1 FROM executor.tasks t
-        WHERE t.task_id = p_task_id AND t.state = 'FAILED' FOR NO KEY UPDATE;
+        WHERE t.task_id = p_task_id AND t.state = 'FAILED'
+            AND (p_request_id IS NULL OR t.retry_request_id IS DISTINCT FROM p_request_id)
+        FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN;
     END IF;

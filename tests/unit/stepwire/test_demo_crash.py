@@ -53,7 +53,7 @@ def test_one_worker_dies_in_each_phase_in_the_middle_of_the_work(
     killer = Killer(tmp_path, chooser=random.Random(1))
     assert killer.consider("documents", tally(0)) is None, "nothing is done yet"
     assert killer.consider("documents", tally(5, running=False)) is None, "nothing runs"
-    assert killer.consider("documents", tally(9)) is None, "nearly all is done"
+    assert killer.consider("documents", tally(10)) is None, "all is done"
     assert worker.poll() is None
     kill = killer.consider("documents", tally(5))
     assert kill is not None

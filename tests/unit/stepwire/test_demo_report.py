@@ -21,7 +21,11 @@ def answer(*, cited: Sequence[str]) -> Answer:
 
 
 def report(
-    answers: Sequence[Answer], *, failed: Sequence[str] = (), findings: Findings = FINE
+    answers: Sequence[Answer],
+    *,
+    failed: Sequence[str] = (),
+    findings: Findings = FINE,
+    expected_kills: int = 0,
 ) -> Report:
     return Report(
         documents=2,
@@ -32,6 +36,7 @@ def report(
         seconds=30.0,
         latencies=(),
         kills=(),
+        expected_kills=expected_kills,
         findings=findings,
     )
 
@@ -68,6 +73,12 @@ def test_a_broken_rule_is_a_fault() -> None:
     )
     assert report([RIGHT], findings=broken).faults() == [
         "1 rules of the history are broken, the first: step ran twice"
+    ]
+
+
+def test_a_worker_that_was_not_killed_is_a_fault() -> None:
+    assert report([RIGHT], expected_kills=2).faults() == [
+        "0 workers were killed instead of 2: the tasks were done before the moment came"
     ]
 
 

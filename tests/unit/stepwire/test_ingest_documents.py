@@ -4,8 +4,8 @@ import pytest
 
 from stepwire.ingest.documents import (
     MAX_PASSAGES,
-    SECTION_CHARACTERS,
     PASSAGE_CHARACTERS,
+    SECTION_CHARACTERS,
     UnreadableError,
     document_name,
     find_files,
