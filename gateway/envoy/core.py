@@ -138,6 +138,7 @@ class KeepaliveSettings(Message):
 
     interval: timedelta
     timeout: timedelta
+    connection_idle_interval: timedelta
 
 
 @dataclass(frozen=True, kw_only=True)

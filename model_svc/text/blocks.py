@@ -29,6 +29,7 @@ _CODE: Final = re.compile(
 _SENTENCE_END: Final = (".", "!", "?", ":", "。", "！", "？")  # noqa: RUF001
 _PROSE_END: Final = (*_SENTENCE_END, ")", '"', "”", "’", "'")  # noqa: RUF001
 _HEADING_WORDS: Final = 8
+_CODE_CHARACTERS: Final = 400  # longest line that is looked at: `_CODE` is quadratic
 
 
 def paragraphs(document: str) -> Iterator[str]:
@@ -83,7 +84,7 @@ def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _is_code(lines: Sequence[str], before: str) -> bool:
-    matches = sum(1 for line in lines if _CODE.match(line))
+    matches = sum(1 for line in lines if len(line) <= _CODE_CHARACTERS and _CODE.match(line))
     if matches * 2 >= len(lines):
         return True
     indented = all(line[:1].isspace() for line in lines)
@@ -91,17 +92,16 @@ def _is_code(lines: Sequence[str], before: str) -> bool:
 
 
 def _items(lines: Sequence[str]) -> Iterator[str]:
-    item = ""
+    item: list[str] = []
     for line in lines:
         marker = _MARKER.match(line)
-        if marker is None:
-            item = f"{item} {line}" if item else line
-        else:
+        if marker is not None:
             if item:
-                yield item
-            item = line[marker.end() :]
+                yield " ".join(item)
+            item = []
+        item.append(line[marker.end() :] if marker else line)
     if item:
-        yield item
+        yield " ".join(item)
 
 
 def _is_lone_heading(text: str, block: Sequence[str]) -> bool:

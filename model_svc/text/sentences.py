@@ -13,10 +13,12 @@ _MIN_PROSE_SHARE: Final = 0.75
 
 _CLOSING: Final = r"[\"')\]*_`”’»]*"  # noqa: RUF001
 _OPENING: Final = r"[\"'(\[*_`“‘«<]*"  # noqa: RUF001
+# Linear in the text: a run of stops is tried from its beginning only, and as a whole.
 _BOUNDARY: Final = re.compile(
-    rf"[.!?…]+{_CLOSING}\s+(?={_OPENING}[^\W_a-z])|[。！？]+\s*"  # noqa: RUF001
+    rf"(?<![.!?…])[.!?…]++{_CLOSING}+ (?={_OPENING}[^\W_a-z])|[。！？]++ ?"  # noqa: RUF001
 )
 _WORD_BEFORE: Final = re.compile(r"[\w.&]+$")
+_ABBREVIATION_CHARACTERS: Final = 10  # more than the longest has
 _ABBREVIATION: Final = re.compile(
     r"a\.m|al|approx|art|ca|cf|ch|chap|co|corp|dept|dr|e\.g|eds?|eg|eqs?|esp|est|et|etc|figs?|gen"
     r"|hon|i\.e|ie|inc|jr|ltd|max|min|mrs?|ms|mt|nos?|op|p\.m|pp|prof|refs?|resp|rev|sect?|sr|st"
@@ -51,7 +53,10 @@ def split_sentences(paragraph: str) -> Iterator[str]:
     """Yields the sentences of a paragraph whose white space is folded; all of it, in order."""
     start = 0
     for boundary in _BOUNDARY.finditer(paragraph):
-        if not _is_abbreviation(paragraph[start : boundary.start()], boundary[0]):
+        before = paragraph[
+            max(start, boundary.start() - _ABBREVIATION_CHARACTERS) : boundary.start()
+        ]
+        if not _is_abbreviation(before, boundary[0]):
             yield paragraph[start : boundary.end()].rstrip()
             start = boundary.end()
     if start < len(paragraph):
@@ -59,6 +64,7 @@ def split_sentences(paragraph: str) -> Iterator[str]:
 
 
 def _is_abbreviation(before: str, boundary: str) -> bool:
+    """Whether a stop belongs to the word before it; `before` is the end of the sentence."""
     if not boundary.startswith(".") or boundary.startswith(".."):
         return False
     match = _WORD_BEFORE.search(before)

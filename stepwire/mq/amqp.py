@@ -249,7 +249,11 @@ async def _close(connection: AsyncioConnection) -> None:
     closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     connection.add_on_close_callback(lambda *_: _resolve(closed))
     if not connection.is_closing:
+        opening = not connection.is_open
         connection.close()
+        if opening:
+            # It has nobody to take leave of.
+            return
     with suppress(TimeoutError):
         async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
             await closed

@@ -125,8 +125,9 @@ def _options(settings: ServiceSettings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        # Our clients ping every 60 s; gRPC's own limit of 5 min would close them.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+        # Our clients and Envoy ping every 60 s, with jitter; gRPC's own limit of 5 min would
+        # close them.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
         # Finds a peer that is gone without having said so.
         ("grpc.keepalive_time_ms", 60_000),

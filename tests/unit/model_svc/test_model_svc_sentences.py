@@ -170,3 +170,26 @@ def test_every_sentence_stands_in_the_document_word_for_word(document: str) -> N
 def test_splitting_loses_nothing(words: list[str]) -> None:
     paragraph = " ".join(words)
     assert folded(" ".join(split_sentences(paragraph))) == paragraph
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "." * 300_000,
+        "=a" * 150_000,
+        "(=" * 150_000 + "x",
+        "<" * 300_000,
+        "e.g. A " * 40_000,
+        "- " * 150_000,
+        "word\n" * 60_000,
+        "[" * 300_000 + ". A",
+        "a. " + "((" * 150_000,
+        "x" * 300_000,
+        " " * 300_000 + "end. Here",
+        "`" * 300_001,
+    ],
+)
+def test_odd_documents_are_read_in_linear_time(document: str) -> None:
+    # Quadratic reading would take longer than a test may.
+    for sentence in sentences_of(document):
+        assert len(sentence) <= 1_000
