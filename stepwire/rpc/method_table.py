@@ -12,7 +12,9 @@ from typing import Any, TypeAlias, cast
 import grpc
 import grpc.aio
 
+from stepwire.errors import Reason, StepwireError
 from stepwire.rpc.interceptors.chain import Around, describe, wrap
+from stepwire.rpc.status import to_status
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -24,6 +26,12 @@ class MethodTable(grpc.GenericRpcHandler):
         self._arounds = arounds
         self._found: dict[str, _Handler] = {}
         self._sources: list[grpc.GenericRpcHandler] = []
+        # Until the services are there, a method that is missing may still come.
+        self._complete = False
+
+    def complete(self) -> None:
+        """Says that all services are there: what is missing now does not exist."""
+        self._complete = True
 
     def add(self, add: Callable[[grpc.aio.Server], None]) -> None:
         """Adds the methods that a generated `add_*_to_server` function registers."""
@@ -44,7 +52,11 @@ class MethodTable(grpc.GenericRpcHandler):
         """Takes no notice: the generated function gives the same methods twice."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "_Handler | None":
-        """Returns the wrapped handler of a method; None if there is no such method."""
+        """Returns the wrapped handler of a method; None if there is no such method.
+
+        While the server starts, a method that is not there yet answers UNAVAILABLE, so that
+        callers try again instead of giving up.
+        """
         name = handler_call_details.method
         found = self._found.get(name)
         if found is None:
@@ -54,4 +66,17 @@ class MethodTable(grpc.GenericRpcHandler):
                     found = wrap(describe(name, handler), handler, self._arounds)
                     self._found[name] = found
                     break
-        return found
+        return found if found is not None or self._complete else _STARTING
+
+
+async def _refuse(_request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    error = StepwireError(
+        Reason.DEPENDENCY_UNAVAILABLE,
+        "the service is starting",
+        metadata={"dependency": "service"},
+    )
+    await context.abort_with_status(to_status(error, request_id=""))
+
+
+# Fits every shape: it ends the call without reading what the caller sends.
+_STARTING: _Handler = grpc.unary_unary_rpc_method_handler(_refuse)

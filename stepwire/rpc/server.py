@@ -91,6 +91,7 @@ class Server:
         self._services = tuple(services)
         for service in services:
             self._methods.add(service.add)
+        self._methods.complete()
         names = [service.name for service in services]
         if self._settings.reflection:
             described = (*names, HEALTH_SERVICE_NAME, reflection.SERVICE_NAME)

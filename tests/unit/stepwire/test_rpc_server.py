@@ -34,6 +34,20 @@ async def echo(request):
     return request
 
 
+async def test_a_method_that_may_still_come_is_unavailable_not_unimplemented():
+    async with (
+        Server("test", ServiceSettings(port=0)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        for shape in (channel.unary_unary, channel.unary_stream):
+            call = shape(f"/{NAME}/Do")(b"x")
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE
+        server.serve([service(echo)])
+        assert await channel.unary_unary(f"/{NAME}/Do")(b"x") == b"x"
+        missing = channel.unary_unary(f"/{NAME}/Missing")(b"x")
+        assert await missing.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 async def health_of(channel, name):
     health = health_pb2_grpc.HealthStub(channel)
     return (await health.Check(health_pb2.HealthCheckRequest(service=name))).status
