@@ -6,7 +6,7 @@ from pathlib import Path
 from gateway.edge.clusters import clusters
 from gateway.edge.filters import http_filters
 from gateway.edge.headers import early_header_mutation
-from gateway.edge.limits import BUFFER_BYTES, TCP_KEEPALIVE, http2, overload_manager
+from gateway.edge.limits import BUFFER_BYTES, TCP_KEEPALIVE, TO_CLIENTS, http2, overload_manager
 from gateway.edge.observability import SERVICE_NAME, access_log, application_log, tracing
 from gateway.edge.replies import local_replies
 from gateway.edge.routes import route_configuration
@@ -100,7 +100,7 @@ def _connection_manager(settings: GatewaySettings, descriptors: Path) -> HttpCon
         ),
         # Without trailers a stream over HTTP/1.1 that fails looks like one that ends.
         http_protocol_options=Http1ProtocolOptions(enable_trailers=True),
-        http2_protocol_options=http2(max_concurrent_streams=1024),
+        http2_protocol_options=http2(ping_every=TO_CLIENTS, max_concurrent_streams=1024),
         request_headers_timeout=timedelta(seconds=10),
         # For requests that have no route yet; routes set their own.
         stream_idle_timeout=timedelta(seconds=60),

@@ -3,7 +3,7 @@
 import ipaddress
 from datetime import timedelta
 
-from gateway.edge.limits import BUFFER_BYTES, TCP_KEEPALIVE, http2
+from gateway.edge.limits import BUFFER_BYTES, TCP_KEEPALIVE, TO_SERVICES, http2
 from gateway.envoy.cluster import (
     HTTP_PROTOCOL_OPTIONS,
     CircuitBreakers,
@@ -73,7 +73,9 @@ def _cluster(
         ),
         typed_extension_protocol_options={
             HTTP_PROTOCOL_OPTIONS: UpstreamHttpOptions(
-                explicit_http_config=ExplicitHttpConfig(http2_protocol_options=http2())
+                explicit_http_config=ExplicitHttpConfig(
+                    http2_protocol_options=http2(ping_every=TO_SERVICES)
+                )
             )
         },
         upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=TCP_KEEPALIVE),

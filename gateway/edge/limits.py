@@ -22,26 +22,29 @@ TCP_KEEPALIVE = TcpKeepalive(keepalive_probes=3, keepalive_time=60, keepalive_in
 _STREAM_WINDOW_BYTES = MEBIBYTE
 _CONNECTION_WINDOW_BYTES = 4 * MEBIBYTE
 
-# The services take a ping every 20 s at most; they themselves ping every 60 s.
-_PING_INTERVAL = timedelta(seconds=60)
+# A gRPC client or server closes a connection on which it is pinged too often while it
+# sends nothing, which is what a watch looks like on which nothing happens. Our services
+# take a ping every 20 s; clients are foreign, and gRPC's own limit is one in 5 minutes.
+TO_SERVICES = timedelta(seconds=60)
+TO_CLIENTS = timedelta(seconds=360)
 _PING_TIMEOUT = timedelta(seconds=20)
 
 _HEAP_MONITOR = "envoy.resource_monitors.fixed_heap"
 _CONNECTIONS_MONITOR = "envoy.resource_monitors.global_downstream_max_connections"
 
 
-def http2(*, max_concurrent_streams: int | None = None) -> Http2ProtocolOptions:
+def http2(
+    *, ping_every: timedelta, max_concurrent_streams: int | None = None
+) -> Http2ProtocolOptions:
     """Returns the HTTP/2 options of a connection, towards clients or services."""
     return Http2ProtocolOptions(
         max_concurrent_streams=max_concurrent_streams,
         initial_stream_window_size=_STREAM_WINDOW_BYTES,
         initial_connection_window_size=_CONNECTION_WINDOW_BYTES,
         connection_keepalive=KeepaliveSettings(
-            interval=_PING_INTERVAL,
+            interval=ping_every,
             timeout=_PING_TIMEOUT,
             # Envoy would also ping before each new stream on a connection idle for a second.
-            # Services count such pings, and close the connection of someone who only opens
-            # watches on which nothing happens.
             connection_idle_interval=timedelta(hours=1),
         ),
     )
