@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := stepwire gateway executor_svc router_svc vector_svc model_svc
 GENERATED := build/generated
+BENCHMARKS := executor model vector
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(LOCK_FLAGS)
 # How many test processes share the machine; each runs a Postgres and a RabbitMQ of its own.
@@ -36,7 +37,7 @@ down: ## Stop it.
 	@if [ -x $(BIN)/stepwire ]; then $(BIN)/stepwire down; fi
 
 bench: $(VENV)/.installed-dev rabbitmq ## Run every benchmark; each prints one JSON object.
-	@for file in bench/*.py; do $(BIN)/python "$$file" || exit 1; done
+	@for name in $(BENCHMARKS); do $(BIN)/python -m bench.$$name --json || exit 1; done
 
 proto: build/googleapis/.exported ## Generate stepwire/api and the gateway's descriptors.
 	$(BIN)/buf format --write protos

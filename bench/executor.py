@@ -243,13 +243,9 @@ async def recovery(bench: Bench) -> dict[str, float]:
     while await bench.record.fetchval(running, 2) < lost:
         await asyncio.sleep(0.02)
     elapsed = time.perf_counter() - started
-    while await bench.record.fetchval(
-        "SELECT count(*) FROM executor.tasks WHERE ended_at IS NULL"
-    ):
+    while await bench.record.fetchval("SELECT count(*) FROM executor.tasks WHERE ended_at IS NULL"):
         await asyncio.sleep(0.1)
-    repeated = await bench.record.fetchval(
-        "SELECT count(*) FROM executor.steps WHERE attempt > 2"
-    )
+    repeated = await bench.record.fetchval("SELECT count(*) FROM executor.steps WHERE attempt > 2")
     return {"recovery_s_max": elapsed, "recovered_steps": lost, "repeated": repeated}
 
 
@@ -320,9 +316,7 @@ def report(figures: dict[str, list[float]], peers: dict[str, list[float]]) -> di
     if peers:
         result["peers"] = {f"dbos_{name}": median(values) for name, values in peers.items()}
         for name in ("one_step", "five_step"):
-            best = max(
-                median(values) for key, values in peers.items() if key.startswith(name)
-            )
+            best = max(median(values) for key, values in peers.items() if key.startswith(name))
             result[f"ratio_{name}"] = round(result[f"{name}_tasks_per_s"] / best, 2)
     result["conditions"] = {
         "cores": os.cpu_count(),

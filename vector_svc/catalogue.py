@@ -5,13 +5,16 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from stepwire.errors import Reason, StepwireError
-from vector_svc import page_tokens, validation
+from stepwire.page_tokens import PageTokens
+from vector_svc import validation
 from vector_svc.cache import Cache
 from vector_svc.model import Collection, CollectionConfig, SizedCollection
 from vector_svc.ports import CollectionGoneError, CollectionStore, PointStore
 from vector_svc.vectors import dimension_mismatch
 
 R = TypeVar("R")
+
+_PAGES = PageTokens("ListCollections")
 
 
 class Catalogue:
@@ -69,12 +72,12 @@ class Catalogue:
             StepwireError: FIELD_INVALID or PAGE_TOKEN_INVALID.
         """
         size = validation.page_size(page_size)
-        after = page_tokens.read_token(tenant_id, page_token)
+        after = _PAGES.read(tenant_id, page_token)
         found = await self._collections.page(tenant_id, after=after, limit=size + 1)
         if len(found) <= size:
             return found, ""
         last = found[size - 1].collection.config.name
-        return found[:size], page_tokens.make_token(tenant_id, last)
+        return found[:size], _PAGES.make(tenant_id, last)
 
     async def delete(self, tenant_id: str, name: str) -> None:
         """Delete a collection and its points.
