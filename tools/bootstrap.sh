@@ -98,8 +98,8 @@ rabbitmq() {
         return
     fi
     if ! can_install; then
-        say "rabbitmq-server is missing, and only root on Debian can install it here:" \
-            "the in-process broker is used instead."
+        say "rabbitmq-server is missing, and only root on Debian can install it here."
+        say "The in-process broker is used instead."
         return
     fi
     # The package starts a node of its own unless this says no. Stepwire runs a private one.

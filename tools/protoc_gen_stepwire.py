@@ -60,7 +60,10 @@ def async_stubs(file: descriptor_pb2.FileDescriptorProto) -> str:
 def run_plugin(name: str, request: bytes) -> plugin_pb2.CodeGeneratorResponse:
     """Run the plugin `name` that is installed beside this interpreter."""
     executable = Path(sys.executable).with_name(name)
-    done = subprocess.run([executable], input=request, stdout=subprocess.PIPE, check=True)
+    # It names every file it writes on standard error, which would hide real errors.
+    done = subprocess.run([executable], input=request, capture_output=True, check=False)
+    if done.returncode != 0:
+        sys.exit(done.stderr.decode())
     return plugin_pb2.CodeGeneratorResponse.FromString(done.stdout)
 
 

@@ -16,7 +16,7 @@ from stepwire.cli.options import (
     Output,
     OutputOption,
 )
-from stepwire.cli.output import console, print_json
+from stepwire.cli.output import console, print_json, tell
 from stepwire.ingest.graphs import DEFAULT_HITS, question_graph
 from stepwire.sdk.client import Client
 from stepwire.sdk.values import from_payload
@@ -91,8 +91,8 @@ async def _check_filled(client: Client, collection: str) -> None:
 
 def _print(task_id: str, answer: dict[str, Any]) -> None:
     screen = console()
-    screen.print(answer["text"], soft_wrap=True)
+    tell(screen, answer["text"])
     screen.print()
     for source in answer["sources"]:
-        screen.print(Text.assemble((source["source"], "bold"), "  ", source["title"]))
-    screen.print(Text(f"answered by {answer['model']}, task {task_id}", style="dim"))
+        tell(screen, Text.assemble((source["source"], "bold"), "  ", source["title"]))
+    tell(screen, f"answered by {answer['model']}, task {task_id}", style="dim")

@@ -36,6 +36,9 @@ class LiveBoard:
     def begin(self, phase: str, tally: Tally) -> None:
         """Adds a bar."""
         self._tally, self._started = tally, time.monotonic()
+        if self._bar is not None:
+            # The finished bar stays on the screen; it is not drawn a second time.
+            self._progress.remove_task(self._bar)
         self._bar = self._progress.add_task(phase, total=tally.total, detail="")
         self._progress.start()
 

@@ -1,14 +1,14 @@
 """Finds the gateway."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from stepwire.cli.exits import CommandError, ExitCode
 from stepwire.sdk.client import Client
+from stepwire.stack.ports import LOOPBACK, PORT_OFFSET_VARIABLE, PortError, PortPlan
 from stepwire.stack.state import StateError, default_home, read_state
-
-DEFAULT_GATEWAY = "127.0.0.1:8080"
 
 Connection = AbstractAsyncContextManager[Client]
 
@@ -18,14 +18,14 @@ async def connect(gateway: str | None, home: Path | None) -> AsyncIterator[Clien
     """Opens a client of the gateway that the user named, or of the local stack's.
 
     Args:
-        gateway: Host and port; None for the local stack's, or the default address if there
-            is no local stack.
+        gateway: Host and port; None for those of the local stack.
         home: Home folder of the local stack; None for the default one.
 
     Raises:
-        CommandError: The local stack's state cannot be read.
+        CommandError: The local stack's state cannot be read, or a variable that moves its
+            ports is wrong.
     """
-    target = gateway or _local_gateway(home_folder(home)) or DEFAULT_GATEWAY
+    target = gateway or _local_gateway(home_folder(home))
     async with Client(target) as client:
         yield client
 
@@ -35,9 +35,22 @@ def home_folder(home: Path | None) -> Path:
     return default_home() if home is None else home.absolute()
 
 
-def _local_gateway(home: Path) -> str | None:
+def _local_gateway(home: Path) -> str:
+    """Returns where the stack of a home folder takes calls, or last did, or would.
+
+    A stopped stack's own address and no other: at the usual one, another checkout's stack
+    may listen.
+    """
     try:
         state = read_state(home)
     except StateError as error:
         raise CommandError(str(error), ExitCode.CONFLICT) from error
-    return state.gateway if state is not None and state.is_running() else None
+    if state is not None and state.gateway:
+        return state.gateway
+    text = os.environ.get(PORT_OFFSET_VARIABLE) or "0"
+    try:
+        return f"{LOOPBACK}:{PortPlan(int(text), os.environ).number('gateway')}"
+    except ValueError as error:
+        raise CommandError(f"{PORT_OFFSET_VARIABLE}={text!r} is not a number") from error
+    except PortError as error:
+        raise CommandError(str(error)) from error

@@ -22,7 +22,7 @@ GatewayOption = Annotated[
         "--gateway",
         envvar="STEPWIRE_GATEWAY",
         metavar="HOST:PORT",
-        help="The gateway to call. By default that of the local stack, or 127.0.0.1:8080.",
+        help="The gateway to call. By default that of the local stack.",
         show_default=False,
     ),
 ]

@@ -10,12 +10,15 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
+from rich.text import Text
 
 from stepwire.api.executor.v1.task_pb2 import StepRun, StepState, Task, TaskState
 from stepwire.sdk.values import from_payload
 
 _SECOND = 1
 _LONG = 100
+_LONGEST_WORD = 200
+_SHOWN_OF_WORD = 40
 
 STATE_STYLES = {
     "SUCCEEDED": "green",
@@ -28,6 +31,11 @@ STATE_STYLES = {
 def console(*, stderr: bool = False) -> Console:
     """Returns a console that prints what it is given, without guessing at colours."""
     return Console(stderr=stderr, highlight=False, markup=False)
+
+
+def tell(screen: Console, text: str | Text, *, style: str = "") -> None:
+    """Prints a paragraph: cut between words on a terminal, one line in files and pipes."""
+    screen.print(text, style=style or None, soft_wrap=not screen.is_terminal)
 
 
 def print_json(data: Any) -> None:
@@ -93,6 +101,17 @@ def shortened(text: str, characters: int) -> str:
     """Returns a text on one line, cut to a length."""
     line = " ".join(text.split())
     return line if len(line) <= characters else line[: characters - 1] + "…"
+
+
+def without_long_words(value: Any) -> Any:
+    """Returns a JSON value in which long texts without a space, such as vectors, are cut."""
+    if isinstance(value, dict):
+        return {key: without_long_words(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_long_words(item) for item in value]
+    if isinstance(value, str) and len(value) > _LONGEST_WORD and " " not in value:
+        return f"{value[:_SHOWN_OF_WORD]}… ({len(value)} characters)"
+    return value
 
 
 def _plain(value: Any) -> Any:

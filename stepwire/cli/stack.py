@@ -20,6 +20,7 @@ from stepwire.stack.health import PartHealth, check_parts, supervisor_resident_b
 from stepwire.stack.home import AlreadyRunningError, purge
 from stepwire.stack.logs import COMBINED, log_path
 from stepwire.stack.plan import StackOptions
+from stepwire.stack.ports import PORT_OFFSET_VARIABLE
 from stepwire.stack.state import (
     HOME_VARIABLE,
     Phase,
@@ -57,7 +58,7 @@ PortOffset = Annotated[
     int | None,
     typer.Option(
         "--port-offset",
-        envvar="STEPWIRE_PORT_OFFSET",
+        envvar=PORT_OFFSET_VARIABLE,
         help="Move all ports by this much; remembered in the home folder.",
     ),
 ]
@@ -106,10 +107,11 @@ def down(
     folder = _home(home)
     with _faults_told():
         stopped = stop_stack(folder)
-        out.print("Stopped." if stopped else f"No stack runs in {folder}.", highlight=False)
+        told = "Stopped." if stopped else f"No stack runs in {folder}."
+        out.print(told, highlight=False, soft_wrap=True)
         if purge_data:
             purge(folder)
-            out.print(f"Removed {folder} and all data.", highlight=False)
+            out.print(f"Removed {folder} and all data.", highlight=False, soft_wrap=True)
 
 
 def status(
@@ -200,7 +202,7 @@ def _faults_told() -> Iterator[None]:
 
 
 def _fail(message: str) -> NoReturn:
-    err.print(Text(message, style="red"), highlight=False, soft_wrap=True)
+    err.print(Text(message, style="red"), highlight=False, soft_wrap=not err.is_terminal)
     raise typer.Exit(1)
 
 
@@ -244,14 +246,15 @@ def _tell_ready(state: StackState) -> None:
 
 
 def _tell_none(home: Path, state: StackState | None, output: Output) -> None:
-    phase = state.phase.value if state is not None else None
-    if state is not None and state.phase not in {Phase.STOPPED, Phase.FAILED}:
-        phase = "killed"
+    killed = state is not None and state.was_killed()
+    phase = "killed" if killed else state.phase.value if state is not None else None
     failure = state.failure if state is not None else ""
     if output is Output.JSON:
         _print_json({"phase": phase, "failure": failure, "parts": []})
         return
-    out.print(f"No stack runs in {home}.", highlight=False)
+    out.print(f"No stack runs in {home}.", highlight=False, soft_wrap=True)
+    if killed:
+        out.print("The last one's supervisor was killed: `stepwire up` cleans up and starts anew.")
     if failure:
         out.print(Text(f"The last one failed: {failure}"), soft_wrap=True)
 

@@ -19,6 +19,7 @@ from stepwire.cli.output import (
     step_state,
     task_state,
     task_to_json,
+    without_long_words,
 )
 from stepwire.sdk.values import from_payload
 
@@ -56,7 +57,12 @@ def list_tasks(
 def get_task(
     task_id: TaskArgument,
     *,
-    outputs: Annotated[bool, typer.Option("--outputs", help="Show the steps' outputs.")] = False,
+    outputs: Annotated[
+        bool,
+        typer.Option(
+            "--outputs", help="Show the steps' outputs; base64 is cut, -o json has it whole."
+        ),
+    ] = False,
     gateway: GatewayOption = None,
     home: HomeOption = None,
     output: OutputOption = Output.TEXT,
@@ -143,9 +149,11 @@ async def _get(connection: Connection, task_id: str, *, outputs: bool, output: O
     if task.HasField("failure"):
         screen.print(f"{task.failure.reason}: {task.failure.message}", style="red")
     if outputs:
-        print_json({step.step_id: from_payload(step.output) for step in task.steps})
+        print_json(
+            {step.step_id: without_long_words(from_payload(step.output)) for step in task.steps}
+        )
     if task.HasField("output"):
-        print_json(from_payload(task.output))
+        print_json(without_long_words(from_payload(task.output)))
 
 
 async def _cancel(connection: Connection, task_id: str, output: Output) -> None:

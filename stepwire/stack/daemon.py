@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from stepwire.stack.home import locked, make_home
 from stepwire.stack.logs import StackLogs
@@ -35,7 +36,7 @@ def run_stack(options: StackOptions, *, on_change: Callable[[StackState], None])
     """
     make_home(options.home)
     with locked(options.home):
-        end_leftovers(options)
+        end_leftovers(options.home)
         logs = StackLogs(options.home)
         try:
             asyncio.run(_run(options, logs, on_change))
@@ -43,19 +44,28 @@ def run_stack(options: StackOptions, *, on_change: Callable[[StackState], None])
             logs.close()
 
 
-def end_leftovers(options: StackOptions) -> None:
+def end_leftovers(home: Path) -> bool:
     """Ends what a supervisor that was killed has left running. Blocks.
 
     The kernel ends the parts with their supervisor; this finds those that are still on
     their way, or that it missed.
+
+    Returns:
+        Whether there was something to end.
+
+    Raises:
+        StackError: The state file cannot be understood.
     """
     try:
-        state = read_state(options.home)
+        state = read_state(home)
     except StateError as error:
         raise StackError(str(error)) from error
-    for part in reversed(state.parts if state is not None else ()):
+    if state is None or not state.has_processes():
+        return False
+    for part in reversed(state.parts):
         if part.process is not None:
             part.process.end(signal.Signals(part.stop_signal), grace_seconds=LEFTOVER_GRACE_SECONDS)
+    return True
 
 
 async def _run(

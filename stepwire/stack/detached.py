@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from stepwire.stack.daemon import StackError
+from stepwire.stack.daemon import StackError, end_leftovers
 from stepwire.stack.home import make_home
 from stepwire.stack.logs import log_path
 from stepwire.stack.plan import StackOptions
@@ -62,6 +62,8 @@ def start_detached(options: StackOptions, *, on_change: Watch) -> StackState:
 def stop_stack(home: Path) -> bool:
     """Stops the stack of a home folder and waits for its end.
 
+    Where the supervisor was killed, what it has left running is ended.
+
     Returns:
         Whether there was one to stop.
 
@@ -70,7 +72,7 @@ def stop_stack(home: Path) -> bool:
     """
     state = read_state(home)
     if state is None or not state.is_running():
-        return False
+        return end_leftovers(home)
     state.supervisor.send(signal.SIGTERM)
     if not state.supervisor.wait(STOP_LIMIT_SECONDS):
         raise StackError(

@@ -23,7 +23,7 @@ from stepwire.stack.plan import StackOptions, make_plan
 from stepwire.stack.ports import PortError, check_free
 from stepwire.stack.postgres import PostgresError
 from stepwire.stack.secrets import StackSecrets
-from stepwire.stack.state import Phase, StackState, StateError, read_state
+from stepwire.stack.state import StackState, StateError, read_state
 
 GIBIBYTE = 1024**3
 NEEDED_DISK_BYTES = 2 * GIBIBYTE
@@ -53,7 +53,7 @@ class Finding:
         verdict: Whether the stack can run (GOOD), can run with less (WARNING), or
             cannot (FAULT).
         detail: What was found.
-        fix: What to do about it; empty if it is good.
+        fix: What to do about it; empty if it is good, or if the detail says it.
     """
 
     subject: str
@@ -220,7 +220,7 @@ def _state(home: Path) -> Finding:
         return _good("stack", f"none in {home} yet")
     if state.is_running():
         return _good("stack", f"{state.phase}, gateway at {state.gateway}")
-    if state.phase in {Phase.STOPPED, Phase.FAILED}:
+    if not state.was_killed():
         return _good("stack", f"{state.phase} {state.failure.partition(chr(10))[0]}".strip())
     detail = f"its supervisor, process {state.supervisor.pid}, was killed"
     return Finding("stack", Verdict.WARNING, detail, "`stepwire up` cleans up and starts anew")
@@ -234,8 +234,10 @@ def _ports(options: StackOptions) -> Finding:
         plan = make_plan(options, secrets=StackSecrets("", "", ""), environment=dict(os.environ))
         check_free(plan.claims())
     except PortError as error:
-        fix = "end what holds them, or move all ports with --port-offset"
-        return Finding("ports", Verdict.FAULT, str(error), fix)
+        if state is not None and state.was_killed() and state.has_processes():
+            fix = "`stepwire up` and `stepwire down` end them"
+            return Finding("ports", Verdict.WARNING, "held by parts that a kill left behind", fix)
+        return Finding("ports", Verdict.FAULT, str(error))
     numbers = sorted(claim.port for claim in plan.claims())
     return _good("ports", f"{len(numbers)} are free, {numbers[0]} to {numbers[-1]}")
 

@@ -197,6 +197,8 @@ def _environment(
             if name != of
         },
         "STEPWIRE_WORKER_STEP_MODULES": DEMO_MODULES,
+        # ONNX Runtime reports its use to its maker unless this says no.
+        "ORT_DISABLE_TELEMETRY": "1",
         "STEPWIRE_GATEWAY_COMPANION_TARGET": target(ports, "companion"),
         "STEPWIRE_GATEWAY_OTLP_TARGET": target(ports, "collector"),
         "STEPWIRE_COLLECTOR_FOLDER": str(home / "spans"),

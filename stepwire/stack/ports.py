@@ -9,6 +9,7 @@ import psutil
 
 LOOPBACK = "127.0.0.1"
 HIGHEST_PORT = 65535
+PORT_OFFSET_VARIABLE = "STEPWIRE_PORT_OFFSET"
 
 
 class PortError(Exception):

@@ -103,6 +103,14 @@ class StackState:
         """Returns whether its supervisor runs, in whatever phase."""
         return self.phase not in {Phase.STOPPED, Phase.FAILED} and self.supervisor.is_alive()
 
+    def was_killed(self) -> bool:
+        """Returns whether its supervisor is gone without having stopped it."""
+        return self.phase not in {Phase.STOPPED, Phase.FAILED} and not self.supervisor.is_alive()
+
+    def has_processes(self) -> bool:
+        """Returns whether a part's process still runs."""
+        return any(part.process is not None and part.process.is_alive() for part in self.parts)
+
     def is_up(self) -> bool:
         """Returns whether it takes calls: every part was ready, and it is not stopping."""
         return self.phase is Phase.READY and self.supervisor.is_alive()

@@ -40,7 +40,8 @@ def port_offset() -> int:
 def stepwire(home: Path, *words: str, code: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-c", "from stepwire.cli import main; main()", *words],
-        env={**os.environ, "STEPWIRE_HOME": str(home)},
+        # An offset of the user's own would win over the one that is to be remembered.
+        env={**os.environ, "STEPWIRE_HOME": str(home), "STEPWIRE_PORT_OFFSET": ""},
         capture_output=True,
         text=True,
         timeout=200,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stepwire.stack.daemon import StackError, end_leftovers, run_stack
+from stepwire.stack.daemon import StackError, run_stack
 from stepwire.stack.detached import start_detached, stop_stack
 from stepwire.stack.home import AlreadyRunningError, locked, make_home
 from stepwire.stack.mark import ProcessMark, mark_of
@@ -101,7 +101,8 @@ def test_leftovers_of_a_killed_supervisor_are_ended(home: Path) -> None:
                 PartState(name="two", phase=PartPhase.READY, process=recycled),
             ),
         )
-        end_leftovers(StackOptions(home=home))
+        assert stop_stack(home)
+        assert not stop_stack(home)
         assert left.wait(10) == -signal.SIGTERM
         assert other.poll() is None, "a process that got the number later was ended"
         other.kill()

@@ -37,3 +37,16 @@ def test_bars_show_the_state_on_a_terminal() -> None:
     play(console)
     assert "2/2" in file.getvalue()
     assert "something happened" in file.getvalue()
+
+
+def test_a_finished_bar_is_not_drawn_again_below_the_next() -> None:
+    file = StringIO()
+    console = Console(file=file, width=80, force_terminal=True)
+    board = make_board(console)
+    board.begin("documents", Tally(total=2))
+    board.end()
+    first = file.tell()
+    board.begin("questions", Tally(total=2))
+    board.end()
+    assert "documents" in file.getvalue()[:first]
+    assert "documents" not in file.getvalue()[first:]
