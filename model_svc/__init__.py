@@ -1,4 +1,4 @@
-"""Model serving: text in, vectors or quotes out; tensors by the Open Inference Protocol."""
+"""Model service: ONNX models by tensor (Open Inference Protocol) and by text (Embed, Extract)."""
 
 import os
 

@@ -22,6 +22,8 @@ from executor_svc.store.rows import (
 )
 from stepwire.db import retryable
 
+PRIMARY_KEYS = frozenset({"tasks_pkey", "steps_pkey"})
+
 
 class PostgresTaskStore:
     """See `executor_svc.ports.TaskStore`."""
@@ -43,9 +45,9 @@ class PostgresTaskStore:
         try:
             await self._pool.execute(queries.create_tasks, *self._create_arguments(tasks))
         except asyncpg.UniqueViolationError as error:
-            # Ids are made once: where they stand, this very statement was committed and its
-            # answer lost. Postgres looks into the primary key first.
-            return error.constraint_name == "tasks_pkey"
+            # Ids are made once: where they stand already, this very statement was committed
+            # and its answer lost.
+            return error.constraint_name in PRIMARY_KEYS
         return True
 
     @retryable()

@@ -108,7 +108,8 @@ class AmqpConnection:
                 try:
                     await confirmed
                 finally:
-                    self._unconfirmed.pop(tag, None)
+                    if self._unconfirmed.get(tag) is confirmed:
+                        del self._unconfirmed[tag]
         except (AMQPError, OSError, TimeoutError) as error:
             raise rabbitmq_unavailable(error) from error
 

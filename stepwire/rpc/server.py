@@ -128,7 +128,7 @@ def _options(settings: ServiceSettings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # A watch on which nothing happens: our clients and Envoy ping every 60 s, with jitter,
         # and gRPC's own limit of one ping in 5 minutes would close their connection.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
         # Finds a peer that is gone without having said so. More often than every 5 minutes,
         # a client that sends nothing would close the connection.

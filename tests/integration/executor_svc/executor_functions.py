@@ -15,6 +15,10 @@ def note(value: dict[str, Any], context: StepContext) -> None:
         file.write(f"{context.step_id} {context.attempt}\n")
 
 
+def exists(path: str) -> bool:
+    return Path(path).exists()
+
+
 def noted(path: Path) -> list[str]:
     """What `note` has written: "step_id attempt" per call."""
     return path.read_text("utf-8").splitlines() if path.exists() else []
@@ -49,7 +53,7 @@ def fail_permanently(value: Any, context: StepContext) -> None:
 async def need_file(value: dict[str, Any], context: StepContext) -> Any:
     """Fail as long as the file `needs` is not there."""
     note(value, context)
-    if not Path(value["needs"]).exists():
+    if not exists(value["needs"]):
         raise FileNotFoundError(value["needs"])
     return value.get("result")
 
@@ -58,7 +62,7 @@ async def need_file(value: dict[str, Any], context: StepContext) -> Any:
 async def need_file_for_item(value: dict[str, Any], context: StepContext) -> Any:
     """Fail for the item `bad` as long as the file `needs` is not there."""
     note(value, context)
-    if value["item"] == value["bad"] and not Path(value["needs"]).exists():
+    if value["item"] == value["bad"] and not exists(value["needs"]):
         raise FileNotFoundError(value["needs"])
     return value["item"]
 
@@ -68,7 +72,7 @@ async def await_file(value: dict[str, Any], context: StepContext) -> Any:
     """Run until the file `awaits` is there; note the start, and a cancellation."""
     note(value, context)
     try:
-        while not Path(value["awaits"]).exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
+        while not exists(value["awaits"]):  # noqa: ASYNC110 - another process makes it
             await asyncio.sleep(PAUSE_SECONDS)
     except asyncio.CancelledError:
         with Path(value["path"]).open("a", encoding="utf-8") as file:  # noqa: ASYNC230

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -51,6 +52,25 @@ def chain(length: int) -> graph_pb2.Graph:
             for place in range(length)
         )
     )
+
+
+def held_steps(
+    tmp_path: Path, count: int = 3
+) -> tuple[graph_pb2.Graph, dict[str, str], Path, Path]:
+    """A graph whose steps run until a file is there; its input, its notes, and that file."""
+    path, go = tmp_path / "notes", tmp_path / "go"
+    what = graph(
+        python("before", "note", input="input"),
+        python(
+            "held",
+            "await_file",
+            for_each=f"{list(range(count))}",
+            depends_on=["before"],
+            input="{'path': input.path, 'awaits': input.awaits, 'result': item}",
+        ),
+        transform("after", "value", depends_on=["held"]),
+    )
+    return what, {"path": str(path), "awaits": str(go)}, path, go
 
 
 def output_of(message: Any) -> Any:
@@ -171,6 +191,7 @@ class Mesh:
     database_url: str
     rabbitmq_url: str
     namespace: str
+    server: Server
     shared: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -222,7 +243,8 @@ async def running_mesh(
     }
     fields = {"sweep_seconds": 0.1, "recheck_seconds": 1, **changes}
     settings = ExecutorSettings(
-        port=0, **{key: value for key, value in {**shared, **fields}.items() if key != "step_modules"}
+        port=0,
+        **{key: value for key, value in {**shared, **fields}.items() if key != "step_modules"},
     )
     async with AsyncExitStack() as stack:
         services = await build(settings, stack)
@@ -231,4 +253,4 @@ async def running_mesh(
             open_channel(server.address, retry_unavailable=False)
         )
         client = Client(ExecutorServiceStub(channel))
-        yield Mesh(client, database_url, rabbitmq_url, namespace, shared)
+        yield Mesh(client, database_url, rabbitmq_url, namespace, server, shared)

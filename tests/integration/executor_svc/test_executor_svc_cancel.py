@@ -65,7 +65,9 @@ async def test_cancel_twice_is_once(client, tmp_path):
 
 
 async def test_cancel_before_any_worker(mesh):
-    task_id = await mesh.client.create(graph(transform("a", "1"), transform("b", "value", depends_on=["a"])))
+    task_id = await mesh.client.create(
+        graph(transform("a", "1"), transform("b", "value", depends_on=["a"]))
+    )
     await mesh.client.cancel(task_id)
     async with mesh.worker():
         later = await mesh.client.run(graph(transform("a", "1")))
@@ -95,7 +97,9 @@ async def test_a_failed_task_cannot_be_cancelled(client):
 async def test_the_items_of_a_cancelled_task_end_too(client, tmp_path):
     path = tmp_path / "notes"
     value = {"path": str(path), "awaits": str(tmp_path / "never")}
-    task_id = await client.create(graph(python("each", "await_file", for_each="input")), [value] * 5)
+    task_id = await client.create(
+        graph(python("each", "await_file", for_each="input")), [value] * 5
+    )
     await eventually(lambda: len(noted(path)) == 5)
     await client.cancel(task_id)
     await eventually(lambda: noted(path).count("cancelled") == 5)

@@ -108,9 +108,7 @@ async def test_attempts_count_anew_after_retry(client, tmp_path):
 
 async def test_a_request_id_retries_once(client, tmp_path):
     path = tmp_path / "notes"
-    task_id = await client.create(
-        graph(python("bad", "fail", retry=NO_RETRY)), {"path": str(path)}
-    )
+    task_id = await client.create(graph(python("bad", "fail", retry=NO_RETRY)), {"path": str(path)})
     await client.wait(task_id)
     await client.retry(task_id, request_id="again")
     failed_again = await client.wait(task_id)
@@ -133,7 +131,13 @@ async def test_only_a_failed_task_can_be_retried(client):
 async def test_a_failed_attempt_is_tried_again_after_a_wait(client, tmp_path):
     path, needs = tmp_path / "notes", tmp_path / "needed"
     task_id = await client.create(
-        graph(python("bad", "need_file", retry={"initial_backoff": {"seconds": 3600}, "max_backoff": {"seconds": 3600}})),
+        graph(
+            python(
+                "bad",
+                "need_file",
+                retry={"initial_backoff": {"seconds": 3600}, "max_backoff": {"seconds": 3600}},
+            )
+        ),
         {"path": str(path), "needs": str(needs)},
     )
     step = await client.until(task_id, "bad", "WAITING")
@@ -209,7 +213,9 @@ async def test_an_error_text_that_the_record_cannot_hold_as_it_is(client):
     assert task.failure.message == "ValueError: a half ? and a nul  in it"
 
 
-@pytest.mark.parametrize(("function", "exception"), [("cancel", "CancelledError"), ("exit", "SystemExit")])
+@pytest.mark.parametrize(
+    ("function", "exception"), [("cancel", "CancelledError"), ("exit", "SystemExit")]
+)
 async def test_a_function_that_raises_what_ends_tasks_or_processes(client, function, exception):
     task = await client.run(graph(python("bad", function, retry=NO_RETRY)))
     assert task.failure.metadata == {"exception": exception}
@@ -229,7 +235,9 @@ async def test_two_failures_end_the_task_once(client, tmp_path):
     await client.wait(task_id)
 
     async def all_ended():
-        return all(state_of(step) in {"FAILED", "BLOCKED"} for step in (await client.get(task_id)).steps)
+        return all(
+            state_of(step) in {"FAILED", "BLOCKED"} for step in (await client.get(task_id)).steps
+        )
 
     await eventually(all_ended)
     history = await client.history(task_id)

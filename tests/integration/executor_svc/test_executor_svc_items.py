@@ -43,12 +43,12 @@ async def test_items_of_items(client):
     task = await client.run(
         graph(
             transform("outer", "[item, item + 1]", for_each="input"),
-            transform(
-                "inner", "item.map(x, x * 2)", for_each="steps.outer", depends_on=["outer"]
-            ),
+            transform("inner", "item.map(x, x * 2)", for_each="steps.outer", depends_on=["outer"]),
             transform("sizes", "size(item)", for_each="steps.outer", depends_on=["outer"]),
             transform(
-                "join", "{'inner': steps.inner, 'sizes': steps.sizes}", depends_on=["inner", "sizes"]
+                "join",
+                "{'inner': steps.inner, 'sizes': steps.sizes}",
+                depends_on=["inner", "sizes"],
             ),
         ),
         [1, 10, 100],

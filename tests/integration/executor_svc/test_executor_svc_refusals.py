@@ -46,7 +46,9 @@ def not_a_number():
 BAD_TASKS = [
     (create_request(graph()), Reason.FIELD_INVALID, "graph.steps"),
     (
-        create_request(graph(transform("a", "1", depends_on=["b"]), transform("b", "1", depends_on=["a"]))),
+        create_request(
+            graph(transform("a", "1", depends_on=["b"]), transform("b", "1", depends_on=["a"]))
+        ),
         Reason.GRAPH_CYCLE,
         "graph.steps",
     ),
@@ -177,7 +179,10 @@ async def test_a_batch_is_accepted_whole_or_not_at_all(mesh):
 
 @pytest.mark.parametrize(
     "request_",
-    [create_request(chain(1), 2, request_id="same"), create_request(chain(2), 1, request_id="same")],
+    [
+        create_request(chain(1), 2, request_id="same"),
+        create_request(chain(2), 1, request_id="same"),
+    ],
     ids=["other-input", "other-graph"],
 )
 async def test_a_request_id_belongs_to_one_request(client, request_):

@@ -102,9 +102,7 @@ async def test_a_function_cannot_change_what_other_steps_see(client):
         graph(
             transform("list", "[1]"),
             python("change", "change_argument", depends_on=["list"]),
-            transform(
-                "look", "steps.list", depends_on=["list", "change"], input="steps.list"
-            ),
+            transform("look", "steps.list", depends_on=["list", "change"], input="steps.list"),
         )
     )
     assert output_of(task) == [1]
@@ -157,9 +155,7 @@ async def test_lists_are_paged_newest_first(client):
 
 async def test_lists_are_filtered_by_state_and_labels(client):
     good = await client.run(chain(1), 1, labels={"job": "a", "part": "1"})
-    bad = await client.run(
-        graph(python("f", "fail_permanently")), labels={"job": "a", "part": "2"}
-    )
+    bad = await client.run(graph(python("f", "fail_permanently")), labels={"job": "a", "part": "2"})
 
     async def ids(**fields):
         page = await client.call("ListTasks", pb.ListTasksRequest(**fields))

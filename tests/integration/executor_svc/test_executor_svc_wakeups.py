@@ -7,12 +7,14 @@ import pika
 import pytest
 
 from stepwire.mq import AmqpConnection, encode_message
+from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
     chain,
     graph,
     output_of,
     python,
+    running_mesh,
     state_of,
     transform,
 )
@@ -53,7 +55,13 @@ async def test_a_message_for_another_attempt_is_passed_over(mesh, tmp_path):
     path = tmp_path / "notes"
     async with mesh.worker():
         task_id = await mesh.client.create(
-            graph(python("a", "fail", retry={"initial_backoff": {"seconds": 3600}, "max_backoff": {"seconds": 3600}})),
+            graph(
+                python(
+                    "a",
+                    "fail",
+                    retry={"initial_backoff": {"seconds": 3600}, "max_backoff": {"seconds": 3600}},
+                )
+            ),
             {"path": str(path)},
         )
         await mesh.client.until(task_id, "a", "WAITING")
@@ -101,19 +109,22 @@ async def test_the_sweeper_repeats_a_lost_wakeup(mesh):
     assert task.steps[0].attempt == 1
 
 
-async def test_a_worker_that_stops_sends_on_what_it_cannot_run(mesh, tmp_path):
+async def test_a_worker_that_stops_sends_on_what_it_cannot_run(
+    database_url, rabbitmq_url, mq_namespace, tmp_path
+):
     """One slot: messages wait in the actors of a worker, and must not be lost with it."""
     path, go = tmp_path / "notes", tmp_path / "go"
     value = {"path": str(path), "awaits": str(go)}
-    async with mesh.worker(slots=1):
-        ids = [
-            await mesh.client.create(graph(python("a", "await_file")), value) for _ in range(6)
-        ]
-        first = await mesh.client.until(ids[0], "a", "RUNNING")
-        assert first.attempt == 1
-    go.touch()
-    async with mesh.worker():
-        tasks = [await mesh.client.wait(task_id) for task_id in ids]
+    changes = {"republish_after_seconds": 3600}
+    async with running_mesh(database_url, rabbitmq_url, mq_namespace, **changes) as mesh:
+        async with mesh.worker(slots=1):
+            ids = [
+                await mesh.client.create(graph(python("a", "await_file")), value) for _ in range(6)
+            ]
+            await eventually(lambda: len(noted(path)) == 1)
+        go.touch()
+        async with mesh.worker():
+            tasks = [await mesh.client.wait(task_id) for task_id in ids]
     assert {state_of(task) for task in tasks} == {"SUCCEEDED"}
 
 

@@ -7,12 +7,14 @@ import pytest
 
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.call import call_context
+from stepwire.errors import Reason
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
     WAIT_SECONDS,
     chain,
     graph,
     python,
+    refused,
     running_mesh,
     state_of,
     transform,
@@ -47,9 +49,7 @@ async def test_a_watch_resumes_while_the_task_runs(client, tmp_path):
     )
     seen = []
     while not seen or type_of(seen[-1]) != "TASK_SUCCEEDED":
-        request = pb.WatchTaskRequest(
-            task_id=task_id, after_cursor=seen[-1].cursor if seen else 0
-        )
+        request = pb.WatchTaskRequest(task_id=task_id, after_cursor=seen[-1].cursor if seen else 0)
         with call_context(tenant_id=client.tenant):
             watch = client.stub.WatchTask(request, timeout=WAIT_SECONDS)
         seen.append((await watch.read()).event)
@@ -114,9 +114,12 @@ def _replace_exchange(url, exchange):
     connection.close()
 
 
-async def test_a_watch_ends_when_the_executor_stops(database_url, rabbitmq_url, mq_namespace):
-    async with running_mesh(database_url, rabbitmq_url, mq_namespace) as mesh:
-        task_id = await mesh.client.create(chain(1), 1)
-        watch = mesh.client.stub.WatchTask(pb.WatchTaskRequest(task_id=task_id))
-        assert type_of((await watch.read()).event) == "TASK_CREATED"
-    assert (await watch.code()).name == "UNAVAILABLE"
+async def test_a_watch_ends_when_the_executor_stops(mesh):
+    task_id = await mesh.client.create(chain(1), 1)
+    watch = mesh.client.stub.WatchTask(pb.WatchTaskRequest(task_id=task_id))
+    assert type_of((await watch.read()).event) == "TASK_CREATED"
+    async with refused() as why:
+        await mesh.server.drain(grace_seconds=1)
+        await watch.read()
+    assert why().reason == Reason.DEPENDENCY_UNAVAILABLE
+    assert why().metadata["dependency"] == "executor"

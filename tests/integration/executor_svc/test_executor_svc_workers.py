@@ -1,0 +1,67 @@
+"""Workers that die, freeze and stop: real processes, real signals."""
+
+import signal
+from functools import partial
+
+from stepwire.testing.poll import eventually
+from tests.integration.executor_svc.executor_functions import noted
+from tests.integration.executor_svc.executor_mesh import (
+    WAIT_SECONDS,
+    held_steps,
+    output_of,
+    state_of,
+    steps_of,
+)
+from tests.integration.executor_svc.worker_process import worker_process
+
+
+async def test_a_stopped_worker_hands_its_steps_back(mesh, tmp_path):
+    what, value, path, go = held_steps(tmp_path)
+    with worker_process(mesh, tmp_path / "log", drain_seconds=2) as worker:
+        task_id = await mesh.client.create(what, value)
+        await eventually(lambda: len(noted(path)) == 4, WAIT_SECONDS)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0, worker.log.read_text()
+        assert noted(path).count("cancelled") == 3
+    go.touch()
+    async with mesh.worker():
+        task = await mesh.client.wait(task_id)
+    assert output_of(task) == [0, 1, 2]
+    assert steps_of(task)["before"].attempt == 1
+    assert {steps_of(task)[f"held[{n}]"].attempt for n in range(3)} == {2}
+
+
+async def test_a_stopping_worker_lets_steps_finish(mesh, tmp_path):
+    what, value, path, go = held_steps(tmp_path, 1)
+    with worker_process(mesh, tmp_path / "log", drain_seconds=30) as worker:
+        task_id = await mesh.client.create(what, value)
+        await eventually(lambda: len(noted(path)) == 2, WAIT_SECONDS)
+        worker.signal(signal.SIGTERM)
+        await eventually(lambda: "is stopping" in worker.log.read_text(), WAIT_SECONDS)
+        go.touch()
+        assert worker.wait() == 0
+    step = await mesh.client.step(task_id, "held[0]")
+    assert state_of(step) == "SUCCEEDED"
+    assert step.attempt == 1
+    async with mesh.worker():
+        assert output_of(await mesh.client.wait(task_id)) == [0]
+
+
+async def test_a_step_that_kills_its_workers_fails_in_the_end(mesh, tmp_path):
+    """Lost once more than `max_losses` allows: the sweep gives the step up."""
+    what, value, path, _ = held_steps(tmp_path, 1)
+    task_id = await mesh.client.create(what, value)
+    for attempt in range(1, 7):
+        async with mesh.worker():
+            await mesh.client.until(task_id, "held[0]", "RUNNING")
+            await eventually(partial(_ran, path, attempt))
+    task = await mesh.client.wait(task_id)
+    assert task.failure.reason == "STEP_WORKER_LOST"
+    assert task.failure.step_id == "held[0]"
+    history = await mesh.client.history(task_id)
+    assert history[-2:] == ["STEP_FAILED held[0] 6", "TASK_FAILED"]
+    assert len([line for line in history if line.startswith("STEP_LOST held[0]")]) == 5
+
+
+def _ran(path, attempt):
+    return f"held[0] {attempt}" in noted(path)

@@ -1,0 +1,45 @@
+"""P1: CreateTask answers after the commit; a crash of Postgres right behind it loses nothing."""
+
+import os
+import signal
+
+from stepwire.api.executor.v1 import executor_service_pb2 as pb
+from stepwire.stack.postgres import PostgresError
+from stepwire.testing.poll import eventually
+from stepwire.testing.postgres import fresh_database, postgres_server
+from tests.integration.executor_svc.executor_mesh import (
+    WAIT_SECONDS,
+    chain,
+    create_request,
+    output_of,
+    running_mesh,
+)
+
+CHECKPOINTER = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"
+
+
+async def test_accepted_tasks_outlive_a_crash_of_postgres(rabbitmq_url, mq_namespace):
+    with postgres_server() as server, fresh_database(server) as url:
+        async with running_mesh(url, rabbitmq_url, mq_namespace) as mesh:
+            ids = [await mesh.client.create(chain(2), number) for number in range(10)]
+            batch = pb.BatchCreateTasksRequest(
+                requests=[create_request(chain(2), number) for number in range(10, 20)]
+            )
+            ids += (await mesh.client.call("BatchCreateTasks", batch)).task_ids
+            # Postgres then drops all its memory, and recovers from what is on disk.
+            (killed,) = await mesh.fetch(CHECKPOINTER)
+            os.kill(killed["pid"], signal.SIGKILL)
+
+            def recovered():
+                try:
+                    server.run_sql("SELECT 1")
+                except PostgresError:
+                    return False
+                return True
+
+            await eventually(recovered, WAIT_SECONDS)
+            (other,) = await mesh.fetch(CHECKPOINTER)
+            assert other["pid"] != killed["pid"]
+            async with mesh.worker():
+                tasks = [await mesh.client.wait(task_id) for task_id in ids]
+            assert [output_of(task) for task in tasks] == list(range(2, 22))
