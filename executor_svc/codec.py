@@ -1,7 +1,5 @@
 """Between the executor's messages and its records."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,7 +13,8 @@ from executor_svc.records import Failure, StepRecord, TaskEvent, TaskRecord, Tas
 from executor_svc.tasks import TaskView
 from stepwire import payload
 from stepwire.api.executor.v1 import task_pb2
-from stepwire.errors import Reason, StepwireError, field_invalid
+from stepwire.errors import field_invalid
+from stepwire.page_tokens import PageTokens
 from stepwire.telemetry import parse_traceparent
 
 MAX_LABELS = 16
@@ -23,6 +22,8 @@ MAX_LABEL_CHARACTERS = 128
 MAX_REQUEST_ID_CHARACTERS = 128
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
+
+_PAGES = PageTokens("ListTasks")
 
 
 def task_id_of(text: str) -> UUID:
@@ -71,27 +72,19 @@ def page_size_of(size: int) -> int:
     return min(size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
 
-def page_token(task_id: UUID) -> str:
+def page_token(task_id: UUID, *, tenant_id: str) -> str:
     """Return the token of the page behind a task."""
-    return base64.urlsafe_b64encode(task_id.bytes).decode().rstrip("=")
+    return _PAGES.make(tenant_id, str(task_id))
 
 
-def page_start(token: str) -> UUID | None:
+def page_start(token: str, *, tenant_id: str) -> UUID | None:
     """Read a page token; None for the first page.
 
     Raises:
         StepwireError: PAGE_TOKEN_INVALID.
     """
-    if not token:
-        return None
-    try:
-        return UUID(bytes=base64.b64decode(token + "==", altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error):
-        raise StepwireError(
-            Reason.PAGE_TOKEN_INVALID,
-            "page_token: is not one that this server gave",
-            metadata={"field": "page_token"},
-        ) from None
+    last = _PAGES.read(tenant_id, token)
+    return UUID(last) if last else None
 
 
 def state_of(state: int) -> TaskState | None:

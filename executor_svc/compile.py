@@ -12,7 +12,7 @@ from executor_svc.graph import Graph, Step, find_cycle
 from executor_svc.kinds import check_kind
 from executor_svc.retry import compile_retry
 from stepwire.api.executor.v1 import graph_pb2
-from stepwire.errors import FieldFault, Reason, StepwireError, field_invalid
+from stepwire.errors import FieldFault, Reason, StepwireError, field_invalid, payload_too_large
 
 STEP_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 DEFAULT_QUEUE = "default"
@@ -84,15 +84,7 @@ def _check_size(message: graph_pb2.Graph, spec: bytes, limits: GraphLimits, fiel
             f"{field}.steps", f"{len(message.steps)} steps are more than {limits.max_steps}"
         )
     if len(spec) > limits.max_bytes:
-        raise StepwireError(
-            Reason.PAYLOAD_TOO_LARGE,
-            f"{field}: {len(spec)} bytes are more than the limit of {limits.max_bytes}",
-            metadata={
-                "field": field,
-                "size_bytes": str(len(spec)),
-                "limit_bytes": str(limits.max_bytes),
-            },
-        )
+        raise payload_too_large(field, size_bytes=len(spec), limit_bytes=limits.max_bytes)
 
 
 def _check_dependencies(message: graph_pb2.Graph, places: dict[str, int], field: str) -> None:

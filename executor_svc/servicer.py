@@ -90,9 +90,10 @@ class ExecutorServicer(ExecutorServiceServicer):
         self, request: pb.ListTasksRequest, context: Context
     ) -> pb.ListTasksResponse:
         size = codec.page_size_of(request.page_size)
+        tenant_id = current_call().tenant_id
         tasks = await self._tasks.list(
-            tenant_id=current_call().tenant_id,
-            before=codec.page_start(request.page_token),
+            tenant_id=tenant_id,
+            before=codec.page_start(request.page_token, tenant_id=tenant_id),
             state=codec.state_of(request.state),
             labels=codec.check_labels(request.labels, field="labels"),
             limit=size + 1,
@@ -101,7 +102,9 @@ class ExecutorServicer(ExecutorServiceServicer):
         for task in tasks[:size]:
             codec.write_summary(task, response.tasks.add())
         if len(tasks) > size:
-            response.next_page_token = codec.page_token(tasks[size - 1].task_id)
+            response.next_page_token = codec.page_token(
+                tasks[size - 1].task_id, tenant_id=tenant_id
+            )
         return response
 
     async def WaitTask(self, request: pb.WaitTaskRequest, context: Context) -> pb.WaitTaskResponse:

@@ -121,3 +121,16 @@ def field_invalid(field: str, description: str) -> StepwireError:
         metadata={"field": field},
         faults=[FieldFault(field, description)],
     )
+
+
+def payload_too_large(field: str, *, size_bytes: int, limit_bytes: int) -> StepwireError:
+    """Returns a PAYLOAD_TOO_LARGE error that names the field, its size and the limit."""
+    return StepwireError(
+        Reason.PAYLOAD_TOO_LARGE,
+        f"{field}: {size_bytes} bytes are more than the limit of {limit_bytes}",
+        metadata={
+            "field": field,
+            "size_bytes": str(size_bytes),
+            "limit_bytes": str(limit_bytes),
+        },
+    )

@@ -10,7 +10,7 @@ import orjson
 from google.protobuf.struct_pb2 import Struct, Value
 
 from stepwire.api.common.v1.payload_pb2 import Payload
-from stepwire.errors import Reason, StepwireError, field_invalid
+from stepwire.errors import StepwireError, field_invalid, payload_too_large
 
 JSON = "application/json"
 NULL = b"null"
@@ -99,15 +99,7 @@ def encode(payload: Payload, *, field: str, limit_bytes: int) -> tuple[bytes, st
             data = data or NULL
             _check_json(data, field)
     if len(data) > limit_bytes:
-        raise StepwireError(
-            Reason.PAYLOAD_TOO_LARGE,
-            f"{field}: {len(data)} bytes are more than the limit of {limit_bytes}",
-            metadata={
-                "field": field,
-                "size_bytes": str(len(data)),
-                "limit_bytes": str(limit_bytes),
-            },
-        )
+        raise payload_too_large(field, size_bytes=len(data), limit_bytes=limit_bytes)
     return data, content_type
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from google.protobuf.struct_pb2 import Struct
 
-from stepwire.errors import Reason, StepwireError, field_invalid
+from stepwire.errors import field_invalid, payload_too_large
 from stepwire.payload import struct_to_json
 
 _ESCAPED_NUL = b"\\u0000"
@@ -21,15 +21,7 @@ def read_payload(struct: Struct, *, field: str, limit_bytes: int) -> bytes:
     value = struct_to_json(struct, field=field)
     data = orjson.dumps(value)
     if len(data) > limit_bytes:
-        raise StepwireError(
-            Reason.PAYLOAD_TOO_LARGE,
-            f"{field}: {len(data)} bytes of JSON are more than the limit of {limit_bytes}",
-            metadata={
-                "field": field,
-                "size_bytes": str(len(data)),
-                "limit_bytes": str(limit_bytes),
-            },
-        )
+        raise payload_too_large(field, size_bytes=len(data), limit_bytes=limit_bytes)
     # The escape may also be an escaped backslash before "u0000", so only suspect it here.
     if _ESCAPED_NUL in data and _holds_nul(value):
         raise field_invalid(field, "must not hold the character U+0000")

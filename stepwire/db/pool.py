@@ -26,6 +26,8 @@ CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    # What asyncpg says when a backend was terminated while it spoke to it.
+    asyncpg.InternalClientError,
     ConnectionError,
     OSError,
 )
@@ -106,7 +108,8 @@ def retryable(
     """Decorate a unit of database work that may be run again as a whole.
 
     Conflicts between transactions and lost connections are tried again, with a growing
-    pause; what remains is raised as DEPENDENCY_UNAVAILABLE. The work must be one
+    pause; what remains, and a statement that took too long, is raised as
+    DEPENDENCY_UNAVAILABLE. The work must be one
     transaction that is harmless to repeat, since a commit may have succeeded although
     its answer was lost.
     """
@@ -117,6 +120,12 @@ def retryable(
             for attempt in range(1, attempts + 1):
                 try:
                     return await work(*args, **kwargs)
+                except asyncpg.DataError:
+                    # Of the kind InterfaceError, but a fault of the caller's.
+                    raise
+                except TimeoutError as error:
+                    # It has waited long enough; a second wait would double it.
+                    raise postgres_unavailable(error) from error
                 except (*CONFLICT_ERRORS, *CONNECTION_ERRORS) as error:
                     if attempt == attempts:
                         raise postgres_unavailable(error) from error

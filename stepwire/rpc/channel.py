@@ -54,6 +54,16 @@ def open_channel(
     Returns:
         The channel; the caller closes it.
     """
+    options = channel_options(
+        max_message_bytes=max_message_bytes, retry_unavailable=retry_unavailable
+    )
+    return ContextChannel(grpc.aio.insecure_channel(target, options=options))
+
+
+def channel_options(
+    *, max_message_bytes: int, retry_unavailable: bool = True
+) -> list[tuple[str, int | str]]:
+    """Returns the channel arguments of a channel; see `open_channel`."""
     options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
@@ -69,7 +79,7 @@ def open_channel(
     ]
     if retry_unavailable:
         options.append(("grpc.service_config", json.dumps(_RETRY)))
-    return ContextChannel(grpc.aio.insecure_channel(target, options=options))
+    return options
 
 
 class ContextChannel(grpc.aio.Channel):

@@ -61,7 +61,7 @@ class Server:
         return f"{self._settings.host}:{self._port}"
 
     async def __aenter__(self) -> Self:
-        server = grpc.aio.server(handlers=(self._methods,), options=_options(self._settings))
+        server = grpc.aio.server(handlers=(self._methods,), options=server_options(self._settings))
         self._methods.add(lambda to: health_pb2_grpc.add_HealthServicer_to_server(self._health, to))
         wanted = f"{self._settings.host}:{self._settings.port}"
         try:
@@ -120,7 +120,8 @@ class Server:
         await server.stop(grace_seconds)
 
 
-def _options(settings: ServiceSettings) -> list[tuple[str, int]]:
+def server_options(settings: ServiceSettings) -> list[tuple[str, int]]:
+    """Returns the channel arguments of a server."""
     return [
         # Two processes on one port would share its calls by chance; the second must fail.
         ("grpc.so_reuseport", 0),

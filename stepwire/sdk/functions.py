@@ -79,7 +79,15 @@ class StepFunction:
         arguments = (value, context) if self.takes_context else (value,)
         if self.is_async:
             return await self.function(*arguments)
-        return await asyncio.to_thread(self.function, *arguments)
+        return await asyncio.to_thread(_call, self.function, *arguments)
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function; a StopIteration, which no future can hold, becomes another error."""
+    try:
+        return function(*arguments)
+    except StopIteration as error:
+        raise RuntimeError(f"the function raised {error!r}") from error
 
 
 class Registry:

@@ -94,3 +94,9 @@ async def test_what_a_function_raises_is_passed_on() -> None:
 def test_a_module_that_does_not_exist_cannot_be_loaded() -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         Registry().load(["no_such_module"])
+
+
+async def test_a_function_that_raises_stop_iteration_fails_instead_of_hanging() -> None:
+    function = Registry().add(lambda _: next(iter(())), name="empty")
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await function.call(None, StepContext("t", "s", 1, "default"))

@@ -41,7 +41,7 @@ class Payload(_message.Message):
     def json(self) -> _struct_pb2.Value:
         """A JSON value in its natural form: what curl and browsers send and get.
         Whole numbers up to 2^53 in size are kept as integers, so that CEL
-        expressions see them as `int`. Nesting is limited to 64 levels.
+        expressions see them as `int`. Nesting is limited to 32 levels.
         """
 
     def __init__(
