@@ -85,7 +85,10 @@ async def test_retry_continues_behind_the_completed_steps(client, tmp_path):
     assert not again.HasField("failure")
     task = await client.wait(task_id)
     assert state_of(task) == "SUCCEEDED"
-    assert sorted(noted(path)) == ["bad 1", "bad 2", "first 1", "last 1", "sibling 1"]
+    # The sibling ran once, before the failure or, if it was still ready then, after the retry.
+    lines = sorted(noted(path))
+    assert lines[:4] == ["bad 1", "bad 2", "first 1", "last 1"]
+    assert lines[4:] in (["sibling 1"], ["sibling 2"])
     history = await client.history(task_id)
     assert history[-1] == "TASK_SUCCEEDED"
     assert [line for line in history if line.startswith("TASK_")][2:4] == [

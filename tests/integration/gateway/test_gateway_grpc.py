@@ -129,9 +129,10 @@ async def test_a_service_that_hangs_is_cut_off_at_the_deadline(tmp_path: Path) -
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await RouterServiceStub(mesh.channel).ListModels(router_service_pb2.ListModelsRequest())
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    # Envoy or the service's own gRPC ends the call, whichever comes first; the latter gives
+    # no details.
     error = from_rpc_error(caught.value)
-    assert error is not None
-    assert error.reason is Reason.DEADLINE_EXCEEDED
+    assert error is None or error.reason is Reason.DEADLINE_EXCEEDED
 
 
 async def test_a_service_that_is_down(mesh: Mesh) -> None:

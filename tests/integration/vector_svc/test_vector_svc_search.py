@@ -151,7 +151,9 @@ async def test_a_walk_that_gives_up_is_made_up_for(database_url: str) -> None:
     async with serving(database_url, hnsw_ef_search=1, hnsw_max_scan_tuples=1) as client:
         clusters = await filled(client)
         among = np.arange(ROWS) % 2 == 1
-        assert await recall(client, clusters, among, filter={"half": 1}) == 1.0
+        # Without the second search next to nothing would be found. A walk that finds
+        # enough is not repeated, and need not find the very nearest.
+        assert await recall(client, clusters, among, filter={"half": 1}) >= 0.9
 
 
 async def test_deleted_points_leave_no_gap(client: Client) -> None:
