@@ -3,6 +3,8 @@
 import os
 import signal
 
+import pytest
+
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.stack.postgres import PostgresError
 from stepwire.testing.poll import eventually
@@ -18,6 +20,8 @@ from tests.integration.executor_svc.executor_mesh import (
 CHECKPOINTER = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"
 
 
+# Postgres takes five seconds to give up on its processes, and then recovers.
+@pytest.mark.timeout(300)
 async def test_accepted_tasks_outlive_a_crash_of_postgres(rabbitmq_url, mq_namespace):
     with postgres_server() as server, fresh_database(server) as url:
         async with running_mesh(url, rabbitmq_url, mq_namespace) as mesh:
