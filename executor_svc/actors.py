@@ -13,17 +13,21 @@ from functools import partial
 
 import dramatiq
 
-from executor_svc.messaging import read_bundle
 from executor_svc.records import StepRef
 from executor_svc.slots import Slots
+from executor_svc.wire import read_bundle
+from stepwire.failpoints import failpoint_in_thread
 from stepwire.mq import Topology
 
 logger = logging.getLogger(__name__)
 
 Offer = Callable[[Sequence[StepRef]], None]
 
-# Threads only hand over. Two let one wait for room while the other acknowledges.
-THREADS = 2
+# A thread only hands over. While it waits for room there is none for other messages either.
+THREADS = 1
+# Messages that a worker holds per queue: few, so that they do not wait here while another
+# worker has room; enough to acknowledge several at a time.
+PREFETCH = 8
 # How often they look whether they are to stop.
 LOOK_MILLISECONDS = 200
 
@@ -66,6 +70,7 @@ class Actors:
             worker_threads=THREADS,
             worker_timeout=LOOK_MILLISECONDS,
         )
+        self._worker.queue_prefetch = PREFETCH
 
     async def start(self) -> None:
         """Begin to take messages."""
@@ -78,6 +83,7 @@ class Actors:
         await asyncio.to_thread(self._broker.close)
 
     def _hand_over(self, queue: str, bundle: object) -> None:
+        failpoint_in_thread("message.taken")
         try:
             refs = read_bundle(bundle, queue=queue)
         except ValueError as error:
@@ -88,3 +94,4 @@ class Actors:
             return
         taken = self._slots.take(len(refs))
         self._loop.call_soon_threadsafe(self._offer if taken else self._decline, refs)
+        failpoint_in_thread("message.handed_over")

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 
 from executor_svc.ports import Effects, EventBus, Wakeups
+from executor_svc.queues.stats import QueueStats
+from stepwire.failpoints import failpoint
 
 logger = logging.getLogger(__name__)
 
@@ -15,33 +18,46 @@ class Announcer:
     sweeper, an event that is lost is read from the record.
     """
 
-    def __init__(self, wakeups: Wakeups, bus: EventBus) -> None:
+    def __init__(self, wakeups: Wakeups, bus: EventBus, stats: QueueStats) -> None:
         self._wakeups = wakeups
         self._bus = bus
+        self._stats = stats
         self._under_way: set[asyncio.Task[None]] = set()
+        self._listeners: list[Callable[[Effects], None]] = []
 
-    def announce(self, effects: Effects, *, cancelled: bool = False) -> None:
-        """Publish the wakeups and events of a commit."""
-        if effects.ready or effects.events:
-            task = asyncio.create_task(self._publish(effects, cancelled=cancelled))
-            self._under_way.add(task)
-            task.add_done_callback(self._done)
+    def listen(self, listener: Callable[[Effects], None]) -> None:
+        """Have `listener` called with the effects of every commit from now on."""
+        self._listeners.append(listener)
+
+    def announce(self, effects: Effects, *, cancelled: bool = False, again: bool = False) -> None:
+        """Publish the wakeups and events of a commit; `again` if its steps were ready before."""
+        for listener in self._listeners:
+            listener(effects)
+        if effects.ready:
+            if not again:
+                self._stats.arrived_all(effects.ready)
+            self._begin(self._wakeups.publish(effects.ready))
+        if effects.events:
+            publish = self._bus.publish_cancelled if cancelled else self._bus.publish
+            self._begin(publish(effects.events))
 
     async def drain(self) -> None:
         """Wait until everything announced is published."""
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _publish(self, effects: Effects, *, cancelled: bool) -> None:
-        if effects.ready:
-            await self._wakeups.publish(effects.ready)
-        if effects.events:
-            if cancelled:
-                await self._bus.publish_cancelled(effects.events)
-            else:
-                await self._bus.publish(effects.events)
+    def _begin(self, publishing: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(_publish(publishing))
+        self._under_way.add(task)
+        task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("an announcement failed", exc_info=error)
+
+
+async def _publish(publishing: Coroutine[None, None, None]) -> None:
+    await failpoint("publish.before")
+    await publishing
+    await failpoint("publish.done")

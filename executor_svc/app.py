@@ -1,26 +1,43 @@
 """Wiring of the executor service."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 
+import asyncpg
 from dramatiq.brokers.stub import StubBroker
 
 from executor_svc.announce import Announcer
+from executor_svc.bulk import Bulk
 from executor_svc.compile import GraphLimits
 from executor_svc.creator import Creator
 from executor_svc.events import EventHub
+from executor_svc.family import CHILD_NOTICES, PARENT_NOTICES, Family
+from executor_svc.forking import Forks
+from executor_svc.graphs import GraphCache
+from executor_svc.intake import Intake
 from executor_svc.messaging import AmqpEventBus, AmqpWakeups, LocalEventBus, LocalWakeups
-from executor_svc.metrics import ExecutorMetrics
+from executor_svc.metrics import ExecutorMetrics, RelayMetrics
 from executor_svc.ports import EventBus, Wakeups
-from executor_svc.servicer import ExecutorServicer
+from executor_svc.queues import app as queues_app
+from executor_svc.queues.stats import start_stats
+from executor_svc.queues.store import PostgresQueueStore
+from executor_svc.relay import Handler, Relay
+from executor_svc.schedules import app as schedules_app
+from executor_svc.servicer import Domain, ExecutorServicer
 from executor_svc.settings import ExecutorSettings, WorkerSettings
+from executor_svc.starter import TaskStarter
+from executor_svc.steering import Steering
 from executor_svc.store import PostgresSweepStore, PostgresTaskStore
+from executor_svc.store.notices import PostgresNoticeStore
+from executor_svc.subscriptions import app as subscriptions_app
 from executor_svc.sweeper import Sweeper
 from executor_svc.tasks import Tasks
+from executor_svc.watching import Watches
 from executor_svc.worker import Worker, start_worker
+from executor_svc.workflows import app as workflows_app
 from stepwire import rpc
 from stepwire.api.executor.v1.executor_service_pb2 import DESCRIPTOR
 from stepwire.api.executor.v1.executor_service_pb2_grpc import (
@@ -48,60 +65,141 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
         wakeups, bus = await _amqp(settings, stack)
     else:
         wakeups, bus, worker = await _local(settings, stack)
-    announcer = Announcer(wakeups, bus)
-    metrics = ExecutorMetrics()
-    store = PostgresTaskStore(pool, republish_after=settings.republish_after)
-    creator = Creator(
-        store,
-        announcer,
-        metrics,
-        max_batch=settings.create_batch,
-        max_waiting=settings.create_waiting,
+    stats = await start_stats(PostgresQueueStore(pool), stack, every_seconds=settings.stats_seconds)
+    announcer = Announcer(wakeups, bus, stats)
+    graphs = GraphCache()
+    limits = GraphLimits(
+        max_steps=settings.max_steps,
+        max_bytes=settings.max_graph_bytes,
+        queues=frozenset(settings.queues),
+    )
+    resolver, workflows = workflows_app.wire(pool, graphs, limits=limits)
+    interest = await subscriptions_app.open_interest(pool, stack)
+    store = PostgresTaskStore(
+        pool,
+        republish_after=settings.republish_after,
+        inline_bytes=settings.inline_payload_bytes,
     )
     hub = EventHub()
     await bus.subscribe(hub.deliver)
+    intake = Intake(resolver, graphs, limits=limits, max_payload_bytes=settings.max_payload_bytes)
+    domain = _domain(
+        settings,
+        store,
+        announcer,
+        intake=intake,
+        graphs=graphs,
+        hub=hub,
+        has_subscriptions=interest.has,
+    )
     sweeper = Sweeper(
-        PostgresSweepStore(
-            pool, republish_after=settings.republish_after, max_losses=settings.max_losses
-        ),
+        PostgresSweepStore(pool, republish_after=settings.republish_after),
         wakeups,
         announcer,
-        metrics,
+        ExecutorMetrics(),
         queues=settings.queues,
         every_seconds=settings.sweep_seconds,
     )
     await bus.subscribe(sweeper.observe)
     sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
     stack.callback(sweeping.cancel)
-    tasks = Tasks(
-        store,
+    starter = TaskStarter(domain.intake, domain.creator, domain.steering)
+    subscriptions = subscriptions_app.wire(pool, starter, domain.tasks, interest, settings=settings)
+    family = Family(store, announcer)
+    relay = _relay(
+        settings,
+        pool,
+        {
+            subscriptions_app.NOTICES: subscriptions.carry_out,
+            PARENT_NOTICES: family.wake_parent,
+            CHILD_NOTICES: family.cancel_child,
+        },
         announcer,
-        hub,
-        limits=GraphLimits(
-            max_steps=settings.max_steps,
-            max_bytes=settings.max_graph_bytes,
-            queues=frozenset(settings.queues),
-        ),
-        recheck=timedelta(seconds=settings.recheck_seconds),
+        stack,
     )
+    # Most tasks end in a worker.
+    await bus.subscribe(relay.observe)
 
     async def drain() -> None:
-        # Watches never end by themselves; their clients resume elsewhere by cursor.
-        hub.close()
-        await creator.drain()
+        domain.watches.close()
+        await domain.creator.drain()
+        await relay.drain()
         if worker is not None:
             await worker.drain(timeout_seconds=LOCAL_DRAIN_SECONDS)
         await announcer.drain()
 
     servicer = ExecutorServicer(
-        tasks,
-        creator,
+        domain,
         max_payload_bytes=settings.max_payload_bytes,
         max_batch_tasks=settings.max_batch_tasks,
         max_wait=timedelta(seconds=settings.max_wait_seconds),
     )
-    add = partial(add_ExecutorServiceServicer_to_server, servicer)
-    return [rpc.Service(name=SERVICE, add=add, drain=drain)]
+    return [
+        rpc.Service(
+            name=SERVICE,
+            add=partial(add_ExecutorServiceServicer_to_server, servicer),
+            drain=drain,
+        ),
+        workflows,
+        await schedules_app.wire(pool, starter, bus, settings=settings, stack=stack),
+        subscriptions.service,
+        queues_app.wire(pool, domain.steering, settings, stack),
+    ]
+
+
+def _domain(
+    settings: ExecutorSettings,
+    store: PostgresTaskStore,
+    announcer: Announcer,
+    *,
+    intake: Intake,
+    graphs: GraphCache,
+    hub: EventHub,
+    has_subscriptions: Callable[[str], bool],
+) -> Domain:
+    """Put together what the calls of ExecutorService lead to."""
+    metrics = ExecutorMetrics()
+    tasks = Tasks(store, graphs)
+    steering = Steering(tasks, store, announcer)
+    forks = Forks(tasks, store, announcer, metrics, has_subscriptions=has_subscriptions)
+    return Domain(
+        intake=intake,
+        creator=Creator(
+            store,
+            announcer,
+            metrics,
+            max_batch=settings.create_batch,
+            max_waiting=settings.create_waiting,
+            has_subscriptions=has_subscriptions,
+        ),
+        tasks=tasks,
+        watches=Watches(tasks, store, hub, recheck=timedelta(seconds=settings.recheck_seconds)),
+        steering=steering,
+        forks=forks,
+        bulk=Bulk(store, steering, forks),
+    )
+
+
+def _relay(
+    settings: ExecutorSettings,
+    pool: asyncpg.Pool,
+    handlers: Mapping[str, Handler],
+    announcer: Announcer,
+    stack: AsyncExitStack,
+) -> Relay:
+    """Carry out notices from now on, until the relay is drained."""
+    relay = Relay(
+        PostgresNoticeStore(pool),
+        handlers,
+        RelayMetrics(),
+        batch=settings.relay_batch,
+        every_seconds=settings.relay_seconds,
+    )
+
+    announcer.listen(lambda effects: relay.nudge() if effects.notices else None)
+    running = asyncio.create_task(relay.run(), name="relay")
+    stack.callback(running.cancel)
+    return relay
 
 
 async def _amqp(settings: ExecutorSettings, stack: AsyncExitStack) -> tuple[Wakeups, EventBus]:

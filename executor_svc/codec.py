@@ -1,110 +1,33 @@
-"""Between the executor's messages and its records."""
+"""From the executor's records to its messages."""
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
-from uuid import UUID
+from datetime import datetime
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from executor_svc.creator import Accepted, Submission
-from executor_svc.durations import span_of
+from executor_svc.fields import check_labels, check_request_id, page_size_of, timeout_of
 from executor_svc.records import Failure, StepRecord, TaskEvent, TaskRecord, TaskState
 from executor_svc.tasks import TaskView
 from stepwire import payload
 from stepwire.api.executor.v1 import task_pb2
-from stepwire.errors import field_invalid
-from stepwire.page_tokens import PageTokens
 from stepwire.telemetry import parse_traceparent
 
-MAX_LABELS = 16
-MAX_LABEL_CHARACTERS = 128
-MAX_REQUEST_ID_CHARACTERS = 128
-DEFAULT_PAGE_SIZE = 50
-MAX_PAGE_SIZE = 1000
-
-_PAGES = PageTokens("ListTasks")
-
-
-def task_id_of(text: str) -> UUID:
-    """Read a task id.
-
-    Raises:
-        StepwireError: FIELD_INVALID, naming `task_id`.
-    """
-    try:
-        return UUID(text)
-    except ValueError:
-        raise field_invalid("task_id", f"{text[:80]!r} is not a UUID") from None
+__all__ = [
+    "check_labels",
+    "check_request_id",
+    "page_size_of",
+    "timeout_of",
+    "write_accepted",
+    "write_event",
+    "write_failure",
+    "write_submission",
+    "write_summary",
+    "write_task",
+]
 
 
-def check_request_id(text: str, *, field: str = "request_id") -> str:
-    """Return a request id that keeps its limits."""
-    if len(text) > MAX_REQUEST_ID_CHARACTERS:
-        raise field_invalid(field, f"must have at most {MAX_REQUEST_ID_CHARACTERS} characters")
-    return _no_nul(text, field)
-
-
-def check_labels(labels: Mapping[str, str], *, field: str) -> dict[str, str]:
-    """Return labels that keep their limits."""
-    if len(labels) > MAX_LABELS:
-        raise field_invalid(field, f"{len(labels)} labels are more than {MAX_LABELS}")
-    for key, value in labels.items():
-        if not key or max(len(key), len(value)) > MAX_LABEL_CHARACTERS:
-            raise field_invalid(
-                f"{field}[{key[:40]!r}]",
-                f"keys must have 1 and values at most {MAX_LABEL_CHARACTERS} characters",
-            )
-        _no_nul(key + value, field)
-    return dict(labels)
-
-
-def _no_nul(text: str, field: str) -> str:
-    if "\0" in text:
-        raise field_invalid(field, "must not hold the character U+0000")
-    return text
-
-
-def page_size_of(size: int) -> int:
-    """Return the number of tasks on a page."""
-    if size < 0:
-        raise field_invalid("page_size", "must not be negative")
-    return min(size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-
-
-def page_token(task_id: UUID, *, tenant_id: str) -> str:
-    """Return the token of the page behind a task."""
-    return _PAGES.make(tenant_id, str(task_id))
-
-
-def page_start(token: str, *, tenant_id: str) -> UUID | None:
-    """Read a page token; None for the first page.
-
-    Raises:
-        StepwireError: PAGE_TOKEN_INVALID.
-    """
-    last = _PAGES.read(tenant_id, token)
-    return UUID(last) if last else None
-
-
-def state_of(state: int) -> TaskState | None:
-    """Read a state filter; None for any."""
-    for name, number in task_pb2.TaskState.items():
-        if number == state:
-            return TaskState(name.removeprefix("TASK_STATE_")) if number else None
-    raise field_invalid("state", f"{state} is not a state")
-
-
-def timeout_of(duration: Duration, *, limit: timedelta) -> timedelta:
-    """Read a longest wait; unset or 0 means the limit."""
-    timeout = span_of(duration, field="timeout")
-    if timeout < timedelta(0):
-        raise field_invalid("timeout", "must not be negative")
-    return min(timeout or limit, limit)
-
-
-def write_task(view: TaskView, message: task_pb2.Task, *, full: bool = False) -> None:
-    """Write a task; `full` adds its input."""
+def write_task(view: TaskView, message: task_pb2.Task) -> None:
+    """Write a task, with what of it was read."""
     task = view.task
     message.task_id = str(task.task_id)
     message.tenant_id = task.tenant_id
@@ -115,30 +38,54 @@ def write_task(view: TaskView, message: task_pb2.Task, *, full: bool = False) ->
     message.labels.update(task.labels)
     if view.output is not None:
         payload.decode(view.output.data, view.output.content_type, message.output)
-    if task.state == TaskState.FAILED and task.failure is not None:
+    if task.state is TaskState.FAILED and task.failure is not None:
         write_failure(task.failure, message.failure)
     message.trace_id = _trace_id(task.traceparent)
     message.last_cursor = task.last_cursor
-    if full and task.input is not None:
+    if task.input is not None:
         payload.decode(task.input.data, task.input.content_type, message.input)
+    _write_workflow(task.workflow, task.workflow_version, message)
+    message.priority = task.priority
+    if task.parent is not None:
+        message.parent_task_id = str(task.parent.task_id)
+        message.parent_step_id = task.parent.step_id
+    if task.forked_from is not None:
+        message.forked_from = str(task.forked_from)
+    _write_time(task.deadline, message.deadline)
     for step in view.steps:
         _write_step(step, message.steps.add())
 
 
 def write_accepted(submission: Submission, accepted: Accepted, message: task_pb2.Task) -> None:
     """Write a task that was accepted just now."""
+    assert accepted.created_at is not None
     message.task_id = str(accepted.task_id)
-    message.tenant_id = submission.tenant_id
-    message.state = task_pb2.TASK_STATE_PENDING
+    message.last_cursor = 1
     _write_time(accepted.created_at, message.create_time)
+    write_submission(submission, accepted.created_at, message)
+
+
+def write_submission(submission: Submission, accepted_at: datetime, message: task_pb2.Task) -> None:
+    """Write what a task will be that is accepted now."""
+    waits = submission.start_after is not None or submission.place is not None
+    message.tenant_id = submission.tenant_id
+    message.state = task_pb2.TASK_STATE_WAITING if waits else task_pb2.TASK_STATE_PENDING
     message.labels.update(submission.labels)
     message.trace_id = _trace_id(submission.traceparent)
-    message.last_cursor = 1
+    _write_workflow(submission.workflow, submission.workflow_version, message)
+    message.priority = submission.priority
+    _write_time(submission.deadline(accepted_at), message.deadline)
 
 
 def write_summary(task: TaskRecord, message: task_pb2.Task) -> None:
     """Write a task as lists show it."""
     write_task(TaskView(task), message)
+
+
+def _write_workflow(name: str, version: str, message: task_pb2.Task) -> None:
+    if name:
+        message.workflow.name = name
+        message.workflow.version = version
 
 
 def _write_step(step: StepRecord, message: task_pb2.StepRun) -> None:
@@ -152,7 +99,10 @@ def _write_step(step: StepRecord, message: task_pb2.StepRun) -> None:
         payload.decode(step.output.data, step.output.content_type, message.output)
     if step.failure is not None:
         write_failure(step.failure, message.failure)
-    _write_time(step.due_at, message.next_attempt_time)
+    _write_time(step.due_at, message.wait_until)
+    message.waits_for = step.waits_for
+    if step.heartbeat is not None:
+        payload.decode(step.heartbeat.data, step.heartbeat.content_type, message.heartbeat)
 
 
 def write_failure(failure: Failure, message: task_pb2.Failure) -> None:

@@ -6,19 +6,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
-from executor_svc.durations import span_of
-from executor_svc.expressions import Expression, compile_expression
-from executor_svc.graph import Graph, Step, find_cycle
-from executor_svc.kinds import check_kind
-from executor_svc.retry import compile_retry
+from executor_svc.compile_step import DEFAULT_QUEUE, compile_step
+from executor_svc.durations import LONGEST_WAIT, span_of
+from executor_svc.expressions import compile_expression
+from executor_svc.graph import Concurrency, Graph, find_cycle
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.errors import FieldFault, Reason, StepwireError, field_invalid, payload_too_large
 
 STEP_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-DEFAULT_QUEUE = "default"
-DEFAULT_TIMEOUT = timedelta(minutes=5)
-MAX_TIMEOUT = timedelta(hours=24)
 MAX_DEPENDENCIES = 100
+MAX_CONCURRENCY = 10_000
+MAX_NESTED_GRAPHS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +26,7 @@ class GraphLimits:
     max_steps: int
     max_bytes: int
     queues: Collection[str] | None
+    max_dependencies: int = MAX_DEPENDENCIES
 
 
 def canonical(message: graph_pb2.Graph) -> bytes:
@@ -40,8 +39,16 @@ def hash_of(spec: bytes) -> bytes:
     return hashlib.sha256(spec).digest()
 
 
-def compile_graph(message: graph_pb2.Graph, *, limits: GraphLimits, field: str = "graph") -> Graph:
+def compile_graph(
+    message: graph_pb2.Graph, *, limits: GraphLimits, field: str = "graph", depth: int = 0
+) -> Graph:
     """Check a graph and compile it.
+
+    Args:
+        message: the graph.
+        limits: what it must keep to.
+        field: where it stands in the request, for errors.
+        depth: how many graphs it stands in.
 
     Raises:
         StepwireError: FIELD_INVALID, PAYLOAD_TOO_LARGE, GRAPH_CYCLE, DEPENDENCY_MISSING,
@@ -49,19 +56,10 @@ def compile_graph(message: graph_pb2.Graph, *, limits: GraphLimits, field: str =
     """
     spec = canonical(message)
     _check_size(message, spec, limits, field)
-    places: dict[str, int] = {}
-    for ordinal, step in enumerate(message.steps):
-        at = f"{field}.steps[{ordinal}].name"
-        if not STEP_NAME.fullmatch(step.name):
-            raise field_invalid(
-                at,
-                f"{step.name[:80]!r} must be a lower-case letter followed by at most 62"
-                " lower-case letters, digits or underscores",
-            )
-        if step.name in places:
-            raise field_invalid(at, f"{step.name!r} stands twice")
-        places[step.name] = ordinal
-    _check_dependencies(message, places, field)
+    places = _places(message, field)
+    _check_dependencies(message, places, limits, field)
+    _check_queues(message, limits, field)
+    _check_subtasks(message, limits, field, depth)
     successors: list[list[int]] = [[] for _ in message.steps]
     for ordinal, step in enumerate(message.steps):
         for dependency in step.depends_on:
@@ -70,9 +68,16 @@ def compile_graph(message: graph_pb2.Graph, *, limits: GraphLimits, field: str =
         graph_hash=hash_of(spec),
         spec=spec,
         steps=tuple(
-            _compile_step(step, ordinal, tuple(successors[ordinal]), limits, field)
+            compile_step(
+                step,
+                ordinal=ordinal,
+                successors=[(place, message.steps[place]) for place in successors[ordinal]],
+                field=f"{field}.steps[{ordinal}]",
+            )
             for ordinal, step in enumerate(message.steps)
         ),
+        concurrency=_concurrency(message, field),
+        timeout=_timeout(message, field),
     )
 
 
@@ -87,12 +92,30 @@ def _check_size(message: graph_pb2.Graph, spec: bytes, limits: GraphLimits, fiel
         raise payload_too_large(field, size_bytes=len(spec), limit_bytes=limits.max_bytes)
 
 
-def _check_dependencies(message: graph_pb2.Graph, places: dict[str, int], field: str) -> None:
+def _places(message: graph_pb2.Graph, field: str) -> dict[str, int]:
+    places: dict[str, int] = {}
+    for ordinal, step in enumerate(message.steps):
+        at = f"{field}.steps[{ordinal}].name"
+        if not STEP_NAME.fullmatch(step.name):
+            raise field_invalid(
+                at,
+                f"{step.name[:80]!r} must be a lower-case letter followed by at most 62"
+                " lower-case letters, digits or underscores",
+            )
+        if step.name in places:
+            raise field_invalid(at, f"{step.name!r} stands twice")
+        places[step.name] = ordinal
+    return places
+
+
+def _check_dependencies(
+    message: graph_pb2.Graph, places: dict[str, int], limits: GraphLimits, field: str
+) -> None:
     for ordinal, step in enumerate(message.steps):
         at = f"{field}.steps[{ordinal}].depends_on"
-        if len(step.depends_on) > MAX_DEPENDENCIES:
+        if len(step.depends_on) > limits.max_dependencies:
             raise field_invalid(
-                at, f"{len(step.depends_on)} steps are more than {MAX_DEPENDENCIES}"
+                at, f"{len(step.depends_on)} steps are more than {limits.max_dependencies}"
             )
         if len(set(step.depends_on)) != len(step.depends_on):
             raise field_invalid(at, "names a step twice")
@@ -116,58 +139,47 @@ def _check_dependencies(message: graph_pb2.Graph, places: dict[str, int], field:
         )
 
 
-def _compile_step(
-    message: graph_pb2.Step,
-    ordinal: int,
-    successors: tuple[int, ...],
-    limits: GraphLimits,
-    field: str,
-) -> Step:
-    at = f"{field}.steps[{ordinal}]"
-    kind = message.WhichOneof("kind")
-    if kind is None:
-        raise StepwireError(
-            Reason.STEP_KIND_UNKNOWN,
-            f"{at}: step {message.name!r} has no kind that this server knows",
-            metadata={"step": message.name},
-            faults=[FieldFault(at, "must have one of the step kinds")],
-        )
-    queue = message.queue or DEFAULT_QUEUE
-    if limits.queues is not None and queue not in limits.queues:
-        known = ", ".join(sorted(limits.queues))
-        raise field_invalid(f"{at}.queue", f"{queue[:80]!r} is not one of {known}")
-    timeout = span_of(message.timeout, field=f"{at}.timeout") or DEFAULT_TIMEOUT
-    if not timedelta(0) < timeout <= MAX_TIMEOUT:
-        raise field_invalid(f"{at}.timeout", "must be from 0 to 24 hours")
-    steps = tuple(message.depends_on)
-    for_each = None
-    variables = {"input", "steps"}
-    if message.for_each:
-        for_each = compile_expression(
-            message.for_each, field=f"{at}.for_each", variables=variables, steps=steps
-        )
-        variables |= {"item", "index"}
-    input_ = None
-    if message.input:
-        input_ = compile_expression(
-            message.input, field=f"{at}.input", variables=variables, steps=steps
-        )
-    spec = getattr(message, kind)
+def _check_queues(message: graph_pb2.Graph, limits: GraphLimits, field: str) -> None:
+    if limits.queues is None:
+        return
+    for ordinal, step in enumerate(message.steps):
+        at = f"{field}.steps[{ordinal}]"
+        named = [(f"{at}.queue", step.queue)]
+        if step.HasField("compensation"):
+            named.append((f"{at}.compensation.queue", step.compensation.queue))
+        for where, queue in named:
+            if (queue or DEFAULT_QUEUE) not in limits.queues:
+                known = ", ".join(sorted(limits.queues))
+                raise field_invalid(where, f"{queue[:80]!r} is not one of {known}")
 
-    def own(source: str, field: str) -> Expression:
-        return compile_expression(source, field=field, variables=variables | {"value"}, steps=steps)
 
-    return Step(
-        ordinal=ordinal,
-        name=message.name,
-        kind=kind,
-        spec=spec,
-        queue=queue,
-        retry=compile_retry(message.retry, field=f"{at}.retry"),
-        timeout=timeout,
-        depends_on=steps,
-        for_each=for_each,
-        input=input_,
-        template=tuple(check_kind(kind, spec, field=f"{at}.{kind}", expression=own)),
-        successors=successors,
+def _check_subtasks(message: graph_pb2.Graph, limits: GraphLimits, field: str, depth: int) -> None:
+    for ordinal, step in enumerate(message.steps):
+        if step.WhichOneof("kind") != "subtask" or not step.subtask.HasField("graph"):
+            continue
+        at = f"{field}.steps[{ordinal}].subtask.graph"
+        if depth + 1 >= MAX_NESTED_GRAPHS:
+            raise field_invalid(at, f"graphs are nested deeper than {MAX_NESTED_GRAPHS}")
+        compile_graph(step.subtask.graph, limits=limits, field=at, depth=depth + 1)
+
+
+def _concurrency(message: graph_pb2.Graph, field: str) -> Concurrency | None:
+    if not message.HasField("concurrency"):
+        return None
+    at, wanted = f"{field}.concurrency", message.concurrency
+    if not 0 <= wanted.max_running <= MAX_CONCURRENCY:
+        raise field_invalid(f"{at}.max_running", f"must be from 0 to {MAX_CONCURRENCY}")
+    if wanted.policy not in graph_pb2.ConcurrencyPolicy.values():
+        raise field_invalid(f"{at}.policy", "is not a policy that this server knows")
+    return Concurrency(
+        key=compile_expression(wanted.key, field=f"{at}.key", variables={"input"}, steps=()),
+        max_running=wanted.max_running or 1,
+        policy=wanted.policy or graph_pb2.CONCURRENCY_POLICY_QUEUE,
     )
+
+
+def _timeout(message: graph_pb2.Graph, field: str) -> timedelta | None:
+    span = span_of(message.timeout, field=f"{field}.timeout")
+    if not timedelta(0) <= span <= LONGEST_WAIT:
+        raise field_invalid(f"{field}.timeout", f"must be from 0 to {LONGEST_WAIT.days} days")
+    return span or None

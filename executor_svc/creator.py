@@ -1,32 +1,63 @@
 """Accepting tasks: concurrent calls meet in one commit, then workers are woken."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from executor_svc.announce import Announcer
 from executor_svc.graph import Graph
 from executor_svc.metrics import ExecutorMetrics
-from executor_svc.ports import Effects, Existing, RequestKey, TaskStore
-from executor_svc.records import Blob, NewStep, NewTask, StepRef
+from executor_svc.ports import Effects, Existing, RequestKey
+from executor_svc.records import Blob, NewStep, NewTask, Place, StepAddress, StepRef, Trait
+from executor_svc.refusals import request_id_reused
+from executor_svc.task_ids import created_at
+from executor_svc.task_ports import NewTaskStore
 from stepwire.batcher import Batcher
-from stepwire.errors import Reason, StepwireError
+from stepwire.errors import StepwireError
+from stepwire.failpoints import failpoint
 from stepwire.ids import uuid7
 
 MAX_REMEMBERED_GRAPHS = 100_000
+DEFAULT_PRIORITY = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A checked request for a task."""
+    """A checked request for a task.
+
+    Attributes:
+        digest: SHA-256 of what the request asked for; empty without a request_id.
+        timeout: longest life of the task, from when it may start; None for no limit.
+        start_after: when its first steps may start; None for at once.
+        place: what it needs under its concurrency key.
+        parent: the step whose subtask it is.
+        depth: how many tasks above it are its parents or its cause.
+        notify: whether its events are for subscriptions.
+    """
 
     tenant_id: str
     graph: Graph
     input: Blob
     request_id: str = ""
+    digest: bytes = b""
     labels: Mapping[str, str] = field(default_factory=dict)
     traceparent: str = ""
+    priority: int = DEFAULT_PRIORITY
+    timeout: timedelta | None = None
+    start_after: datetime | None = None
+    place: Place | None = None
+    workflow: str = ""
+    workflow_version: str = ""
+    parent: StepAddress | None = None
+    depth: int = 0
+    notify: bool = True
+
+    def deadline(self, accepted_at: datetime) -> datetime | None:
+        """Return when the task fails if it has not ended."""
+        if self.timeout is None:
+            return None
+        return max(accepted_at, self.start_after or accepted_at) + self.timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +69,25 @@ class Accepted:
 
 
 class Creator:
-    """Creates tasks. All submissions that wait while a commit is under way share the next."""
+    """Creates tasks. All submissions that wait while a commit is under way share the next.
+
+    `has_subscriptions` says of a tenant whether somebody may want to hear of its tasks.
+    """
 
     def __init__(
         self,
-        store: TaskStore,
+        store: NewTaskStore,
         announcer: Announcer,
         metrics: ExecutorMetrics,
         *,
         max_batch: int,
         max_waiting: int,
+        has_subscriptions: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._store = store
         self._announcer = announcer
         self._metrics = metrics
+        self._has_subscriptions = has_subscriptions
         # Some of the graphs that are in the record; they are never taken out of it.
         self._stored: set[bytes] = set()
         self._batcher: Batcher[Sequence[Submission], Sequence[Accepted]] = Batcher(
@@ -75,7 +111,11 @@ class Creator:
     async def _flush(
         self, batch: Sequence[Sequence[Submission]]
     ) -> Sequence[Sequence[Accepted] | BaseException]:
-        tasks = [[_new_task(submission) for submission in submissions] for submissions in batch]
+        await failpoint("create.before")
+        tasks = [
+            [new_task(each, notify=self._notify(each)) for each in submissions]
+            for submissions in batch
+        ]
         await self._store_graphs([each for submissions in batch for each in submissions])
         while True:
             known = await self._store.find([task for each in tasks for task in each])
@@ -83,15 +123,12 @@ class Creator:
             if not wanted or await self._store.create(wanted):
                 break
             # Another executor was faster with a request_id: it is known now.
-        ready = [
-            StepRef(task.task_id, step.step_id, 1, step.queue)
-            for task in wanted
-            for step in task.steps
-            if step.dependencies == 0
-        ]
-        self._announcer.announce(Effects(ready=ready))
+        self._announcer.announce(after_creation(wanted))
         self._metrics.accepted(len(wanted))
         return results
+
+    def _notify(self, submission: Submission) -> bool:
+        return submission.notify and self._has_subscriptions(submission.tenant_id)
 
     async def _store_graphs(self, submissions: Sequence[Submission]) -> None:
         new = {
@@ -106,23 +143,60 @@ class Creator:
             self._stored |= new.keys()
 
 
-def _new_task(submission: Submission) -> NewTask:
+def new_task(submission: Submission, *, notify: bool = False) -> NewTask:
+    """Return the task that a submission makes; `notify` leaves its end to subscriptions."""
     graph = submission.graph
+    task_id = uuid7()
+    now = created_at(task_id)
+    traits = graph.traits
+    if submission.parent is not None:
+        traits |= Trait.CHILD
+    if notify:
+        traits |= Trait.SUBSCRIBED
     return NewTask(
-        task_id=uuid7(),
+        task_id=task_id,
         tenant_id=submission.tenant_id,
         request_id=submission.request_id or None,
+        digest=submission.digest,
         graph_hash=graph.graph_hash,
         open_sinks=len(graph.sinks),
+        traits=traits,
+        priority=submission.priority,
         input=submission.input,
         labels=submission.labels,
         traceparent=submission.traceparent,
-        created_at=datetime.now(UTC),
-        steps=[
-            NewStep(step.name, step.ordinal, len(step.depends_on), step.queue)
-            for step in graph.initial
-        ],
+        created_at=now,
+        steps=graph.new_steps(submission.priority),
+        start_after=submission.start_after,
+        deadline=submission.deadline(now),
+        place=submission.place,
+        workflow=submission.workflow,
+        workflow_version=submission.workflow_version,
+        parent=submission.parent,
+        depth=submission.depth,
     )
+
+
+def after_creation(tasks: Sequence[NewTask]) -> Effects:
+    """Return what the commit that has created tasks asks for."""
+    ready: list[StepRef] = []
+    asked: list[tuple[str, str]] = []
+    for task in tasks:
+        if task.place is not None:
+            # Its steps are held; who grants places looks whether there is one.
+            asked.append((task.tenant_id, task.place.key))
+        elif task.start_after is None:
+            ready += [
+                StepRef(task.task_id, step.step_id, 1, step.queue)
+                for step in task.steps
+                if is_ready(step)
+            ]
+    return Effects(ready=ready, released=asked)
+
+
+def is_ready(step: NewStep) -> bool:
+    """Whether nothing keeps a step from starting, or its join can never be satisfied."""
+    return not step.open or step.needs > step.open
 
 
 def _key(task: NewTask) -> RequestKey:
@@ -150,7 +224,7 @@ def _plan(
                 continue
             wanted.append(task)
             if task.request_id is not None:
-                taken[_key(task)] = Existing(task.task_id, task.graph_hash, task.input.data)
+                taken[_key(task)] = Existing(task.task_id, task.digest)
     return results, wanted
 
 
@@ -162,15 +236,8 @@ def _answer(
         found = known.get(_key(task))
         if found is None:
             accepted.append(Accepted(task.task_id, task.created_at))
-        elif (found.graph_hash, found.input) == (task.graph_hash, task.input.data):
+        elif found.digest == task.digest:
             accepted.append(Accepted(found.task_id, None))
         else:
-            return StepwireError(
-                Reason.REQUEST_ID_REUSED,
-                f"request_id {task.request_id!r} was used for another request",
-                metadata={
-                    "request_id": task.request_id or "",
-                    "task_id": str(found.task_id),
-                },
-            )
+            return request_id_reused(task.request_id or "", found.task_id)
     return accepted

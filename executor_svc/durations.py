@@ -6,6 +6,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from stepwire.errors import field_invalid
 
+# Longest wait that a step, a task or a schedule can ask for.
+LONGEST_WAIT = timedelta(days=400)
+
 
 def span_of(duration: Duration, *, field: str) -> timedelta:
     """Read a span of time; unset is zero.

@@ -18,6 +18,7 @@ MAX_CHARACTERS = 4096
 _STRING = re.compile(r"""r?("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
 _MACRO_VARIABLE = re.compile(r"\.(?:all|exists|exists_one|map|filter)\s*\(\s*([A-Za-z_]\w*)\s*,")
 _STEP_FIELD = re.compile(r"(?<![\w.])steps\s*\.\s*([A-Za-z_]\w*)")
+_STATE_FIELD = re.compile(r"(?<![\w.])states\s*\.\s*([A-Za-z_]\w*)")
 _STEP_ANY = re.compile(r"(?<![\w.])steps\b(?!\s*\.\s*[A-Za-z_])")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*$")
 
@@ -46,10 +47,12 @@ class Expression:
         source: its text.
         steps: names of the steps whose outputs it reads; None means possibly all that it
             may see.
+        reads_states: whether it asks how steps ended.
     """
 
     source: str
     steps: frozenset[str] | None
+    reads_states: bool
     program: Any
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
@@ -101,7 +104,16 @@ def compile_expression(
         raise _invalid(
             field, source, f"reads steps.{min(missing)}, which is not in the step's depends_on"
         )
-    return Expression(source, None if _STEP_ANY.search(bare) else named, program)
+    if missing := frozenset(_STATE_FIELD.findall(bare)) - set(steps):
+        raise _invalid(
+            field, source, f"reads states.{min(missing)}, which is not in the step's depends_on"
+        )
+    return Expression(
+        source=source,
+        steps=None if _STEP_ANY.search(bare) else named,
+        reads_states="states" in program.variables(),
+        program=program,
+    )
 
 
 def _invalid(field: str, source: str, what: str) -> StepwireError:

@@ -9,7 +9,11 @@ from stepwire.api.executor.v1 import graph_pb2
 from stepwire.errors import Reason, StepwireError
 
 # A graph that was accepted is run as it is, whatever the limits are today.
-ACCEPTED = GraphLimits(max_steps=2**31, max_bytes=2**31, queues=None)
+ACCEPTED = GraphLimits(max_steps=2**31, max_bytes=2**31, queues=None, max_dependencies=2**31)
+
+
+class NewerGraphError(Exception):
+    """The graph has fields that this code does not know: newer code accepted it."""
 
 
 class GraphCache:
@@ -52,12 +56,17 @@ class GraphCache:
 
         Raises:
             StepwireError: INTERNAL, when the record does not have it.
+            NewerGraphError: this code would not run it as it is meant.
         """
         graph = self.get(graph_hash)
         if graph is None:
             spec = await read(graph_hash)
             if spec is None:
                 raise StepwireError(Reason.INTERNAL, f"the record has no graph {graph_hash.hex()}")
-            graph = compile_graph(graph_pb2.Graph.FromString(spec), limits=ACCEPTED)
+            message = graph_pb2.Graph.FromString(spec)
+            message.DiscardUnknownFields()
+            if canonical(message) != spec:
+                raise NewerGraphError(graph_hash.hex())
+            graph = compile_graph(message, limits=ACCEPTED)
             self.put(graph)
         return graph

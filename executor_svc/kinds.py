@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
+from executor_svc.durations import LONGEST_WAIT, span_of
 from executor_svc.expressions import Expression
 from stepwire.errors import field_invalid
 
 COLLECTION_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 URL_EXPRESSION = re.compile(r"\$\{([^}]*)\}")
+SIGNAL_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 MAX_FUNCTION_CHARACTERS = 200
 MAX_MODEL_CHARACTERS = 200
@@ -84,6 +87,37 @@ def _http(spec: Any, field: str, expression: Compile) -> Iterator[Expression]:
         yield expression(source, f"{field}.url")
 
 
+def _sleep(spec: Any, field: str, expression: Compile) -> Iterator[Expression]:
+    if bool(spec.until) == spec.HasField("duration"):
+        raise field_invalid(field, "must have either duration or until")
+    if spec.until:
+        yield expression(spec.until, f"{field}.until")
+    elif not timedelta(0) <= span_of(spec.duration, field=f"{field}.duration") <= LONGEST_WAIT:
+        raise field_invalid(f"{field}.duration", f"must be from 0 to {LONGEST_WAIT.days} days")
+
+
+def _wait_signal(spec: Any, field: str, _: Compile) -> Iterator[Expression]:
+    if not SIGNAL_NAME.fullmatch(spec.name):
+        raise field_invalid(f"{field}.name", f"{spec.name[:80]!r} is not a signal's name")
+    if not timedelta(0) <= span_of(spec.timeout, field=f"{field}.timeout") <= LONGEST_WAIT:
+        raise field_invalid(f"{field}.timeout", f"must be from 0 to {LONGEST_WAIT.days} days")
+    yield from ()
+
+
+def _subtask(spec: Any, field: str, _: Compile) -> Iterator[Expression]:
+    if spec.HasField("graph") == spec.HasField("workflow"):
+        raise field_invalid(field, "must have either graph or workflow")
+    if spec.HasField("workflow") and not spec.workflow.name:
+        raise field_invalid(f"{field}.workflow.name", "is required")
+    yield from ()
+
+
+def _webhook(spec: Any, field: str, _: Compile) -> Iterator[Expression]:
+    if not spec.subscription_id:
+        raise field_invalid(f"{field}.subscription_id", "is required")
+    yield from ()
+
+
 _CHECKS: dict[str, Callable[[Any, str, Compile], Iterator[Expression]]] = {
     "python": _python,
     "transform": _transform,
@@ -92,4 +126,8 @@ _CHECKS: dict[str, Callable[[Any, str, Compile], Iterator[Expression]]] = {
     "search": _search,
     "model": _model,
     "http": _http,
+    "sleep": _sleep,
+    "wait_signal": _wait_signal,
+    "subtask": _subtask,
+    "webhook": _webhook,
 }

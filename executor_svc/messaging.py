@@ -1,85 +1,41 @@
 """Wakeups and events over RabbitMQ, or inside one process when there is no RabbitMQ.
 
-A wakeup is a Dramatiq message with a bundle of [task_id, step_id, attempt]; an event
-message is a list of [task_id, last_cursor, recorded time, events].
+What is published while the last messages are not confirmed, or came too soon after
+others, waits and shares the next ones: alone, a step or an event leaves at once; under
+load, messages grow instead of becoming more.
 """
 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from uuid import UUID
+from collections.abc import Callable, Sequence
+from itertools import chain
 
 import dramatiq
-import orjson
 from dramatiq.brokers.stub import StubBroker
 
 from executor_svc.records import EventBatch, StepRef
+from executor_svc.wire import bundles, decode_events, encode_events
+from stepwire.batcher import Batcher
 from stepwire.errors import StepwireError
 from stepwire.mq import AmqpConnection, Topology, encode_message
+from stepwire.pace import Pace
 
 logger = logging.getLogger(__name__)
 
 CANCELLED = "cancelled"
 PROGRESS = "progress"
-MAX_ATTEMPT = 2**31 - 1
+# Transitions whose wakeups or events may wait while RabbitMQ is away or slow.
+MAX_WAITING = 20_000
+# Tasks whose events travel in one message.
+MAX_TASKS = 1000
+# How often a process publishes to one queue, or one kind of event. Each message costs it,
+# RabbitMQ and a receiver a quarter of a millisecond together.
+WAKEUPS_PER_SECOND = 200
+EVENTS_PER_SECOND = 100
+# So many go at once before that holds: what one task alone asks for never waits.
+BURST = 20
 OnEvents = Callable[[Sequence[EventBatch]], None]
-
-
-def bundles(
-    refs: Sequence[StepRef], *, max_bundle: int
-) -> Iterator[tuple[str, list[tuple[str, str, int]]]]:
-    """Split steps into the contents of messages: (queue, bundle).
-
-    A few steps travel alone, so that several workers can take them; a burst travels in
-    bundles of at most `max_bundle`, so that it shares the cost of its messages.
-    """
-    by_queue: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
-    for ref in refs:
-        by_queue[ref.queue].append((str(ref.task_id), ref.step_id, ref.attempt))
-    for queue, steps in by_queue.items():
-        # The square root balances the number of messages against their size.
-        size = min(max_bundle, max(1, int(len(steps) ** 0.5)))
-        for start in range(0, len(steps), size):
-            yield queue, steps[start : start + size]
-
-
-def read_bundle(bundle: object, *, queue: str) -> list[StepRef]:
-    """Read the content of a message from `queue`.
-
-    Raises:
-        ValueError: it is not a bundle.
-    """
-    if not isinstance(bundle, list | tuple):
-        raise ValueError(f"a bundle is a list, not {type(bundle).__name__}")  # noqa: TRY004 - one kind of fault
-    return [_read_ref(entry, queue) for entry in bundle]
-
-
-def _read_ref(entry: object, queue: str) -> StepRef:
-    match entry:
-        case [str(task_id), str(step_id), int(attempt)]:
-            if 1 <= attempt <= MAX_ATTEMPT and step_id.isprintable():
-                return StepRef(UUID(task_id), step_id, attempt, queue)
-    raise ValueError(f"{entry!r} does not name an attempt")
-
-
-def encode_events(batches: Sequence[EventBatch]) -> bytes:
-    """Return the body of an event message."""
-    return orjson.dumps(
-        [
-            [str(batch.task_id), batch.last_cursor, batch.recorded_at.timestamp(), batch.events]
-            for batch in batches
-        ]
-    )
-
-
-def decode_events(body: bytes) -> Sequence[EventBatch]:
-    """Read the body of an event message."""
-    return [
-        EventBatch(UUID(task_id), cursor, datetime.fromtimestamp(recorded, UTC), events)
-        for task_id, cursor, recorded, events in orjson.loads(body)
-    ]
 
 
 class AmqpWakeups:
@@ -89,29 +45,72 @@ class AmqpWakeups:
         self._amqp = amqp
         self._topology = topology
         self._max_bundle = max_bundle
+        self._outlets: dict[str, _Outlet] = {}
 
     async def publish(self, refs: Sequence[StepRef]) -> None:
-        await asyncio.gather(
-            *(
-                self._send(queue, bundle)
-                for queue, bundle in bundles(refs, max_bundle=self._max_bundle)
-            )
-        )
+        by_queue: dict[str, list[StepRef]] = defaultdict(list)
+        for ref in refs:
+            by_queue[ref.queue].append(ref)
+        await asyncio.gather(*(self._publish(queue, each) for queue, each in by_queue.items()))
 
-    async def _send(self, queue: str, bundle: list[tuple[str, str, int]]) -> None:
-        name = self._topology.queue(queue)
-        body = encode_message(queue=name, actor=self._topology.actor(queue), argument=bundle)
+    async def _publish(self, queue: str, refs: Sequence[StepRef]) -> None:
+        outlet = self._outlets.get(queue)
+        if outlet is None:
+            outlet = self._outlets[queue] = _Outlet(
+                self._amqp,
+                queue=self._topology.queue(queue),
+                actor=self._topology.actor(queue),
+                max_bundle=self._max_bundle,
+            )
         try:
-            await self._amqp.publish("", name, body, durable=True)
+            await outlet.publish(refs)
         except StepwireError as error:
             # The steps stay READY in the record, and the sweeper publishes them again.
             logger.warning(
-                "a wakeup was not confirmed; the sweeper will repeat it",
-                extra={"queue": queue, "steps": len(bundle), "cause": str(error)},
+                "wakeups were not confirmed; the sweeper will repeat them",
+                extra={"queue": queue, "steps": len(refs), "cause": str(error)},
             )
 
     async def backlog(self, queue: str) -> int:
         return await self._amqp.backlog(self._topology.queue(queue))
+
+
+class _Outlet:
+    """What goes to one queue."""
+
+    def __init__(self, amqp: AmqpConnection, *, queue: str, actor: str, max_bundle: int) -> None:
+        self._amqp = amqp
+        self._queue = queue
+        self._actor = actor
+        self._max_bundle = max_bundle
+        self._pace = Pace(per_second=WAKEUPS_PER_SECOND, burst=BURST)
+        self._batcher: Batcher[Sequence[StepRef], None] = Batcher(
+            f"wakeups of {queue}",
+            self._send,
+            max_batch=MAX_WAITING,
+            max_waiting=MAX_WAITING,
+            pace=self._pace,
+        )
+
+    async def publish(self, refs: Sequence[StepRef]) -> None:
+        """Send messages for steps; return once the broker has them.
+
+        Raises:
+            StepwireError: DEPENDENCY_UNAVAILABLE or OVERLOADED; they may have been sent.
+        """
+        await self._batcher.submit(refs)
+
+    async def _send(self, waiting: Sequence[Sequence[StepRef]]) -> Sequence[BaseException | None]:
+        refs = list(chain.from_iterable(waiting))
+        spread = not self._pace.is_held
+        messages = [
+            encode_message(queue=self._queue, actor=self._actor, argument=bundle)
+            for _, bundle in bundles(refs, max_bundle=self._max_bundle, spread=spread)
+        ]
+        await asyncio.gather(
+            *(self._amqp.publish("", self._queue, body, durable=False) for body in messages)
+        )
+        return [None] * len(waiting)
 
 
 class AmqpEventBus:
@@ -120,33 +119,68 @@ class AmqpEventBus:
     def __init__(self, amqp: AmqpConnection, topology: Topology) -> None:
         self._amqp = amqp
         self._topology = topology
+        self._batchers = {key: self._batcher(key) for key in (CANCELLED, PROGRESS)}
+        # By the keys that a subscription binds: all callbacks share its messages.
+        self._callbacks: dict[tuple[str, ...], list[OnEvents]] = {}
 
-    async def publish(self, batches: Sequence[EventBatch], *, key: str = PROGRESS) -> None:
+    async def publish(self, batches: Sequence[EventBatch]) -> None:
+        await self._publish(PROGRESS, batches)
+
+    async def publish_cancelled(self, batches: Sequence[EventBatch]) -> None:
+        await self._publish(CANCELLED, batches)
+
+    async def subscribe(self, callback: OnEvents) -> None:
+        await self._bind((CANCELLED, PROGRESS), callback)
+
+    async def subscribe_cancelled(self, callback: OnEvents) -> None:
+        await self._bind((CANCELLED,), callback)
+
+    async def _publish(self, key: str, batches: Sequence[EventBatch]) -> None:
         if not batches:
             return
         try:
-            await self._amqp.publish(
-                self._topology.events, key, encode_events(batches), durable=False
-            )
+            await self._batchers[key].submit(batches)
         except StepwireError as error:
             logger.warning(
                 "events were not confirmed; watchers will read them from the record",
                 extra={"tasks": len(batches), "cause": str(error)},
             )
 
-    async def publish_cancelled(self, batches: Sequence[EventBatch]) -> None:
-        await self.publish(batches, key=CANCELLED)
+    def _batcher(self, key: str) -> Batcher[Sequence[EventBatch], None]:
+        async def send(waiting: Sequence[Sequence[EventBatch]]) -> Sequence[BaseException | None]:
+            batches = list(chain.from_iterable(waiting))
+            await asyncio.gather(
+                *(
+                    self._send(key, batches[start : start + MAX_TASKS])
+                    for start in range(0, len(batches), MAX_TASKS)
+                )
+            )
+            return [None] * len(waiting)
 
-    async def subscribe(self, callback: OnEvents) -> None:
-        await self._bind([CANCELLED, PROGRESS], callback)
-
-    async def subscribe_cancelled(self, callback: OnEvents) -> None:
-        await self._bind([CANCELLED], callback)
-
-    async def _bind(self, keys: Sequence[str], callback: OnEvents) -> None:
-        await self._amqp.subscribe(
-            self._topology.events, keys, lambda body: callback(decode_events(body))
+        return Batcher(
+            f"{key} events",
+            send,
+            max_batch=MAX_WAITING,
+            max_waiting=MAX_WAITING,
+            pace=Pace(per_second=EVENTS_PER_SECOND, burst=BURST),
         )
+
+    async def _send(self, key: str, batches: Sequence[EventBatch]) -> None:
+        await self._amqp.publish(self._topology.events, key, encode_events(batches), durable=False)
+
+    async def _bind(self, keys: tuple[str, ...], callback: OnEvents) -> None:
+        callbacks = self._callbacks.get(keys)
+        if callbacks is not None:
+            callbacks.append(callback)
+            return
+        callbacks = self._callbacks[keys] = [callback]
+
+        def deliver(body: bytes) -> None:
+            batches = decode_events(body)
+            for each in callbacks:
+                each(batches)
+
+        await self._amqp.subscribe(self._topology.events, keys, deliver)
 
 
 class LocalWakeups:

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from executor_svc.graph import Step
-from executor_svc.records import Attempt, StepRef
-from executor_svc.state_machine import Expanded, Failed, Outcome
+from executor_svc.queues.queues import QueueView
 from stepwire.telemetry import meter, names
 
 
@@ -28,6 +27,44 @@ class ExecutorMetrics:
         """Count steps woken; `cause` is `session`, `retry` or `republish`."""
         if count:
             self._swept.add(count, {names.CAUSE: cause})
+
+
+class RelayMetrics:
+    """What the relay counts."""
+
+    def __init__(self) -> None:
+        self._delay = meter().create_histogram(
+            names.NOTICE_DELAY,
+            unit="s",
+            description="Time from a notice's commit to its being carried out, by kind.",
+            explicit_bucket_boundaries_advisory=names.RPC_DURATION_BUCKETS,
+        )
+        self._postponed = meter().create_counter(
+            names.NOTICES_POSTPONED,
+            description="Notices that could not be carried out, and come again, by kind.",
+        )
+
+    def carried_out(self, kind: str, delay: timedelta) -> None:
+        """Count a notice that is done with."""
+        self._delay.record(max(0.0, delay.total_seconds()), {names.CAUSE: kind})
+
+    def postponed(self, kind: str) -> None:
+        """Count a failure."""
+        self._postponed.add(1, {names.CAUSE: kind})
+
+
+class SubscriptionMetrics:
+    """What becomes of events that a subscription wants."""
+
+    def __init__(self) -> None:
+        self._events = meter().create_counter(
+            names.SUBSCRIPTION_EVENTS,
+            description="Events that a subscription wants, by what came of them.",
+        )
+
+    def event(self, result: str) -> None:
+        """Count an event; `result` is `webhook`, `handler`, `too_deep` or `refused`."""
+        self._events.add(1, {names.RESULT: result})
 
 
 class WorkerMetrics:
@@ -57,22 +94,105 @@ class WorkerMetrics:
             names.WORKER_SLOTS, [observe_total], description="Most steps in flight."
         )
 
-    def claimed(self, refs: Sequence[StepRef], attempts: Sequence[Attempt | None]) -> None:
-        """Count the steps of a claim: those that were claimed, and those passed over."""
-        claimed = sum(attempt is not None for attempt in attempts)
+    def claimed(self, named: int, claimed: int) -> None:
+        """Count the steps of a claim: those that messages named, and those claimed."""
         self._claims.add(claimed, {names.RESULT: "claimed"})
-        if claimed < len(refs):
-            self._claims.add(len(refs) - claimed, {names.RESULT: "passed_over"})
+        if claimed < named:
+            self._claims.add(named - claimed, {names.RESULT: "passed_over"})
 
-    def finished(self, step: Step, outcome: Outcome, duration: timedelta) -> None:
-        """Count an attempt that has ended."""
-        match outcome:
-            case Failed():
-                result = "failed"
-            case Expanded():
-                result = "expanded"
-            case _:
-                result = "succeeded"
-        self._duration.record(
-            duration.total_seconds(), {names.STEP_KIND: step.kind, names.RESULT: result}
-        )
+    def finished(self, kind: str, result: str, seconds: float) -> None:
+        """Count an attempt of a kind of step that has ended."""
+        self._duration.record(seconds, {names.STEP_KIND: kind, names.RESULT: result})
+
+
+class QueueMetrics:
+    """How busy the queues are: gauges by queue, of what was told last.
+
+    Every instance of the executor tells the same of all queues: take one, or the maximum.
+    """
+
+    def __init__(self) -> None:
+        self._views: Sequence[QueueView] = ()
+        for name, unit, description, value in _QUEUE_GAUGES:
+            meter().create_observable_gauge(
+                name, [partial(self._observe, value)], unit=unit, description=description
+            )
+
+    def update(self, views: Sequence[QueueView]) -> None:
+        """Tell how busy the queues are; none when it is not known."""
+        self._views = views
+
+    def _observe(
+        self, value: Callable[[QueueView], float | None], _: CallbackOptions
+    ) -> Iterable[Observation]:
+        for view in self._views:
+            if (number := value(view)) is not None:
+                yield Observation(number, {names.QUEUE: view.signals.queue})
+
+
+_QUEUE_GAUGES: Sequence[tuple[str, str, str, Callable[[QueueView], float | None]]] = (
+    (names.QUEUE_READY, "", "Steps that could start.", lambda view: view.signals.ready),
+    (names.QUEUE_RUNNING, "", "Steps that run.", lambda view: view.signals.running),
+    (
+        names.QUEUE_WAITING,
+        "",
+        "Steps that wait for a time.",
+        lambda view: view.signals.waiting,
+    ),
+    (
+        names.QUEUE_OLDEST_READY,
+        "s",
+        "For how long the step that has been ready longest has been so; 0 without any.",
+        lambda view: view.signals.oldest_ready_seconds or 0.0,
+    ),
+    (
+        names.QUEUE_TIME_TO_START,
+        "s",
+        "Mean time from ready to start over the last minute.",
+        lambda view: view.signals.wait_seconds,
+    ),
+    (
+        names.QUEUE_SERVICE_TIME,
+        "s",
+        "Mean time for which an attempt holds its slot.",
+        lambda view: view.signals.service_seconds,
+    ),
+    (
+        names.QUEUE_ARRIVAL_RATE,
+        "",
+        "Steps per second that became ready, over the last minute.",
+        lambda view: view.signals.arrival_rate,
+    ),
+    (
+        names.QUEUE_COMPLETION_RATE,
+        "",
+        "Attempts per second that ended, over the last minute.",
+        lambda view: view.signals.completion_rate,
+    ),
+    (
+        names.QUEUE_FAILURE_RATE,
+        "",
+        "Attempts per second that failed, over the last minute.",
+        lambda view: view.signals.failure_rate,
+    ),
+    (names.QUEUE_WORKERS, "", "Workers that serve it.", lambda view: view.signals.pool.workers),
+    (names.QUEUE_SLOTS, "", "Slots of these workers.", lambda view: view.signals.pool.slots),
+    (
+        names.QUEUE_SLOTS_USED,
+        "",
+        "Slots of these workers that are taken, by steps of any queue.",
+        lambda view: view.signals.pool.busy,
+    ),
+    (
+        names.QUEUE_WORKERS_WANTED,
+        "",
+        "Workers that would drain the backlog in the target time.",
+        lambda view: view.signals.workers_wanted,
+    ),
+    (
+        names.QUEUE_PAUSED,
+        "",
+        "1 while the queue is paused, else 0.",
+        lambda view: int(view.paused_at is not None),
+    ),
+)

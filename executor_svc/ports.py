@@ -10,10 +10,13 @@ from executor_svc.graph import Graph
 from executor_svc.records import (
     Attempt,
     Blob,
+    Done,
     EventBatch,
     NewTask,
+    StepAddress,
     StepRecord,
     StepRef,
+    StepState,
     TaskEvent,
     TaskRecord,
     TaskState,
@@ -26,32 +29,52 @@ RequestKey = tuple[str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """The task that a request_id belongs to already."""
+    """The task that a request_id belongs to already, and what was asked for then."""
 
     task_id: UUID
-    graph_hash: bytes
-    input: bytes
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What a transition asks for after its commit."""
+    """What a transition asks for after its commit.
+
+    Attributes:
+        ready: steps to publish.
+        events: events to send.
+        released: limits, by tenant and key, under which a place has become free.
+        notices: whether there are notices to carry out.
+    """
 
     ready: Sequence[StepRef] = ()
     events: Sequence[EventBatch] = ()
+    released: Sequence[tuple[str, str]] = ()
+    notices: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of a settlement.
+    """What became of settlements.
 
     Attributes:
-        accepted: whether it was recorded; False when the attempt no longer ran the step.
-        continued: the step that follows, claimed for the same session, if any.
+        accepted: for each, whether it was recorded; False when its attempt no longer ran the
+            step.
+        started: steps that follow, claimed for the same session.
     """
 
-    accepted: bool
-    continued: Attempt | None = None
+    accepted: Sequence[bool]
+    started: Sequence[Attempt]
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A place under a limit that an attempt needs before it runs; 0 is no bound."""
+
+    attempt: Attempt
+    key: str
+    max_running: int
+    max_starts: int
+    period: timedelta
 
 
 class TaskStore(Protocol):
@@ -106,36 +129,70 @@ class TaskStore(Protocol):
 class StepStore(Protocol):
     """Gives steps to workers and records what came of them."""
 
-    async def claim(
-        self, session_id: UUID, refs: Sequence[StepRef]
-    ) -> tuple[Sequence[Attempt | None], Effects]:
-        """Claim ready steps; None for each that is not to be run (any more)."""
+    async def claim(self, session_id: UUID, refs: Sequence[StepRef]) -> Sequence[Attempt]:
+        """Claim ready steps; those that are not to be run (any more) are left out."""
+
+    async def start(self, session_id: UUID, attempts: Sequence[Attempt]) -> Effects:
+        """Record that attempts have started, of those that take their time."""
 
     async def settle(
         self, session_id: UUID, settlements: Sequence[Settlement]
-    ) -> tuple[Sequence[Settled], Effects]:
+    ) -> tuple[Settled, Effects]:
         """Record how attempts ended, all in one commit."""
 
+    async def heartbeat(self, session_id: UUID, beats: Sequence[tuple[StepAddress, bytes]]) -> None:
+        """Keep what attempts report of themselves, as JSON."""
+
     async def give_back_unknown(
-        self, session_id: UUID, known: Collection[tuple[UUID, str]], *, older_than: timedelta
+        self, session_id: UUID, known: Collection[StepAddress], *, older_than: timedelta
     ) -> Effects:
         """Make ready again what the session is recorded to run, but is not known to run."""
 
-    async def outputs(self, wanted: Sequence[tuple[UUID, str]]) -> Sequence[Blob | None]:
-        """See TaskStore."""
+    async def outputs(self, wanted: Sequence[StepAddress]) -> Sequence[Blob | None]:
+        """Return outputs of steps that have succeeded, None for others; see TaskStore."""
+
+    async def endings(self, task_id: UUID, *, scope: str | None) -> Mapping[str, StepState]:
+        """Return how the steps of a task's graph stand, or those that the step `scope` added."""
+
+    async def item_endings(self, step: StepAddress) -> Sequence[StepState]:
+        """Return how the items of a step stand."""
+
+    async def undoable(self, task_id: UUID) -> Sequence[Done] | None:
+        """Return what has succeeded in a task, last ended first; None while a step runs."""
+
+    async def add_graph(self, graph: Graph) -> None:
+        """Store a graph that a step adds."""
 
     async def read_graph(self, graph_hash: bytes) -> bytes | None:
         """See TaskStore."""
 
 
+class LimitStore(Protocol):
+    """Keeps limits, cluster-wide."""
+
+    async def acquire(
+        self, session_id: UUID, wants: Sequence[Want]
+    ) -> tuple[Sequence[bool], Effects]:
+        """Take places for attempts that the session runs.
+
+        False for an attempt whose step waits from now on: it is no longer the session's.
+        """
+
+    async def admit(self, limits: Sequence[tuple[str, str]]) -> Effects:
+        """Give free places to those that wait, by tenant and key."""
+
+
 class SweepStore(Protocol):
     """Finds what nothing else would wake."""
 
-    async def expire_sessions(self) -> Effects:
+    async def lose_orphans(self) -> Effects:
         """Give back the steps of sessions whose lease has run out."""
 
-    async def ready_due(self) -> Effects:
-        """Make ready the steps whose next attempt is due."""
+    async def wake_due(self) -> Effects:
+        """Make ready the steps whose wait is over by the clock."""
+
+    async def expire_tasks(self) -> Effects:
+        """Fail the tasks whose deadline has passed."""
 
     async def republish(self, patience: Mapping[str, timedelta]) -> Effects:
         """Return steps that have stayed ready too long.
@@ -145,17 +202,42 @@ class SweepStore(Protocol):
         """
 
     async def next_due(self) -> datetime | None:
-        """When the next attempt is due."""
+        """When the next wait is over by the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProfile:
+    """What a worker says of itself when it opens a session."""
+
+    name: str
+    queues: Sequence[str]
+    slots: int
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a worker is told when it renews its lease: whether to start no further step."""
+
+    draining: bool
 
 
 class SessionStore(Protocol):
     """Keeps worker sessions."""
 
-    async def open(self, session_id: UUID, *, worker: str, lease: timedelta) -> None:
-        """Open a session."""
+    async def open(
+        self,
+        session_id: UUID,
+        profile: WorkerProfile,
+        *,
+        lease: timedelta,
+        busy: int,
+        draining: bool,
+    ) -> None:
+        """Open a session; `busy` is the number of steps that the worker runs."""
 
-    async def renew(self, session_id: UUID, *, lease: timedelta) -> bool:
-        """Renew its lease; False when it has run out."""
+    async def renew(self, session_id: UUID, *, lease: timedelta, busy: int) -> Renewal | None:
+        """Renew its lease; None when it has run out."""
 
     async def close(self, session_id: UUID) -> None:
         """End its lease at once."""

@@ -13,6 +13,9 @@ MAX_ATTEMPTS = 100
 DEFAULT_INITIAL_BACKOFF = timedelta(milliseconds=500)
 DEFAULT_MAX_BACKOFF = timedelta(seconds=30)
 DEFAULT_MULTIPLIER = 2.0
+DEFAULT_JITTER = 0.5
+MAX_REASONS = 50
+MAX_REASON_CHARACTERS = 200
 LONGEST_BACKOFF = timedelta(days=7)
 
 
@@ -24,12 +27,14 @@ class RetryPolicy:
     initial_backoff: timedelta = DEFAULT_INITIAL_BACKOFF
     max_backoff: timedelta = DEFAULT_MAX_BACKOFF
     multiplier: float = DEFAULT_MULTIPLIER
+    jitter: float = DEFAULT_JITTER
+    non_retryable_reasons: frozenset[str] = frozenset()
 
     def backoff(self, *, failures: int, rng: random.Random) -> timedelta | None:
         """Return how long to wait after the `failures`-th failure, or None to give up.
 
-        The wait is drawn evenly from the upper half of the policy's span, so that steps
-        that failed together do not come back together.
+        A random part of the policy's span is taken off, so that steps that failed together
+        do not come back together.
         """
         if failures >= self.max_attempts:
             return None
@@ -37,7 +42,7 @@ class RetryPolicy:
             span = self.initial_backoff * self.multiplier ** (failures - 1)
         except OverflowError:
             span = self.max_backoff
-        return min(span, self.max_backoff) * rng.uniform(0.5, 1.0)
+        return min(span, self.max_backoff) * rng.uniform(1.0 - self.jitter, 1.0)
 
 
 def compile_retry(policy: graph_pb2.RetryPolicy, *, field: str) -> RetryPolicy:
@@ -54,7 +59,22 @@ def compile_retry(policy: graph_pb2.RetryPolicy, *, field: str) -> RetryPolicy:
     longest = _span(policy, "max_backoff", field) or max(DEFAULT_MAX_BACKOFF, initial)
     if longest < initial:
         raise field_invalid(f"{field}.max_backoff", "must not be shorter than initial_backoff")
+    jitter = policy.jitter if policy.HasField("jitter") else DEFAULT_JITTER
+    if not 0 <= jitter <= 1:
+        raise field_invalid(f"{field}.jitter", "must be from 0 to 1")
+    reasons = policy.non_retryable_reasons
+    if len(reasons) > MAX_REASONS:
+        raise field_invalid(
+            f"{field}.non_retryable_reasons", f"must have at most {MAX_REASONS} entries"
+        )
+    if any(not 1 <= len(reason) <= MAX_REASON_CHARACTERS for reason in reasons):
+        raise field_invalid(
+            f"{field}.non_retryable_reasons",
+            f"each must have 1 to {MAX_REASON_CHARACTERS} characters",
+        )
     return RetryPolicy(
+        jitter=jitter,
+        non_retryable_reasons=frozenset(reasons),
         max_attempts=policy.max_attempts or DEFAULT_MAX_ATTEMPTS,
         initial_backoff=initial,
         max_backoff=longest,

@@ -2,42 +2,72 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import orjson
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import Span
 
-from executor_svc.dispatch import Memo
-from executor_svc.expressions import EvaluationError
+from executor_svc.added import compile_added
+from executor_svc.compensator import Compensator
+from executor_svc.decisions import begin, gathered, may_decide_now, unsatisfied, want_of
+from executor_svc.declining import decline
+from executor_svc.failures import failed_by
 from executor_svc.graph import Graph, Step
-from executor_svc.graphs import GraphCache
+from executor_svc.graphs import GraphCache, NewerGraphError
+from executor_svc.heartbeats import Heartbeats
+from executor_svc.outcomes import Added, Failed, Outcome, Succeeded, Waits
+from executor_svc.outputs import encode_output
 from executor_svc.patience import outlast
-from executor_svc.ports import StepStore
-from executor_svc.records import Attempt, Blob, Failure
-from executor_svc.state_machine import Expanded, Failed, Outcome, Succeeded
-from executor_svc.steps.kind import Kind, StepCall, StepError
+from executor_svc.ports import StepStore, Want
+from executor_svc.records import Attempt, Blob, Failure, Phase, StepAddress
+from executor_svc.scope import Memo, input_of, scope_of, states_of
+from executor_svc.spans import is_sampled, mark_failed, step_span
+from executor_svc.state_machine import UNDO_MARK
+from executor_svc.steps.kind import InstantKind, Kind, StepCall
+from executor_svc.steps.python import FunctionMissingError
 from stepwire.batcher import Batcher
 from stepwire.call import call_context
-from stepwire.errors import Reason, StepwireError
-from stepwire.payload import JSON, MAX_NESTING, NULL, nesting
-from stepwire.sdk.functions import StepContext
-from stepwire.telemetry import context_from_traceparent, names, tracer
+from stepwire.errors import Reason
+from stepwire.payload import NULL
+from stepwire.sdk.functions import AddedSteps, StepContext
 
-MAX_MESSAGE_CHARACTERS = 4096
-# The items of a for_each step together, in largest outputs.
-MAX_ITEMS_OUTPUTS = 16
-# Reasons that may pass: the same call could succeed later.
-PASSING = frozenset(
-    {
-        Reason.DEADLINE_EXCEEDED,
-        Reason.OVERLOADED,
-        Reason.DEPENDENCY_UNAVAILABLE,
-        Reason.PROVIDER_UNAVAILABLE,
-        Reason.INTERNAL,
-    }
-)
+Acquire = Callable[[Want], Awaitable[bool]]
+"""Takes a place under a limit; False when the step waits for one from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """Limits of what attempts may do: the worker's settings."""
+
+    max_output_bytes: int
+    max_items: int
+    max_losses: int
+    function_wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt and how it ended; `graph` is None for one that was declined."""
+
+    attempt: Attempt
+    graph: Graph | None
+    outcome: Outcome
+
+    @property
+    def kind(self) -> str:
+        """Kind of the step, for metrics."""
+        if self.graph is None or self.attempt.ordinal < 0:
+            return "unknown" if self.graph is None else "compensation"
+        return self.graph.steps[self.attempt.ordinal].kind
+
+    @property
+    def result(self) -> str:
+        """How the attempt ended, for metrics."""
+        return type(self.outcome).__name__.lower()
 
 
 class StepRunner:
@@ -47,90 +77,140 @@ class StepRunner:
         self,
         store: StepStore,
         kinds: Mapping[str, Kind],
+        heartbeats: Heartbeats,
         *,
-        max_output_bytes: int,
-        max_items: int,
+        limits: RunLimits,
     ) -> None:
         self._store = store
         self._kinds = kinds
-        self._max_output_bytes = max_output_bytes
-        self._max_items = max_items
+        self._instant: dict[str, InstantKind] = {}
+        for name, kind in kinds.items():
+            if isinstance(kind, InstantKind):
+                self._instant[name] = kind
+        self._heartbeats = heartbeats
+        self._limits = limits
         self._graphs = GraphCache()
-        self._outputs: Batcher[tuple[UUID, str], Blob | None] = Batcher(
-            "outputs", self._read_outputs
-        )
+        self._compensator = Compensator(store)
+        self._outputs: Batcher[StepAddress, Blob | None] = Batcher("outputs", self._read_outputs)
 
-    async def graph(self, graph_hash: bytes) -> Graph:
-        """Return the compiled graph of a task."""
-        return await outlast(
-            lambda: self._graphs.load(graph_hash, self._store.read_graph),
-            as_long_as=lambda: True,
-        )
-
-    async def run(self, attempt: Attempt, memo: Memo) -> Outcome:
-        """Run an attempt; whatever goes wrong in it is an outcome."""
-        if attempt.items is not None:
-            return Succeeded(None)
+    def run_now(self, attempt: Attempt, memo: Memo) -> Ended | None:
+        """Run an attempt that needs no I/O; None for one that does."""
+        graph = self._graphs.get(attempt.graph_hash)
+        if graph is None or attempt.ordinal < 0 or is_sampled(attempt.task.traceparent):
+            return None
+        step = graph.steps[attempt.ordinal]
+        if not may_decide_now(step, attempt, memo, instant=step.kind in self._instant):
+            return None
         try:
-            graph = await self.graph(attempt.task.graph_hash)
-            step = graph.steps[attempt.ordinal]
-            with tracer().start_as_current_span(
-                f"step {step.name}",
-                context=context_from_traceparent(attempt.task.traceparent),
-                kind=SpanKind.CONSUMER,
-                attributes={
-                    names.TASK_ID: str(attempt.task.task_id),
-                    names.STEP_ID: attempt.step_id,
-                    names.STEP_KIND: step.kind,
-                    names.ATTEMPT: attempt.attempt,
-                    names.QUEUE: step.queue,
-                },
-                record_exception=False,
-                set_status_on_exception=False,
-            ) as span:
-                outcome = await self._run(step, attempt, memo)
-                if isinstance(outcome, Failed):
-                    span.set_status(Status(StatusCode.ERROR, outcome.failure.message))
-                    span.set_attribute(names.REASON, outcome.failure.reason)
-                return outcome
+            scope = scope_of(attempt, _names(step, attempt), memo)
+            outcome = begin(step, attempt, scope, limits=self._limits)
+            if outcome is None:
+                value = input_of(step, attempt, scope)
+                call = self._call(step, attempt, scope, value, _no_heartbeat)
+                output = self._instant[step.kind].run_now(call)
+                outcome = encode_output(output, limit_bytes=self._limits.max_output_bytes)
+                _remember(memo, step, attempt, outcome)
         except Exception as error:  # noqa: BLE001 - an outcome, never a crash
-            return _failed(error)
+            outcome = failed_by(error)
+        return Ended(attempt, graph, outcome)
 
-    async def _run(self, step: Step, attempt: Attempt, memo: Memo) -> Outcome:
-        deadline = time.monotonic() + step.timeout.total_seconds()
+    async def run(self, attempt: Attempt, memo: Memo, acquire: Acquire) -> Ended | None:
+        """Run an attempt; whatever goes wrong in it is an outcome.
+
+        None when the step waits for a place under its limit, and is no longer the worker's.
+        """
         try:
-            async with asyncio.timeout_at(_loop_time(deadline)) as timer:
-                with call_context(
-                    tenant_id=attempt.task.tenant_id,
-                    request_id=str(attempt.task.task_id),
-                    deadline=deadline,
-                ):
-                    return await self._work(step, attempt, memo)
-        except TimeoutError as error:
-            if not timer.expired():
-                return _failed(error)
-            return Failed(
-                Failure(
-                    Reason.STEP_TIMED_OUT,
-                    f"the attempt ran longer than {step.timeout.total_seconds():g} s",
-                    {"timeout_seconds": f"{step.timeout.total_seconds():g}"},
-                )
-            )
+            graph = await self._graph(attempt.graph_hash)
+        except NewerGraphError as error:
+            waited = decline(attempt, error, self._limits.function_wait_seconds)
+            return Ended(attempt, None, waited)
+        if attempt.step_id.startswith(UNDO_MARK) and attempt.ordinal < 0:
+            return Ended(attempt, graph, await self._compensator.run(graph, attempt))
+        step = graph.steps[attempt.ordinal]
+        sampled = is_sampled(attempt.task.traceparent)
+        with step_span(step, attempt) if sampled else nullcontext() as span:
+            ended = await self._run(step, attempt, memo, acquire)
+            if ended is None:
+                return None
+            attempt, outcome = ended
+            _tell(span, outcome)
+        return Ended(attempt, graph, outcome)
+
+    async def _run(
+        self, step: Step, attempt: Attempt, memo: Memo, acquire: Acquire
+    ) -> tuple[Attempt, Outcome] | None:
+        try:
+            scope = await self._scope(step, attempt, memo)
+            outcome = begin(step, attempt, scope, limits=self._limits)
+            if outcome is None and attempt.phase is Phase.UNSATISFIED:
+                outcome = unsatisfied(step, await self._states(step, attempt))
+            if outcome is None and attempt.phase is Phase.CAME and attempt.items is not None:
+                outcome = await self._gather(step, attempt)
+            if outcome is None and attempt.phase is Phase.NEW and step.limit is not None:
+                want = want_of(step.limit, attempt, scope)
+                if not await acquire(want):
+                    return None
+                attempt = replace(attempt, phase=Phase.PLACED)
+            if outcome is None:
+                outcome = await self._work(step, attempt, scope)
+        except FunctionMissingError as error:
+            outcome = decline(attempt, error, self._limits.function_wait_seconds)
         except asyncio.CancelledError as error:
             worker = asyncio.current_task()
             if worker is None or worker.cancelling():
                 raise
             # Not the worker was cancelled, but something that the step waited for.
-            return _failed(error)
+            outcome = failed_by(error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an outcome, never a crash
-            return _failed(error)
+            outcome = failed_by(error)
+        _remember(memo, step, attempt, outcome)
+        return attempt, outcome
 
-    async def _work(self, step: Step, attempt: Attempt, memo: Memo) -> Outcome:
-        scope = await self._scope(step, attempt, memo)
-        if step.for_each is not None and attempt.item is None:
-            return self._expand(step.for_each.evaluate(scope))
-        value = _input(step, attempt, scope)
-        call = StepCall(
+    async def _work(self, step: Step, attempt: Attempt, scope: dict[str, Any]) -> Outcome:
+        value = input_of(step, attempt, scope)
+        seconds = _seconds_left(step, attempt)
+        silence = None
+        if step.heartbeat_timeout is not None:
+            silence = step.heartbeat_timeout.total_seconds()
+        try:
+            async with (
+                asyncio.timeout(seconds) as timer,
+                # Where no heartbeats are expected there is no second clock.
+                nullcontext() if silence is None else asyncio.timeout(silence) as pulse,
+            ):
+                with call_context(
+                    tenant_id=attempt.task.tenant_id,
+                    request_id=str(attempt.task.task_id),
+                    deadline=time.monotonic() + seconds,
+                ):
+                    beat = self._heartbeats.beat(attempt, pulse, silence)
+                    call = self._call(step, attempt, scope, value, beat)
+                    output = await self._kinds[step.kind].run(call)
+        except TimeoutError as error:
+            if silence is not None and pulse is not None and pulse.expired():
+                return _silent(silence)
+            return _timed_out(seconds) if timer.expired() else failed_by(error)
+        if isinstance(output, Waits):
+            return output
+        if isinstance(output, AddedSteps):
+            return await self._add(attempt, output)
+        return encode_output(output, limit_bytes=self._limits.max_output_bytes)
+
+    async def _add(self, attempt: Attempt, output: AddedSteps) -> Outcome:
+        graph, added = compile_added(output, attempt)
+        await outlast(lambda: self._store.add_graph(graph), as_long_as=lambda: True)
+        self._graphs.put(graph)
+        return Added(graph, added)
+
+    def _call(
+        self,
+        step: Step,
+        attempt: Attempt,
+        scope: dict[str, Any],
+        value: Any,
+        beat: Callable[[Any], None],
+    ) -> StepCall:
+        return StepCall(
             spec=step.spec,
             value=value,
             evaluate=lambda expression: expression.evaluate({**scope, "value": value}),
@@ -140,125 +220,108 @@ class StepRunner:
                 step_id=attempt.step_id,
                 attempt=attempt.attempt,
                 tenant_id=attempt.task.tenant_id,
+                last_heartbeat=orjson.loads(attempt.heartbeat or NULL),
+                on_heartbeat=beat,
             ),
+            attempt=attempt,
+            came=attempt.phase is Phase.CAME,
         )
-        output = await self._kinds[step.kind].run(call)
-        data = self._encode(output)
-        if attempt.item is None:
-            memo[step.name] = data
-        return Succeeded(Blob(data, JSON))
+
+    async def _graph(self, graph_hash: bytes) -> Graph:
+        return await outlast(
+            lambda: self._graphs.load(graph_hash, self._store.read_graph),
+            as_long_as=lambda: True,
+        )
 
     async def _scope(self, step: Step, attempt: Attempt, memo: Memo) -> dict[str, Any]:
-        """Return what the expressions of an attempt see."""
-        wanted = step.reads(item=attempt.item is not None, expanded=False)
-        missing = [name for name in wanted if name not in memo]
-        blobs = await asyncio.gather(
-            *(self._outputs.submit((attempt.task.task_id, name)) for name in missing)
-        )
-        for name, blob in zip(missing, blobs, strict=True):
-            memo[name] = NULL if blob is None else blob.data
-        # Every attempt gets values of its own: a function may change what it is given.
-        scope: dict[str, Any] = {
-            "input": orjson.loads(attempt.task.input.data),
-            "steps": {name: orjson.loads(memo[name]) for name in wanted},
-        }
-        if attempt.item is not None:
-            scope["item"] = orjson.loads(attempt.item_input or b"null")
-            scope["index"] = attempt.item
+        names = _names(step, attempt)
+        await self._read(attempt, [attempt.sibling(name) for name in names], memo)
+        scope = scope_of(attempt, names, memo)
+        if step.reads_states:
+            scope["states"] = await self._states(step, attempt)
         return scope
 
-    def _expand(self, items: Any) -> Outcome:
-        if not isinstance(items, list):
-            raise StepError(
-                f"for_each: must give a list, not {type(items).__name__}",
-                reason=Reason.FIELD_INVALID,
-                metadata={"field": "for_each"},
-            )
-        if len(items) > self._max_items:
-            raise StepError(
-                f"for_each: {len(items)} items are more than {self._max_items}",
-                reason=Reason.FIELD_INVALID,
-                metadata={"field": "for_each", "limit": str(self._max_items)},
-            )
-        limit = MAX_ITEMS_OUTPUTS * self._max_output_bytes
-        encoded, size = [], 0
-        for item in items:
-            encoded.append(orjson.dumps(item))
-            size += len(encoded[-1])
-            if size > limit:
-                raise StepError(
-                    f"for_each: the items are more than {limit} bytes",
-                    reason=Reason.OUTPUT_TOO_LARGE,
-                    metadata={"limit_bytes": str(limit)},
-                )
-        return Expanded(encoded)
+    async def _read(self, attempt: Attempt, step_ids: Sequence[str], memo: Memo) -> None:
+        missing = [step_id for step_id in step_ids if step_id not in memo]
+        if not missing:
+            return
+        wanted = [StepAddress(attempt.task.task_id, step_id) for step_id in missing]
+        blobs = await asyncio.gather(*(self._outputs.submit(address) for address in wanted))
+        for step_id, blob in zip(missing, blobs, strict=True):
+            memo[step_id] = NULL if blob is None else blob.data
 
-    def _encode(self, output: Any) -> bytes:
-        try:
-            data = orjson.dumps(output, option=orjson.OPT_SERIALIZE_NUMPY)
-        except TypeError as error:
-            raise StepError(f"the output is not a JSON value: {error}") from None
-        if len(data) > self._max_output_bytes:
-            raise StepError(
-                f"the output's {len(data)} bytes are more than {self._max_output_bytes}",
-                reason=Reason.OUTPUT_TOO_LARGE,
-                metadata={
-                    "size_bytes": str(len(data)),
-                    "limit_bytes": str(self._max_output_bytes),
-                },
-            )
-        if nesting(output) > MAX_NESTING:
-            raise StepError(f"the output is nested deeper than {MAX_NESTING} levels")
-        return data
+    async def _states(self, step: Step, attempt: Attempt) -> dict[str, str]:
+        scope = None if attempt.scope is None else attempt.scope.step_id
+        endings = await outlast(
+            lambda: self._store.endings(attempt.task.task_id, scope=scope),
+            as_long_as=lambda: True,
+        )
+        return states_of(step, attempt, endings)
+
+    async def _gather(self, step: Step, attempt: Attempt) -> Outcome:
+        """Finish a step whose items, or whose added steps, have ended."""
+        if attempt.added_graph is None:
+            address = StepAddress(attempt.task.task_id, attempt.step_id)
+            return gathered(step, await self._store.item_endings(address))
+        graph = await self._graph(attempt.added_graph)
+        memo = Memo()
+        ids = {sink.name: f"{attempt.step_id}/{sink.name}" for sink in graph.sinks}
+        await self._read(attempt, list(ids.values()), memo)
+        outputs = {name: orjson.loads(memo[step_id]) for name, step_id in ids.items()}
+        output = next(iter(outputs.values())) if len(outputs) == 1 else outputs
+        return encode_output(output, limit_bytes=self._limits.max_output_bytes)
 
     async def _read_outputs(
-        self, wanted: Sequence[tuple[UUID, str]]
+        self, wanted: Sequence[StepAddress]
     ) -> Sequence[Blob | BaseException | None]:
         return await outlast(lambda: self._store.outputs(wanted), as_long_as=lambda: True)
 
 
-def _input(step: Step, attempt: Attempt, scope: Mapping[str, Any]) -> Any:
-    """Return the step's input: what its expression gives, or the default of graph.proto."""
-    if step.input is not None:
-        return step.input.evaluate(scope)
+def _names(step: Step, attempt: Attempt) -> frozenset[str]:
+    """Names of the steps whose outputs an attempt needs."""
+    if attempt.items is not None or attempt.phase is Phase.UNSATISFIED:
+        return frozenset()
     if attempt.item is not None:
-        return scope["item"]
-    if len(step.depends_on) == 1:
-        return scope["steps"][step.depends_on[0]]
-    return dict(scope["steps"]) if step.depends_on else scope["input"]
+        return step.reads_run
+    return step.reads_when | (step.reads_items if step.for_each else step.reads_run)
 
 
-def _failed(error: BaseException) -> Failed:
-    """Turn what an attempt raised into its failure."""
-    match error:
-        case StepError():
-            return Failed(
-                Failure(error.reason, _cut(str(error)), _cut_all(error.metadata)),
-                retryable=error.retryable,
-                retry_after=error.retry_after,
-            )
-        case StepwireError():
-            return Failed(
-                Failure(error.reason, _cut(error.message), _cut_all(error.metadata)),
-                retryable=error.reason in PASSING,
-                retry_after=error.retry_after,
-            )
-        case EvaluationError():
-            return Failed(Failure(Reason.EXPRESSION_INVALID, _cut(str(error))), retryable=False)
-    name = type(error).__name__
-    return Failed(Failure(Reason.STEP_FAILED, _cut(f"{name}: {error}"), {"exception": name}))
+def _remember(memo: Memo, step: Step, attempt: Attempt, outcome: Outcome) -> None:
+    if isinstance(outcome, Succeeded) and outcome.output is not None and attempt.item is None:
+        memo[attempt.sibling(step.name)] = outcome.output.data
 
 
-def _cut(text: str) -> str:
-    """Return what the record can hold of a text: no U+0000, no half of a surrogate pair."""
-    short = text[:MAX_MESSAGE_CHARACTERS].replace("\0", "")
-    return short.encode("utf-8", "replace").decode()
+def _seconds_left(step: Step, attempt: Attempt) -> float:
+    seconds = step.timeout.total_seconds()
+    if attempt.expires_at is None:
+        return seconds
+    return min(seconds, (attempt.expires_at - datetime.now(UTC)).total_seconds())
 
 
-def _cut_all(metadata: Mapping[str, str]) -> Mapping[str, str]:
-    return {_cut(name): _cut(value) for name, value in metadata.items()}
+def _timed_out(seconds: float) -> Failed:
+    return Failed(
+        Failure(
+            Reason.STEP_TIMED_OUT,
+            f"the attempt ran longer than {seconds:g} s",
+            {"timeout_seconds": f"{seconds:g}"},
+        )
+    )
 
 
-def _loop_time(deadline: float) -> float:
-    """Turn a time of `time.monotonic()` into one of the event loop's clock."""
-    return asyncio.get_running_loop().time() + deadline - time.monotonic()
+def _silent(seconds: float) -> Failed:
+    return Failed(
+        Failure(
+            Reason.STEP_HEARTBEAT_MISSED,
+            f"the attempt sent no heartbeat for {seconds:g} s",
+            {"heartbeat_timeout_seconds": f"{seconds:g}"},
+        )
+    )
+
+
+def _no_heartbeat(_: Any) -> None:
+    """Take a heartbeat of an attempt that is over before it could be kept."""
+
+
+def _tell(span: Span | None, outcome: Outcome) -> None:
+    if span is not None and isinstance(outcome, Failed):
+        mark_failed(span, outcome.failure)

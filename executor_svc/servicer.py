@@ -3,15 +3,21 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc.aio
 
-from executor_svc import codec
-from executor_svc.creator import Creator, Submission
-from executor_svc.records import Blob
+from executor_svc import codec, fields
+from executor_svc.bulk import Action, Bulk, Change
+from executor_svc.creator import Creator
+from executor_svc.forking import Forks
+from executor_svc.intake import Intake
+from executor_svc.steering import Steering
+from executor_svc.task_ports import Signal
 from executor_svc.tasks import Tasks
+from executor_svc.watching import Watches
 from stepwire import payload
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.api.executor.v1.executor_service_pb2_grpc import ExecutorServiceServicer
@@ -26,20 +32,37 @@ ANSWER_SHARE = 0.1
 ANSWER_SECONDS = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """What the calls lead to."""
+
+    intake: Intake
+    creator: Creator
+    tasks: Tasks
+    watches: Watches
+    steering: Steering
+    forks: Forks
+    bulk: Bulk
+
+
 class ExecutorServicer(ExecutorServiceServicer):
     """See protos/stepwire/api/executor/v1/executor_service.proto."""
 
     def __init__(
         self,
-        tasks: Tasks,
-        creator: Creator,
+        domain: Domain,
         *,
         max_payload_bytes: int,
         max_batch_tasks: int,
         max_wait: timedelta,
     ) -> None:
-        self._tasks = tasks
-        self._creator = creator
+        self._intake = domain.intake
+        self._creator = domain.creator
+        self._tasks = domain.tasks
+        self._watches = domain.watches
+        self._steering = domain.steering
+        self._forks = domain.forks
+        self._bulk = domain.bulk
         self._max_payload_bytes = max_payload_bytes
         self._max_batch_tasks = max_batch_tasks
         self._max_wait = max_wait
@@ -47,9 +70,14 @@ class ExecutorServicer(ExecutorServiceServicer):
     async def CreateTask(
         self, request: pb.CreateTaskRequest, context: Context
     ) -> pb.CreateTaskResponse:
-        submission = self._submission(request, "")
-        (accepted,) = await self._creator.create([submission])
+        submission = await self._intake.read(
+            request, tenant_id=current_call().tenant_id, only_check=request.validate_only
+        )
         response = pb.CreateTaskResponse()
+        if request.validate_only:
+            codec.write_submission(submission, datetime.now(UTC), response.task)
+            return response
+        (accepted,) = await self._creator.create([submission])
         if accepted.created_at is None:
             view = await self._tasks.view(accepted.task_id, tenant_id=submission.tenant_id)
             codec.write_task(view, response.task)
@@ -67,9 +95,12 @@ class ExecutorServicer(ExecutorServiceServicer):
             if each.request_id and each.request_id in seen:
                 raise field_invalid(f"requests[{place}].request_id", "stands twice in the batch")
             seen.add(each.request_id)
+            if each.validate_only:
+                raise field_invalid(f"requests[{place}].validate_only", "is for CreateTask alone")
+        tenant_id = current_call().tenant_id
         accepted = await self._creator.create(
             [
-                self._submission(each, f"requests[{place}].")
+                await self._intake.read(each, tenant_id=tenant_id, prefix=f"requests[{place}].")
                 for place, each in enumerate(request.requests)
             ]
         )
@@ -77,41 +108,42 @@ class ExecutorServicer(ExecutorServiceServicer):
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.GetTaskResponse:
         view = await self._tasks.view(
-            codec.task_id_of(request.task_id),
+            fields.task_id_of(request.task_id),
             tenant_id=current_call().tenant_id,
+            with_input=True,
             steps=request.include_steps,
             outputs=request.include_steps and request.include_outputs,
         )
         response = pb.GetTaskResponse()
-        codec.write_task(view, response.task, full=True)
+        codec.write_task(view, response.task)
         return response
 
     async def ListTasks(
         self, request: pb.ListTasksRequest, context: Context
     ) -> pb.ListTasksResponse:
-        size = codec.page_size_of(request.page_size)
+        size = fields.page_size_of(request.page_size)
+        wanted = fields.filter_of(request.filter)
         tenant_id = current_call().tenant_id
         tasks = await self._tasks.list(
+            wanted,
             tenant_id=tenant_id,
-            before=codec.page_start(request.page_token, tenant_id=tenant_id),
-            state=codec.state_of(request.state),
-            labels=codec.check_labels(request.labels, field="labels"),
+            before=fields.page_start(request.page_token, wanted, tenant_id=tenant_id),
             limit=size + 1,
         )
         response = pb.ListTasksResponse()
         for task in tasks[:size]:
             codec.write_summary(task, response.tasks.add())
         if len(tasks) > size:
-            response.next_page_token = codec.page_token(
-                tasks[size - 1].task_id, tenant_id=tenant_id
+            response.next_page_token = fields.page_token(
+                tasks[size - 1].task_id, wanted, tenant_id=tenant_id
             )
         return response
 
     async def WaitTask(self, request: pb.WaitTaskRequest, context: Context) -> pb.WaitTaskResponse:
-        view = await self._tasks.wait(
-            codec.task_id_of(request.task_id),
+        view = await self._watches.wait(
+            fields.task_id_of(request.task_id),
             tenant_id=current_call().tenant_id,
-            at_most=codec.timeout_of(request.timeout, limit=min(self._max_wait, _time_left())),
+            at_most=fields.timeout_of(request.timeout, limit=min(self._max_wait, _time_left())),
         )
         response = pb.WaitTaskResponse()
         codec.write_task(view, response.task)
@@ -122,8 +154,8 @@ class ExecutorServicer(ExecutorServiceServicer):
     ) -> AsyncIterator[pb.WatchTaskResponse]:
         if request.after_cursor < 0:
             raise field_invalid("after_cursor", "must not be negative")
-        watch = self._tasks.watch(
-            codec.task_id_of(request.task_id),
+        watch = self._watches.watch(
+            fields.task_id_of(request.task_id),
             tenant_id=current_call().tenant_id,
             after=request.after_cursor,
         )
@@ -136,9 +168,9 @@ class ExecutorServicer(ExecutorServiceServicer):
     async def CancelTask(
         self, request: pb.CancelTaskRequest, context: Context
     ) -> pb.CancelTaskResponse:
-        codec.check_request_id(request.request_id)
-        view = await self._tasks.cancel(
-            codec.task_id_of(request.task_id), tenant_id=current_call().tenant_id
+        fields.check_request_id(request.request_id)
+        view = await self._steering.cancel(
+            fields.task_id_of(request.task_id), tenant_id=current_call().tenant_id
         )
         response = pb.CancelTaskResponse()
         codec.write_task(view, response.task)
@@ -147,30 +179,109 @@ class ExecutorServicer(ExecutorServiceServicer):
     async def RetryTask(
         self, request: pb.RetryTaskRequest, context: Context
     ) -> pb.RetryTaskResponse:
-        view = await self._tasks.retry(
-            codec.task_id_of(request.task_id),
+        view = await self._steering.retry(
+            fields.task_id_of(request.task_id),
             tenant_id=current_call().tenant_id,
-            request_id=codec.check_request_id(request.request_id),
+            request_id=fields.check_request_id(request.request_id),
         )
         response = pb.RetryTaskResponse()
         codec.write_task(view, response.task)
         return response
 
-    def _submission(self, request: pb.CreateTaskRequest, prefix: str) -> Submission:
-        data, content_type = payload.encode(
-            request.input, field=f"{prefix}input", limit_bytes=self._max_payload_bytes
+    async def PauseTask(
+        self, request: pb.PauseTaskRequest, context: Context
+    ) -> pb.PauseTaskResponse:
+        fields.check_request_id(request.request_id)
+        view = await self._steering.pause(
+            fields.task_id_of(request.task_id), tenant_id=current_call().tenant_id
         )
-        if content_type != payload.JSON:
-            # CEL and the step kinds work on JSON; other types come with payload references.
-            raise field_invalid(f"{prefix}input.content_type", f"must be {payload.JSON}")
-        return Submission(
+        response = pb.PauseTaskResponse()
+        codec.write_task(view, response.task)
+        return response
+
+    async def ResumeTask(
+        self, request: pb.ResumeTaskRequest, context: Context
+    ) -> pb.ResumeTaskResponse:
+        fields.check_request_id(request.request_id)
+        view = await self._steering.resume(
+            fields.task_id_of(request.task_id), tenant_id=current_call().tenant_id
+        )
+        response = pb.ResumeTaskResponse()
+        codec.write_task(view, response.task)
+        return response
+
+    async def ForkTask(self, request: pb.ForkTaskRequest, context: Context) -> pb.ForkTaskResponse:
+        view = await self._forks.fork(
+            fields.task_id_of(request.task_id),
             tenant_id=current_call().tenant_id,
-            graph=self._tasks.compile(request.graph, field=f"{prefix}graph"),
-            input=Blob(data, content_type),
-            request_id=codec.check_request_id(request.request_id, field=f"{prefix}request_id"),
-            labels=codec.check_labels(request.labels, field=f"{prefix}labels"),
+            from_step=request.from_step,
+            request_id=fields.check_request_id(request.request_id),
+            labels=fields.check_labels(request.labels, field="labels"),
             traceparent=inject_traceparent(),
         )
+        response = pb.ForkTaskResponse()
+        codec.write_task(view, response.task)
+        return response
+
+    async def SignalTask(
+        self, request: pb.SignalTaskRequest, context: Context
+    ) -> pb.SignalTaskResponse:
+        view = await self._steering.signal(
+            fields.task_id_of(request.task_id),
+            tenant_id=current_call().tenant_id,
+            signal=self._signal(request),
+        )
+        response = pb.SignalTaskResponse()
+        codec.write_task(view, response.task)
+        return response
+
+    async def BulkUpdateTasks(
+        self, request: pb.BulkUpdateTasksRequest, context: Context
+    ) -> pb.BulkUpdateTasksResponse:
+        wanted = fields.filter_of(request.filter)
+        if wanted.is_empty:
+            raise field_invalid("filter", "must have at least one condition")
+        change = _change(request)
+        tenant_id = current_call().tenant_id
+        page = await self._bulk.update(
+            wanted,
+            change,
+            tenant_id=tenant_id,
+            position=fields.position_of(
+                request.page_token, wanted, change.action, tenant_id=tenant_id
+            ),
+            limit=fields.page_size_of(request.page_size, default=fields.DEFAULT_BULK_PAGE_SIZE),
+            validate_only=request.validate_only,
+        )
+        return pb.BulkUpdateTasksResponse(
+            task_ids=[str(task_id) for task_id in page.task_ids],
+            refused={str(task_id): reason for task_id, reason in page.refused.items()},
+            next_page_token=fields.position_token(
+                page.next, wanted, change.action, tenant_id=tenant_id
+            ),
+        )
+
+    def _signal(self, request: pb.SignalTaskRequest) -> Signal:
+        data, content_type = payload.encode(
+            request.payload, field="payload", limit_bytes=self._max_payload_bytes
+        )
+        if content_type != payload.JSON:
+            raise field_invalid("payload.content_type", f"must be {payload.JSON}")
+        return Signal(request.name, data, fields.check_request_id(request.request_id))
+
+
+def _change(request: pb.BulkUpdateTasksRequest) -> Change:
+    action = fields.action_of(request.action)
+    if bool(request.from_step) != (action is Action.FORK):
+        raise field_invalid("from_step", "must be set for FORK, and for nothing else")
+    return Change(
+        action,
+        from_step=request.from_step,
+        request_id=fields.check_request_id(
+            request.request_id, at_most=fields.MAX_BULK_REQUEST_ID_CHARACTERS
+        ),
+        traceparent=inject_traceparent(),
+    )
 
 
 def _time_left() -> timedelta:

@@ -37,6 +37,12 @@ class RecordSettings(BaseSettings):
         ge=1024,
         description="Largest input of a task and largest output of a step.",
     )
+    inline_payload_bytes: int = Field(
+        default=16 * 1024,
+        ge=0,
+        description="Inputs and outputs larger than this are kept apart from the rows of tasks"
+        " and steps.",
+    )
     max_bundle: int = Field(
         default=64,
         ge=1,
@@ -47,6 +53,12 @@ class RecordSettings(BaseSettings):
         gt=0,
         description="How long a step may stay ready before its message is sent again, if no"
         " other message waits in its queue; doubles each time.",
+    )
+    stats_seconds: float = Field(
+        default=5,
+        gt=0,
+        description="Time between two additions of this process's counts to those of the"
+        " queues, from which rates are told.",
     )
     max_losses: int = Field(
         default=5,
@@ -91,11 +103,24 @@ class WorkerSettings(RecordSettings, ProcessSettings):
     renew_seconds: float = Field(
         default=2, gt=0, description="Time between two renewals of the lease."
     )
+    lease_margin_share: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Part of the lease, at its end, in which the worker no longer counts on it:"
+        " time to stop its steps before others may take them.",
+    )
     reconcile_seconds: float = Field(
         default=5,
         gt=0,
         description="Time between two comparisons of what the record says this worker runs"
         " with what it does run.",
+    )
+    reconcile_age_seconds: float = Field(
+        default=10,
+        gt=0,
+        description="How long a step must have run, by the record, before that comparison may"
+        " give it back: the claim of a younger one may still be being answered.",
     )
     step_modules: tuple[str, ...] = Field(
         default=("stepwire.sdk.library",),
@@ -109,6 +134,12 @@ class WorkerSettings(RecordSettings, ProcessSettings):
     )
     model_target: str = Field(
         default="127.0.0.1:50054", description="Address of the model service."
+    )
+    function_wait_seconds: float = Field(
+        default=600,
+        ge=0,
+        description="How long a step waits for a worker that knows its function, as while newer"
+        " workers are being started, before it fails with FUNCTION_NOT_FOUND.",
     )
     max_items: int = Field(default=10_000, ge=1, description="Most items of a for_each step.")
     http_allow_private: bool = Field(
@@ -153,4 +184,45 @@ class ExecutorSettings(RecordSettings, ServiceSettings):
         gt=0,
         description="Longest time between two sweeps for expired sessions, due attempts and"
         " steps that stay ready.",
+    )
+    max_schedules: int = Field(default=10_000, ge=1, description="Most schedules of one tenant.")
+    schedule_min_interval_seconds: float = Field(
+        default=10,
+        gt=0,
+        description="Shortest time between two firings of a schedule; a cron expression that"
+        " can fire more often is refused.",
+    )
+    schedule_sweep_seconds: float = Field(
+        default=5,
+        gt=0,
+        description="Longest time between two looks for schedules that are due. A firing does not"
+        " wait for it; what an executor leaves behind that dies does.",
+    )
+    schedule_batch: int = Field(
+        default=100, ge=1, description="Most schedules that one executor takes in hand at once."
+    )
+    max_subscriptions: int = Field(
+        default=100, ge=1, description="Most subscriptions of one tenant."
+    )
+    relay_seconds: float = Field(
+        default=1,
+        gt=0,
+        description="Longest time between two looks for notices. They do not wait for it; what"
+        " was not announced, or an executor that dies leaves behind, does.",
+    )
+    relay_batch: int = Field(
+        default=100, ge=1, description="Most notices that an executor takes in hand at once."
+    )
+    scaling_drain_seconds: float = Field(
+        default=60,
+        ge=1,
+        description="Time in which the backlog of a queue shall be gone, where a request for"
+        " scaling signals names none.",
+    )
+    scaling_utilisation: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="Share of its slots that a worker is to hold on average, when the number of"
+        " workers wanted is worked out.",
     )

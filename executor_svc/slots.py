@@ -38,11 +38,16 @@ class Slots:
             self._used += count
             return True
 
-    def free(self) -> None:
-        """Count one step less."""
+    def add(self, count: int) -> None:
+        """Count `count` steps more, whether there is room or not."""
         with self._changed:
-            self._used -= 1
-            self._changed.notify()
+            self._used += count
+
+    def free(self, count: int) -> None:
+        """Count `count` steps less."""
+        with self._changed:
+            self._used -= count
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Let no one wait any more."""

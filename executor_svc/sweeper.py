@@ -1,30 +1,40 @@
 """Wakes what nothing else would wake.
 
-Steps of workers that died, steps whose next attempt is due, and steps whose message was
-lost. Every instance of the executor sweeps; rows that another one has in hand are passed
-over.
+Steps of workers that died, steps whose wait is over by the clock, steps whose message was
+lost, and steps and tasks whose turn under a limit has come or was missed. Every instance
+of the executor sweeps; rows that another one has in hand are passed over.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from executor_svc.announce import Announcer
 from executor_svc.events import parse_events
+from executor_svc.limits import WaitingLimits
 from executor_svc.metrics import ExecutorMetrics
-from executor_svc.ports import Effects, SweepStore, Wakeups
+from executor_svc.ports import Effects, SweepStore
 from executor_svc.records import EventBatch
-from stepwire.api.executor.v1.task_pb2 import TaskEventType
-from stepwire.errors import StepwireError
+from executor_svc.releaser import ReleaseStore
+from executor_svc.window import Window
+from stepwire.api.executor.v1.task_pb2 import TaskEventType as Type
+from stepwire.failpoints import failpoint
 
 logger = logging.getLogger(__name__)
 
 SHORTEST_SECONDS = 0.01
-# How long a step of a queue with a backlog must be overdue: its message is likely to be
-# among those that wait, yet a queue that is never empty must not strand one that was lost.
-BUSY_PATIENCE = timedelta(minutes=5)
+# How long a step of a crowded queue must be overdue: its message is likely to be among
+# those that wait, yet a queue that stays crowded must not strand one that was lost.
+CROWDED_PATIENCE = timedelta(minutes=5)
+# What frees places by itself leaves little to be tidied.
+TIDY_SECONDS = 10.0
+# A step may become due sooner than the clock was to be looked at.
+BEGINS_TO_WAIT = (Type.TASK_EVENT_TYPE_STEP_RETRYING, Type.TASK_EVENT_TYPE_STEP_WAITING)
+FAILED = f'[{Type.TASK_EVENT_TYPE_TASK_FAILED},"",'
 
 
 class Sweeper:
@@ -33,27 +43,35 @@ class Sweeper:
     def __init__(
         self,
         store: SweepStore,
-        wakeups: Wakeups,
+        limits: WaitingLimits,
+        releases: ReleaseStore,
+        window: Window,
         announcer: Announcer,
         metrics: ExecutorMetrics,
         *,
         queues: Sequence[str],
         every_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._wakeups = wakeups
+        self._limits = limits
+        self._releases = releases
+        self._window = window
         self._announcer = announcer
         self._metrics = metrics
         self._queues = queues
         self._every_seconds = every_seconds
+        self._clock = clock
         self._sooner = asyncio.Event()
+        self._next_search = self._next_tidying = clock()
+        # The limits behind this one are looked at next.
+        self._after = ("", "")
 
     def observe(self, batches: Sequence[EventBatch]) -> None:
-        """Look at the clock again when an attempt is to be repeated: it may be due sooner."""
-        retrying = TaskEventType.TASK_EVENT_TYPE_STEP_RETRYING
+        """Look at the clock again when a step begins to wait: it may be due sooner."""
         for batch in batches:
-            if f"[{retrying}," in batch.events and any(
-                event.type == retrying for event in parse_events(batch)
+            if any(f"[{type_}," in batch.events for type_ in BEGINS_TO_WAIT) and any(
+                event.type in BEGINS_TO_WAIT for event in parse_events(batch)
             ):
                 self._sooner.set()
 
@@ -63,7 +81,10 @@ class Sweeper:
             wait = self._every_seconds
             self._sooner.clear()
             try:
-                await self._sweep()
+                await self._sweep_due()
+                if self._clock() >= self._next_search:
+                    self._next_search = self._clock() + self._every_seconds
+                    await self._search()
                 wait = await self._until_due()
             except Exception as error:  # noqa: BLE001 - Postgres may be away; try again
                 logger.warning("a sweep failed", extra={"cause": repr(error)})
@@ -71,28 +92,52 @@ class Sweeper:
                 async with asyncio.timeout(wait):
                     await self._sooner.wait()
 
-    async def _sweep(self) -> None:
-        await self._wake("session", self._store.expire_sessions)
-        await self._wake("retry", self._store.ready_due)
-        patience = {queue: await self._patience(queue) for queue in self._queues}
-        await self._wake("republish", lambda: self._store.republish(patience))
+    async def _sweep_due(self) -> None:
+        """Wake what is due by the clock."""
+        await self._wake("due", self._store.wake_due)
+        await self._wake("deadline", self._expire)
+        self._announcer.announce(Effects(released=await self._limits.due()))
+
+    async def _search(self) -> None:
+        """Find what was lost, or was missed."""
+        await self._wake("session", self._store.lose_orphans)
+        waiting = await self._limits.waiting(self._after)
+        self._after = waiting[-1] if waiting else ("", "")
+        self._announcer.announce(Effects(released=waiting))
+        if self._clock() >= self._next_tidying:
+            self._next_tidying = self._clock() + TIDY_SECONDS
+            self._announcer.announce(await self._limits.tidy())
+        await self._republish()
+
+    async def _expire(self) -> Effects:
+        effects = await self._store.expire_tasks()
+        # Their attempts would go on for nothing; those of a task that is compensated may be
+        # of its compensation.
+        failed = [batch for batch in effects.events if FAILED in batch.events]
+        self._announcer.announce(Effects(events=failed), cancelled=True)
+        others = [batch for batch in effects.events if FAILED not in batch.events]
+        return replace(effects, events=others)
+
+    async def _republish(self) -> None:
+        overdue = await self._releases.overdue_queues(self._queues)
+        if overdue:
+            patience = {
+                queue: CROWDED_PATIENCE if await self._window.is_crowded(queue) else timedelta(0)
+                for queue in overdue
+            }
+            await self._wake("republish", lambda: self._store.republish(patience))
 
     async def _wake(self, cause: str, find: Callable[[], Awaitable[Effects]]) -> None:
         effects = await find()
+        if effects.ready:
+            await failpoint(f"sweep.{cause}")
         self._metrics.swept(cause, len(effects.ready))
-        self._announcer.announce(effects)
-
-    async def _patience(self, queue: str) -> timedelta:
-        try:
-            busy = await self._wakeups.backlog(queue) > 0
-        except StepwireError:
-            # No answer: a message more does no harm, one too few would.
-            busy = False
-        return BUSY_PATIENCE if busy else timedelta(0)
+        self._announcer.announce(effects, again=cause == "republish")
 
     async def _until_due(self) -> float:
-        due = await self._store.next_due()
-        if due is None:
-            return self._every_seconds
-        left = (due - datetime.now(UTC)).total_seconds()
-        return min(max(left, SHORTEST_SECONDS), self._every_seconds)
+        dues = [await self._store.next_due(), await self._limits.next_due()]
+        wait = self._every_seconds
+        for due in filter(None, dues):
+            left = (due - datetime.now(UTC)).total_seconds()
+            wait = min(wait, max(left, SHORTEST_SECONDS))
+        return wait

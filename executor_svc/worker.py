@@ -7,63 +7,93 @@ RabbitMQ, inside the executor's process.
 import asyncio
 import logging
 import os
+import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 
+import asyncpg
 import dramatiq
-import httpx2
 
 from executor_svc.actors import Actors
 from executor_svc.announce import Announcer
+from executor_svc.creator import Creator
 from executor_svc.dispatch import Dispatcher
+from executor_svc.graphs import ACCEPTED, GraphCache
+from executor_svc.heartbeats import Heartbeats
+from executor_svc.intake import Intake
 from executor_svc.lease import Lease
 from executor_svc.messaging import AmqpEventBus, AmqpWakeups
-from executor_svc.metrics import WorkerMetrics
-from executor_svc.ports import EventBus, SessionStore, Wakeups
-from executor_svc.runner import StepRunner
+from executor_svc.metrics import ExecutorMetrics, WorkerMetrics
+from executor_svc.ports import EventBus, SessionStore, Wakeups, WorkerProfile
+from executor_svc.queues.stats import start_stats
+from executor_svc.queues.store import PostgresQueueStore
+from executor_svc.runner import RunLimits, StepRunner
 from executor_svc.settings import WorkerSettings
 from executor_svc.slots import Slots
-from executor_svc.steps.embed import EmbedKind
-from executor_svc.steps.guard import GuardedTransport
-from executor_svc.steps.http import HttpKind
-from executor_svc.steps.kind import Kind
-from executor_svc.steps.model import ModelKind
-from executor_svc.steps.points import SearchKind, UpsertKind
-from executor_svc.steps.python import PythonKind
-from executor_svc.steps.transform import TransformKind
-from executor_svc.store import PostgresSessionStore, PostgresStepStore
-from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceStub
-from stepwire.api.router.v1.router_service_pb2_grpc import RouterServiceStub
-from stepwire.api.vector.v1.vector_service_pb2_grpc import VectorServiceStub
+from executor_svc.step_kinds import open_kinds
+from executor_svc.steps.subtask import Subtasks
+from executor_svc.store import (
+    PostgresLimitStore,
+    PostgresSessionStore,
+    PostgresStepStore,
+    PostgresTaskStore,
+)
+from executor_svc.subscriptions.app import open_interest
+from executor_svc.subscriptions.store import PostgresSubscriptionStore
+from executor_svc.subtasks import RecordSubtasks
+from executor_svc.tasks import Tasks
+from executor_svc.workflows.resolver import Resolver
+from executor_svc.workflows.store import PostgresWorkflowStore
 from stepwire.db import open_pool
 from stepwire.lifecycle import StartError, Stopping, run_process
 from stepwire.mq import AmqpConnection, Topology, open_broker
-from stepwire.rpc import open_channel
 from stepwire.sdk.functions import default_registry
+from stepwire.version import installed_version
 
 logger = logging.getLogger(__name__)
 
-# A step younger than this may be one whose claim is still being answered.
-RECONCILE_AGE = timedelta(seconds=10)
 STOP_ACTORS_SECONDS = 2.0
+# Most subtasks that share one commit.
+SUBTASK_BATCH = 256
 
 
 class Worker:
     """A worker that runs; `drain` lets it finish what it has."""
 
-    def __init__(self, actors: Actors, dispatcher: Dispatcher, announcer: Announcer) -> None:
+    def __init__(
+        self, actors: Actors, dispatcher: Dispatcher, announcer: Announcer, lease: Lease
+    ) -> None:
         self._actors = actors
         self._dispatcher = dispatcher
         self._announcer = announcer
+        self._lease = lease
+        self._retiring: asyncio.Task[None] | None = None
+
+    def retire(self) -> None:
+        """Take nothing new from here on; what runs goes on, and the process stays."""
+        if self._retiring is None:
+            logger.info("worker takes nothing new")
+            self._dispatcher.retire()
+            self._retiring = asyncio.create_task(
+                self._actors.stop(timeout_seconds=STOP_ACTORS_SECONDS), name="retire"
+            )
+
+    def check_lease(self) -> None:
+        """Stop what runs if the lease has run out; see `Lease.check`."""
+        self._lease.check()
 
     async def drain(self, *, timeout_seconds: float) -> None:
         """Take nothing new, let running attempts finish, and stop those that do not."""
         end = time.monotonic() + timeout_seconds
-        await self._actors.stop(timeout_seconds=min(STOP_ACTORS_SECONDS, timeout_seconds / 2))
+        self.retire()
+        assert self._retiring is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds / 2):
+                await asyncio.shield(self._retiring)
         await self._dispatcher.drain(max(0.0, end - time.monotonic()))
         await self._announcer.drain()
 
@@ -99,15 +129,29 @@ async def start_worker(
         )
     )
     store = PostgresStepStore(
-        pool, republish_after=settings.republish_after, max_losses=settings.max_losses
+        pool,
+        republish_after=settings.republish_after,
+        inline_bytes=settings.inline_payload_bytes,
     )
+    limits = PostgresLimitStore(pool, republish_after=settings.republish_after)
     slots = Slots(settings.slots)
-    announcer = Announcer(wakeups, bus)
+    stats = await start_stats(PostgresQueueStore(pool), stack, every_seconds=settings.stats_seconds)
+    announcer = Announcer(wakeups, bus, stats)
+    subtasks = await _open_subtasks(settings, pool, announcer, stack)
+    kinds = await open_kinds(
+        settings, stack, targets=PostgresSubscriptionStore(pool), subtasks=subtasks
+    )
+    heartbeats = Heartbeats(store, lambda: lease.session_id)
     runner = StepRunner(
         store,
-        await _kinds(settings, stack),
-        max_output_bytes=settings.max_payload_bytes,
-        max_items=settings.max_items,
+        kinds,
+        heartbeats,
+        limits=RunLimits(
+            max_output_bytes=settings.max_payload_bytes,
+            max_items=settings.max_items,
+            max_losses=settings.max_losses,
+            function_wait_seconds=settings.function_wait_seconds,
+        ),
     )
 
     @asynccontextmanager
@@ -118,27 +162,39 @@ async def start_worker(
 
     lease = Lease(
         open_sessions,
-        worker=name,
+        WorkerProfile(name, settings.queues, settings.slots, installed_version()),
         lease=timedelta(seconds=settings.lease_seconds),
+        margin=timedelta(seconds=settings.lease_seconds * settings.lease_margin_share),
         renew_every=timedelta(seconds=settings.renew_seconds),
+        busy=lambda: slots.used,
         on_lost=lambda session_id: dispatcher.session_lost(session_id),  # noqa: PLW0108 - made below
+        on_drain=lambda: worker.retire(),  # noqa: PLW0108 - made below
     )
     metrics = WorkerMetrics(used_slots=lambda: slots.used, slots=slots.capacity)
     dispatcher = Dispatcher(
         store=store,
+        limits=limits,
         runner=runner,
         announcer=announcer,
         session=lease,
         slots=slots,
         metrics=metrics,
+        stats=stats,
     )
     stack.push_async_callback(lease.stop)
     await lease.start()
     await bus.subscribe_cancelled(dispatcher.cancelled)
     reconciling = asyncio.create_task(
-        _reconcile(dispatcher, settings.reconcile_seconds), name="reconcile"
+        _reconcile(
+            dispatcher,
+            every_seconds=settings.reconcile_seconds,
+            older_than=timedelta(seconds=settings.reconcile_age_seconds),
+        ),
+        name="reconcile",
     )
     stack.callback(reconciling.cancel)
+    beating = asyncio.create_task(heartbeats.run(), name="heartbeats")
+    stack.callback(beating.cancel)
     actors = Actors(
         broker,
         Topology(settings.mq_namespace),
@@ -147,49 +203,47 @@ async def start_worker(
         offer=dispatcher.offer,
         decline=dispatcher.decline,
     )
+    worker = Worker(actors, dispatcher, announcer, lease)
     await actors.start()
-    return Worker(actors, dispatcher, announcer)
+    return worker
 
 
-async def _kinds(settings: WorkerSettings, stack: AsyncExitStack) -> Mapping[str, Kind]:
-    models = await stack.enter_async_context(open_channel(settings.model_target))
-    vectors = await stack.enter_async_context(open_channel(settings.vector_target))
-    # The router has tried every model before it says UNAVAILABLE; the step's own retry
-    # policy decides when to ask again.
-    router = await stack.enter_async_context(
-        open_channel(settings.router_target, retry_unavailable=False)
+async def _open_subtasks(
+    settings: WorkerSettings, pool: asyncpg.Pool, announcer: Announcer, stack: AsyncExitStack
+) -> Subtasks:
+    """Open what subtask steps need: the ways by which tasks are accepted and read."""
+    store = PostgresTaskStore(
+        pool,
+        republish_after=settings.republish_after,
+        inline_bytes=settings.inline_payload_bytes,
     )
-    # The slots bound how many calls there are.
-    transport: httpx2.AsyncBaseTransport = httpx2.AsyncHTTPTransport(
-        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+    graphs = GraphCache()
+    interest = await open_interest(pool, stack)
+    creator = Creator(
+        store,
+        announcer,
+        ExecutorMetrics(),
+        max_batch=SUBTASK_BATCH,
+        max_waiting=settings.slots,
+        has_subscriptions=interest.has,
     )
-    if not settings.http_allow_private:
-        # Connections are kept by address here, and names may share one: none is kept.
-        transport = GuardedTransport(
-            httpx2.AsyncHTTPTransport(
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-            )
-        )
-    # The step's own timeout bounds the call.
-    client = await stack.enter_async_context(
-        httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False)
+    intake = Intake(
+        Resolver(PostgresWorkflowStore(pool), graphs),
+        graphs,
+        # The graph of a subtask was checked with the one that it stands in.
+        limits=ACCEPTED,
+        max_payload_bytes=settings.max_payload_bytes,
     )
-    return {
-        "python": PythonKind(default_registry),
-        "transform": TransformKind(),
-        "embed": EmbedKind(ModelServiceStub(models)),
-        "upsert": UpsertKind(VectorServiceStub(vectors)),
-        "search": SearchKind(VectorServiceStub(vectors)),
-        "model": ModelKind(RouterServiceStub(router)),
-        "http": HttpKind(client, max_response_bytes=settings.http_max_response_bytes),
-    }
+    return RecordSubtasks(intake, creator, Tasks(store, graphs))
 
 
-async def _reconcile(dispatcher: Dispatcher, every_seconds: float) -> None:
+async def _reconcile(
+    dispatcher: Dispatcher, *, every_seconds: float, older_than: timedelta
+) -> None:
     while True:
         await asyncio.sleep(every_seconds)
         try:
-            await dispatcher.reconcile(older_than=RECONCILE_AGE)
+            await dispatcher.reconcile(older_than=older_than)
         except Exception as error:  # noqa: BLE001 - Postgres may be away; try again
             logger.warning("reconciling failed", extra={"cause": repr(error)})
 
@@ -211,6 +265,8 @@ def run(settings: WorkerSettings) -> None:
             wakeups=AmqpWakeups(amqp, topology, max_bundle=settings.max_bundle),
             bus=AmqpEventBus(amqp, topology),
         )
+        # The first thing that happens when the process goes on after it was stopped.
+        signal.signal(signal.SIGCONT, lambda *_: worker.check_lease())
         logger.info("worker is ready", extra={"queues": list(settings.queues)})
         await stopping.wait()
         await worker.drain(timeout_seconds=stopping.drain_seconds_left())

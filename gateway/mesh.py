@@ -66,6 +66,39 @@ EXECUTOR_SERVICE = PublicService(
         "WatchTask": Behaviour.STREAM,
     },
 )
+WORKFLOW_SERVICE = PublicService(
+    name="stepwire.api.executor.v1.WorkflowService",
+    upstream=Upstream.EXECUTOR,
+    methods={
+        "GetWorkflow": Behaviour.READ,
+        "ListWorkflows": Behaviour.READ,
+        "ListWorkflowVersions": Behaviour.READ,
+        "ValidateGraph": Behaviour.READ,
+    },
+)
+SCHEDULE_SERVICE = PublicService(
+    name="stepwire.api.executor.v1.ScheduleService",
+    upstream=Upstream.EXECUTOR,
+    methods={"GetSchedule": Behaviour.READ, "ListSchedules": Behaviour.READ},
+)
+SUBSCRIPTION_SERVICE = PublicService(
+    name="stepwire.api.executor.v1.SubscriptionService",
+    upstream=Upstream.EXECUTOR,
+    methods={"GetSubscription": Behaviour.READ, "ListSubscriptions": Behaviour.READ},
+)
+QUEUE_SERVICE = PublicService(
+    name="stepwire.api.executor.v1.QueueService",
+    upstream=Upstream.EXECUTOR,
+    methods={
+        "ListQueues": Behaviour.READ,
+        "GetQueue": Behaviour.READ,
+        # It waits, and may be called again: what is paused stays so.
+        "DrainQueue": Behaviour.LONG_POLL,
+        "ListWorkers": Behaviour.READ,
+        "GetScalingSignals": Behaviour.READ,
+        "ListFailedSteps": Behaviour.READ,
+    },
+)
 ROUTER_SERVICE = PublicService(
     name="stepwire.api.router.v1.RouterService",
     upstream=Upstream.ROUTER,
@@ -124,6 +157,10 @@ REFLECTION_ALPHA_SERVICE = PublicService(
 
 PUBLIC_SERVICES = (
     EXECUTOR_SERVICE,
+    WORKFLOW_SERVICE,
+    SCHEDULE_SERVICE,
+    SUBSCRIPTION_SERVICE,
+    QUEUE_SERVICE,
     ROUTER_SERVICE,
     VECTOR_SERVICE,
     MODEL_SERVICE,

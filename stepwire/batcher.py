@@ -1,7 +1,8 @@
 """Group commit: what waits while the last batch is under way goes together.
 
 There is no timer. A lone item is flushed at once; under load, batches grow by
-themselves to what arrived during one flush.
+themselves to what arrived during one flush. Where flushes are too quick for that, a
+pace makes them fewer.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from stepwire.errors import Reason, StepwireError
+from stepwire.pace import Pace
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,16 +25,23 @@ class Batcher(Generic[T, R]):
 
     `flush` gets the items of a batch and returns one result per item; a result that is
     an exception is raised to that item's caller. If `flush` itself raises, every caller
-    of the batch gets that exception.
+    of the batch gets that exception. With a `pace`, batches wait for their turn.
     """
 
     def __init__(
-        self, name: str, flush: Flush[T, R], *, max_batch: int = 512, max_waiting: int = 50_000
+        self,
+        name: str,
+        flush: Flush[T, R],
+        *,
+        max_batch: int = 512,
+        max_waiting: int = 50_000,
+        pace: Pace | None = None,
     ) -> None:
         self._name = name
         self._flush = flush
         self._max_batch = max_batch
         self._max_waiting = max_waiting
+        self._pace = pace
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._worker: asyncio.Task[None] | None = None
 
@@ -76,6 +85,8 @@ class Batcher(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._waiting:
+                if self._pace is not None and (pause := self._pace.take()):
+                    await asyncio.sleep(pause)
                 count = min(len(self._waiting), self._max_batch)
                 await self._flush_batch([self._waiting.popleft() for _ in range(count)])
         finally:

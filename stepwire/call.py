@@ -23,11 +23,14 @@ class CallInfo:
         request_id: Names the call in logs and error answers; "" outside a call.
         deadline: When the caller stops waiting, on the clock of `time.monotonic()`;
             None if it waits for as long as it takes.
+        traceparent: The call's place in its trace (W3C) where no span is current: that of
+            a trace which is not recorded, and costs no spans; "" if there is none.
     """
 
     tenant_id: str = DEFAULT_TENANT
     request_id: str = ""
     deadline: float | None = None
+    traceparent: str = ""
 
 
 _OUTSIDE = CallInfo()
@@ -53,7 +56,11 @@ def enter_call(info: CallInfo) -> None:
 
 @contextmanager
 def call_context(
-    *, tenant_id: str, request_id: str | None = None, deadline: float | None = None
+    *,
+    tenant_id: str,
+    request_id: str | None = None,
+    deadline: float | None = None,
+    traceparent: str = "",
 ) -> Iterator[CallInfo]:
     """Sets the context for the block.
 
@@ -61,11 +68,13 @@ def call_context(
         tenant_id: Whose data the block may see.
         request_id: Names the call; a new id if None.
         deadline: On the clock of `time.monotonic()`; None for no deadline.
+        traceparent: What the block belongs to where no span is current; "" for nothing.
     """
     info = CallInfo(
         tenant_id=tenant_id,
         request_id=request_id if request_id is not None else new_request_id(),
         deadline=deadline,
+        traceparent=traceparent,
     )
     token = _current.set(info)
     try:

@@ -62,6 +62,29 @@ class Reason(_NamedValue):
     STEP_WORKER_LOST = auto()
     FUNCTION_NOT_FOUND = auto()
     OUTPUT_TOO_LARGE = auto()
+    STEP_HEARTBEAT_MISSED = auto()
+    SIGNAL_TIMED_OUT = auto()
+    JOIN_UNSATISFIED = auto()
+    TASK_TIMED_OUT = auto()
+    SUBTASK_FAILED = auto()
+    NESTED_TOO_DEEP = auto()
+    SIGNAL_UNKNOWN = auto()
+
+    WORKFLOW_NOT_FOUND = auto()
+    WORKFLOW_VERSION_EXISTS = auto()
+    WORKFLOW_VERSION_IN_USE = auto()
+    WORKFLOW_VERSION_DEPRECATED = auto()
+
+    SCHEDULE_NOT_FOUND = auto()
+    SCHEDULE_EXISTS = auto()
+    SCHEDULE_CHANGED = auto()
+
+    SUBSCRIPTION_NOT_FOUND = auto()
+    SUBSCRIPTION_EXISTS = auto()
+    SUBSCRIPTION_PAUSED = auto()
+
+    QUEUE_NOT_FOUND = auto()
+    WORKER_NOT_FOUND = auto()
 
 
 @dataclass(frozen=True, slots=True)

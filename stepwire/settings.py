@@ -8,8 +8,10 @@ the field `port` is read from `STEPWIRE_ROUTER_PORT`. Settings are read once, in
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from stepwire import failpoints
 
 MEBIBYTE = 1024 * 1024
 
@@ -43,6 +45,17 @@ class ProcessSettings(BaseSettings):
         default="uvloop",
         description="The event loop's implementation.",
     )
+    failpoints: str = Field(
+        default="",
+        description="Faults for tests to inject, such as `settle.committed=kill@7`; see "
+        "`stepwire/failpoints.py`. Empty: none.",
+    )
+
+    @field_validator("failpoints")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        failpoints.parse(text)
+        return text
 
 
 class ServiceSettings(ProcessSettings):

@@ -95,12 +95,12 @@ def _fault(response: httpx2.Response, body: bytes) -> StepError:
     return StepError(
         f"HTTP {status}: {text}",
         retryable=retryable,
-        retry_after=_retry_after(response.headers.get("retry-after")) if retryable else None,
+        retry_after=retry_after(response.headers.get("retry-after")) if retryable else None,
         metadata={"http_status": str(status)},
     )
 
 
-def _retry_after(value: str | None) -> timedelta | None:
+def retry_after(value: str | None) -> timedelta | None:
     """Read a Retry-After header: seconds or a date (RFC 9110, section 10.2.3)."""
     if value is None:
         return None

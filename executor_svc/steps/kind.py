@@ -1,11 +1,12 @@
-"""What a kind of step gets, and what it may raise."""
+"""What a kind of step gets, and what it may give and raise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from executor_svc.expressions import Expression
+from executor_svc.records import Attempt
 from stepwire.sdk.functions import StepContext
 
 
@@ -35,7 +36,7 @@ class StepError(Exception):
         self.metadata = metadata or {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepCall:
     """One attempt, as a kind sees it.
 
@@ -45,6 +46,8 @@ class StepCall:
         evaluate: evaluates one of `template` with what expressions see, and `value`.
         template: the kind's own expressions.
         context: names the attempt.
+        attempt: the attempt itself.
+        came: whether the step has waited, as it asked for, and goes on now.
     """
 
     spec: Any
@@ -52,6 +55,8 @@ class StepCall:
     evaluate: Callable[[Expression], Any]
     template: tuple[Expression, ...]
     context: StepContext
+    attempt: Attempt
+    came: bool = False
 
 
 class Kind(Protocol):
@@ -60,11 +65,22 @@ class Kind(Protocol):
     async def run(self, call: StepCall) -> Any:
         """Return the step's output as a JSON value.
 
+        It may also return `Waits`, to be run again when what it waits for has come, or
+        `stepwire.sdk.functions.AddedSteps`.
+
         Raises:
             StepError: the attempt failed.
             StepwireError: a service refused it.
             Exception: anything else fails the attempt and may be tried again.
         """
+
+
+@runtime_checkable
+class InstantKind(Protocol):
+    """Runs the steps of a kind that does no I/O and is over at once."""
+
+    def run_now(self, call: StepCall) -> Any:
+        """Return the step's output as a JSON value; raises as `Kind.run`."""
 
 
 def input_error(what: str) -> StepError:

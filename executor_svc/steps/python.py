@@ -6,6 +6,16 @@ from executor_svc.steps.kind import StepCall, StepError
 from stepwire.sdk.functions import PermanentError, Registry
 
 
+class FunctionMissingError(Exception):
+    """This worker does not know the function; one with newer code may."""
+
+    def __init__(self, name: str, known: str) -> None:
+        super().__init__(
+            f"no function {name!r} is registered in this worker; registered are: {known}"
+        )
+        self.name = name
+
+
 class PythonKind:
     """See `PythonStep` in graph.proto."""
 
@@ -16,12 +26,7 @@ class PythonKind:
         name = call.spec.function
         function = self._registry.get(name)
         if function is None:
-            known = ", ".join(self._registry.names()) or "none"
-            raise StepError(
-                f"no function {name!r} is registered in this worker; registered are: {known}",
-                reason="FUNCTION_NOT_FOUND",
-                metadata={"function": name},
-            )
+            raise FunctionMissingError(name, ", ".join(self._registry.names()) or "none")
         try:
             return await function.call(call.value, call.context)
         except PermanentError as error:

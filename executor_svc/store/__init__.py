@@ -1,11 +1,13 @@
 """The executor's ports on Postgres, schema `executor`."""
 
+from executor_svc.store.limits import PostgresLimitStore
 from executor_svc.store.sessions import PostgresSessionStore
 from executor_svc.store.steps import PostgresStepStore
 from executor_svc.store.sweep import PostgresSweepStore
 from executor_svc.store.tasks import PostgresTaskStore
 
 __all__ = [
+    "PostgresLimitStore",
     "PostgresSessionStore",
     "PostgresStepStore",
     "PostgresSweepStore",

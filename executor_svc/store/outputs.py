@@ -1,19 +1,17 @@
-"""Reading the outputs of steps."""
+"""Reading the outputs of steps, and the inputs of tasks that are kept apart."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
 
-from executor_svc.graph import item_range
-from executor_svc.records import Blob
-from executor_svc.store.rows import blob_of, queries
+from executor_svc.graph import item_range, scope_in
+from executor_svc.records import Blob, StepAddress
+from executor_svc.store.rows import Row, queries
 from stepwire.payload import JSON, NULL
 
 
-async def read_outputs(
-    pool: asyncpg.Pool, wanted: Sequence[tuple[UUID, str]]
-) -> Sequence[Blob | None]:
+async def read_outputs(pool: asyncpg.Pool, wanted: Sequence[StepAddress]) -> Sequence[Blob | None]:
     """Return the outputs of succeeded steps, None for any other.
 
     The output of a for_each step is not stored a second time: it is put together from its
@@ -22,22 +20,32 @@ async def read_outputs(
     if not wanted:
         return []
     rows = await pool.fetch(
-        queries.read_outputs, [task for task, _ in wanted], [step for _, step in wanted]
+        queries.read_outputs,
+        [address.task_id for address in wanted],
+        [address.step_id for address in wanted],
     )
-    found = {(row["task_id"], row["step_id"]): row for row in rows}
-    outputs: list[Blob | None] = []
-    for key in wanted:
-        row = found.get(key)
-        if row is None:
-            outputs.append(None)
-        elif row["output"] is None and row["items"] is not None:
-            outputs.append(await _read_items(pool, *key))
-        else:
-            outputs.append(blob_of(row["output"], row["output_type"]))
-    return outputs
+    found = {StepAddress(row["task_id"], row["step_id"]): row for row in rows}
+    return [await _output(pool, address, found.get(address)) for address in wanted]
 
 
-async def _read_items(pool: asyncpg.Pool, task_id: UUID, name: str) -> Blob:
-    rows = await pool.fetch(queries.read_item_outputs, task_id, *item_range(name))
+async def _output(pool: asyncpg.Pool, address: StepAddress, row: Row | None) -> Blob | None:
+    if row is None:
+        return None
+    if row["output_type"] is None:
+        return await _read_items(pool, address) if row["items"] is not None else None
+    return Blob(row["output"], row["output_type"])
+
+
+async def _read_items(pool: asyncpg.Pool, address: StepAddress) -> Blob:
+    step_id = address.step_id
+    rows = await pool.fetch(
+        queries.read_item_outputs, address.task_id, *item_range(step_id), scope_in(step_id)
+    )
     # Outputs of steps are JSON, so their list is one by joining their texts.
     return Blob(b"[" + b",".join(row["output"] or NULL for row in rows) + b"]", JSON)
+
+
+async def read_task_inputs(pool: asyncpg.Pool, task_ids: Sequence[UUID]) -> Mapping[UUID, bytes]:
+    """Return the inputs of tasks that are kept apart."""
+    rows = await pool.fetch(queries.read_task_inputs, task_ids)
+    return {row["task_id"]: row["data"] for row in rows}

@@ -11,17 +11,19 @@ from executor_svc.records import (
     Blob,
     EventBatch,
     Failure,
-    StepRecord,
     StepRef,
-    StepState,
     TaskEvent,
     TaskRecord,
-    TaskState,
 )
 from stepwire.api.executor.v1.task_pb2 import TaskEventType
-from stepwire.db import load_queries
+from stepwire.db import Queries, load_queries
 
-queries = load_queries("executor_svc")
+queries = Queries(
+    {
+        **load_queries("executor_svc", "sql/steps.sql"),
+        **load_queries("executor_svc", "sql/tasks.sql"),
+    }
+)
 
 Row = asyncpg.Record
 
@@ -41,44 +43,6 @@ def blob_of(data: bytes | None, content_type: str | None) -> Blob | None:
     return None if data is None or content_type is None else Blob(data, content_type)
 
 
-def task_of(row: Row) -> TaskRecord:
-    """Read a row of executor.tasks; a list's row lacks what lists leave out."""
-    whole = "graph_hash" in row.keys()  # noqa: SIM118 - a Record is no mapping
-    return TaskRecord(
-        task_id=row["task_id"],
-        tenant_id=row["tenant_id"],
-        state=TaskState(row["state"]),
-        labels=orjson.loads(row["labels"]) if row["labels"] else {},
-        failure=failure_of(row["failure"]),
-        traceparent=row["traceparent"],
-        last_cursor=row["last_cursor"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        graph_hash=row["graph_hash"] if whole else b"",
-        input=Blob(row["input"], row["input_type"]) if whole else None,
-        retry_request_id=row["retry_request_id"] if whole else None,
-    )
-
-
-def step_of(row: Row) -> StepRecord:
-    """Read a row of list_steps."""
-    return StepRecord(
-        step_id=row["step_id"],
-        ordinal=row["ordinal"],
-        item=row["item"],
-        items=row["items"],
-        state=StepState(row["state"]),
-        attempt=row["attempt"],
-        queue=row["queue"],
-        due_at=row["due_at"] if row["state"] == StepState.WAITING else None,
-        failure=failure_of(row["failure"]),
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        output=blob_of(row["output"], row["output_type"]),
-    )
-
-
 def ref_of(row: Row) -> StepRef:
     """Read the columns that name an attempt."""
     return StepRef(row["task_id"], row["step_id"], row["attempt"], row["queue"])
@@ -93,12 +57,19 @@ def effects_of(facts: Iterable[Row]) -> Effects:
     """Gather what rows of executor.fact ask for."""
     ready: list[StepRef] = []
     events: list[EventBatch] = []
+    released: list[tuple[str, str]] = []
+    notices = False
     for fact in facts:
-        if fact["kind"] == "READY":
-            ready.append(ref_of(fact))
-        elif fact["kind"] == "EVENTS":
-            events.append(batch_of(fact))
-    return Effects(ready, events)
+        match fact["kind"]:
+            case "READY":
+                ready.append(ref_of(fact))
+            case "EVENTS":
+                events.append(batch_of(fact))
+            case "RELEASED":
+                released.append((fact["tenant_id"], fact["key"]))
+            case "NOTICES":
+                notices = True
+    return Effects(ready, events, released, notices)
 
 
 def created_event(task: TaskRecord) -> TaskEvent:

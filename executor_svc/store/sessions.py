@@ -5,7 +5,10 @@ from uuid import UUID
 
 import asyncpg
 
-from executor_svc.store.rows import queries
+from executor_svc.ports import Renewal, WorkerProfile
+from stepwire.db import load_queries
+
+queries = load_queries("executor_svc", "sql/queues.sql")
 
 
 class PostgresSessionStore:
@@ -18,11 +21,30 @@ class PostgresSessionStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def open(self, session_id: UUID, *, worker: str, lease: timedelta) -> None:
-        await self._pool.execute(queries.open_session, session_id, worker, lease)
+    async def open(
+        self,
+        session_id: UUID,
+        profile: WorkerProfile,
+        *,
+        lease: timedelta,
+        busy: int,
+        draining: bool,
+    ) -> None:
+        await self._pool.execute(
+            queries.open_session,
+            session_id,
+            lease,
+            profile.name,
+            list(profile.queues),
+            profile.slots,
+            busy,
+            profile.version,
+            draining,
+        )
 
-    async def renew(self, session_id: UUID, *, lease: timedelta) -> bool:
-        return await self._pool.fetchval(queries.renew_session, session_id, lease) is not None
+    async def renew(self, session_id: UUID, *, lease: timedelta, busy: int) -> Renewal | None:
+        draining = await self._pool.fetchval(queries.renew_session, session_id, lease, busy)
+        return None if draining is None else Renewal(draining)
 
     async def close(self, session_id: UUID) -> None:
         await self._pool.execute(queries.close_session, session_id)

@@ -13,27 +13,23 @@ class PostgresSweepStore:
     """See `executor_svc.ports.SweepStore`; each call takes at most `batch` rows."""
 
     def __init__(
-        self,
-        pool: asyncpg.Pool,
-        *,
-        republish_after: timedelta,
-        max_losses: int,
-        batch: int = 1000,
+        self, pool: asyncpg.Pool, *, republish_after: timedelta, batch: int = 1000
     ) -> None:
         self._pool = pool
         self._republish_after = republish_after
-        self._max_losses = max_losses
         self._batch = batch
 
-    async def expire_sessions(self) -> Effects:
-        facts = await self._pool.fetch(
-            queries.expire_sessions, self._republish_after, self._max_losses, self._batch
-        )
-        return effects_of(facts)
+    async def lose_orphans(self) -> Effects:
+        return await self._sweep(queries.lose_orphans)
 
-    async def ready_due(self) -> Effects:
-        rows = await self._pool.fetch(queries.ready_due, self._republish_after, self._batch)
-        return Effects(ready=[ref_of(row) for row in rows])
+    async def wake_due(self) -> Effects:
+        return await self._sweep(queries.wake_due)
+
+    async def expire_tasks(self) -> Effects:
+        return await self._sweep(queries.expire_tasks)
+
+    async def _sweep(self, query: str) -> Effects:
+        return effects_of(await self._pool.fetch(query, self._republish_after, self._batch))
 
     async def republish(self, patience: Mapping[str, timedelta]) -> Effects:
         rows = await self._pool.fetch(

@@ -1,36 +1,49 @@
 """TaskStore on Postgres."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 
 from executor_svc.events import parse_events
+from executor_svc.filters import IdRange, TaskFilter
 from executor_svc.graph import Graph
 from executor_svc.ports import Effects, Existing, RequestKey
-from executor_svc.records import Blob, NewTask, StepRecord, TaskEvent, TaskRecord, TaskState
-from executor_svc.store.outputs import read_outputs
-from executor_svc.store.rows import (
-    batch_of,
-    created_event,
-    effects_of,
-    json_text,
-    queries,
-    step_of,
-    task_of,
+from executor_svc.records import (
+    Blob,
+    NewTask,
+    Place,
+    StepAddress,
+    StepRecord,
+    TaskEvent,
+    TaskRecord,
 )
+from executor_svc.refusals import task_not_found
+from executor_svc.store.new_tasks import create_arguments
+from executor_svc.store.outputs import read_outputs
+from executor_svc.store.rows import Row, batch_of, created_event, effects_of, json_text, queries
+from executor_svc.store.task_rows import step_of, task_of
+from executor_svc.task_ports import Signal
+from stepwire.api.executor.v1.task_pb2 import TaskEventType
 from stepwire.db import retryable
+from stepwire.failpoints import failpoint
 
-PRIMARY_KEYS = frozenset({"tasks_pkey", "steps_pkey"})
+REQUESTS_KEY = "requests_pkey"
 
 
 class PostgresTaskStore:
-    """See `executor_svc.ports.TaskStore`."""
+    """See `executor_svc.task_ports.TaskStore`.
 
-    def __init__(self, pool: asyncpg.Pool, *, republish_after: timedelta) -> None:
+    Inputs larger than `inline_bytes` are kept apart from their tasks.
+    """
+
+    def __init__(
+        self, pool: asyncpg.Pool, *, republish_after: timedelta, inline_bytes: int
+    ) -> None:
         self._pool = pool
         self._republish_after = republish_after
+        self._inline_bytes = inline_bytes
 
     @retryable()
     async def add_graphs(self, graphs: Sequence[Graph]) -> None:
@@ -41,13 +54,14 @@ class PostgresTaskStore:
         )
 
     @retryable()
-    async def create(self, tasks: Sequence[NewTask]) -> bool:
+    async def create(self, tasks: Sequence[NewTask], *, unpublished: Collection[str] = ()) -> bool:
         try:
-            await self._pool.execute(queries.create_tasks, *self._create_arguments(tasks))
+            await self._pool.execute(
+                queries.create_tasks, *self._create_arguments(tasks, unpublished)
+            )
         except asyncpg.UniqueViolationError as error:
-            # Ids are made once: where they stand already, this very statement was committed
-            # and its answer lost.
-            return error.constraint_name in PRIMARY_KEYS
+            return _is_repeated(error)
+        await failpoint("create.committed")
         return True
 
     @retryable()
@@ -61,32 +75,29 @@ class PostgresTaskStore:
             [task.request_id for task in named],
         )
         return {
-            (row["tenant_id"], row["request_id"]): Existing(
-                row["task_id"], row["graph_hash"], row["input"]
-            )
+            (row["tenant_id"], row["request_id"]): Existing(row["task_id"], row["digest"])
             for row in rows
         }
 
-    def _create_arguments(self, tasks: Sequence[NewTask]) -> list[object]:
-        steps = [(task.task_id, step) for task in tasks for step in task.steps]
-        return [
-            [task.task_id for task in tasks],
-            [task.tenant_id for task in tasks],
-            [task.request_id for task in tasks],
-            [task.graph_hash for task in tasks],
-            [task.open_sinks for task in tasks],
-            [task.input.data for task in tasks],
-            [task.input.content_type for task in tasks],
-            [json_text(task.labels) if task.labels else None for task in tasks],
-            [task.traceparent for task in tasks],
-            [task.created_at for task in tasks],
-            [task_id for task_id, _ in steps],
-            [step.step_id for _, step in steps],
-            [step.ordinal for _, step in steps],
-            [step.dependencies for _, step in steps],
-            [step.queue for _, step in steps],
-            self._republish_after,
-        ]
+    @retryable()
+    async def fork(self, task: NewTask, kept: Sequence[str], *, source: UUID) -> bool:
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(queries.create_tasks, *self._create_arguments([task], ()))
+                await connection.execute(queries.mark_fork, task.task_id, source)
+                rows = await connection.fetch(queries.copy_steps, task.task_id, source, kept)
+                if len(rows) < len(kept):
+                    raise task_not_found(source)
+        except asyncpg.UniqueViolationError as error:
+            return _is_repeated(error)
+        return True
+
+    @retryable()
+    async def made_by(
+        self, task_ids: Sequence[UUID], *, tenant_id: str, prefix: str
+    ) -> Sequence[UUID]:
+        rows = await self._pool.fetch(queries.made_by, task_ids, tenant_id, prefix)
+        return [row["task_id"] for row in rows]
 
     @retryable()
     async def read_graph(self, graph_hash: bytes) -> bytes | None:
@@ -94,38 +105,35 @@ class PostgresTaskStore:
         return rows[0]["spec"] if rows else None
 
     @retryable()
-    async def get(self, task_id: UUID, *, tenant_id: str) -> TaskRecord | None:
-        row = await self._pool.fetchrow(queries.get_task, task_id, tenant_id)
+    async def get(
+        self, task_id: UUID, *, tenant_id: str, with_input: bool = False
+    ) -> TaskRecord | None:
+        row = await self._pool.fetchrow(queries.get_task, task_id, tenant_id, with_input)
         return None if row is None else task_of(row)
 
     @retryable()
     async def list(
-        self,
-        *,
-        tenant_id: str,
-        before: UUID | None,
-        state: TaskState | None,
-        labels: Mapping[str, str],
-        limit: int,
+        self, wanted: TaskFilter, ids: IdRange, *, tenant_id: str, limit: int
     ) -> Sequence[TaskRecord]:
-        rows = await self._pool.fetch(
-            queries.list_tasks,
-            tenant_id,
-            before,
-            state,
-            json_text(dict(labels)) if labels else None,
-            limit,
-        )
-        return [task_of(row) for row in rows]
+        marked, arguments = _arguments(wanted, ids, tenant_id, limit)
+        statement = queries.list_marked_tasks if marked else queries.list_tasks
+        return [task_of(row) for row in await self._pool.fetch(statement, *arguments)]
+
+    @retryable()
+    async def find_ids(
+        self, wanted: TaskFilter, ids: IdRange, *, tenant_id: str, limit: int
+    ) -> Sequence[UUID]:
+        marked, arguments = _arguments(wanted, ids, tenant_id, limit)
+        statement = queries.find_marked_tasks if marked else queries.find_tasks
+        return [row["task_id"] for row in await self._pool.fetch(statement, *arguments)]
 
     @retryable()
     async def steps(self, task_id: UUID, *, outputs: bool) -> Sequence[StepRecord]:
-        return [
-            step_of(row) for row in await self._pool.fetch(queries.list_steps, task_id, outputs)
-        ]
+        rows = await self._pool.fetch(queries.list_steps, task_id, outputs)
+        return [step_of(row) for row in rows]
 
     @retryable()
-    async def outputs(self, wanted: Sequence[tuple[UUID, str]]) -> Sequence[Blob | None]:
+    async def outputs(self, wanted: Sequence[StepAddress]) -> Sequence[Blob | None]:
         return await read_outputs(self._pool, wanted)
 
     @retryable()
@@ -136,13 +144,110 @@ class PostgresTaskStore:
         return events
 
     @retryable()
-    async def cancel(self, task_id: UUID) -> Effects | None:
-        facts = await self._pool.fetch(queries.cancel_task, task_id)
-        return effects_of(facts) if facts else None
+    async def added_graphs(self, task_id: UUID) -> Sequence[bytes]:
+        return [row["added_graph"] for row in await self._pool.fetch(queries.added_graphs, task_id)]
 
     @retryable()
-    async def retry(self, task_id: UUID, *, request_id: str | None) -> Effects | None:
-        facts = await self._pool.fetch(
-            queries.retry_task, task_id, request_id, self._republish_after
+    async def find_signal(self, task_id: UUID, request_id: str) -> Signal | None:
+        row = await self._pool.fetchrow(queries.find_signal, task_id, request_id)
+        return None if row is None else Signal(row["name"], row["payload"], request_id)
+
+    @retryable()
+    async def cancel(self, task_id: UUID) -> Effects | None:
+        facts = await self._pool.fetch(queries.cancel_task, task_id)
+        await failpoint("cancel.committed")
+        return _effects(facts)
+
+    @retryable()
+    async def pause(self, task_id: UUID) -> Effects | None:
+        return _effects(await self._pool.fetch(queries.pause_task, task_id))
+
+    @retryable()
+    async def resume(self, task_id: UUID) -> Effects | None:
+        return _effects(await self._pool.fetch(queries.resume_task, self._republish_after, task_id))
+
+    @retryable()
+    async def retry(self, task_id: UUID, *, request_id: str, place: Place | None) -> Effects | None:
+        key, policy, max_running = (
+            (None, None, None) if place is None else (place.key, place.policy, place.max_running)
         )
-        return effects_of(facts) if facts else None
+        facts = await self._pool.fetch(
+            queries.retry_task,
+            self._republish_after,
+            task_id,
+            request_id,
+            key,
+            policy,
+            max_running,
+        )
+        await failpoint("retry.committed")
+        return _effects(facts)
+
+    @retryable()
+    async def signal(self, task_id: UUID, signal: Signal) -> Effects | None:
+        return _effects(
+            await self._pool.fetch(
+                queries.signal_task,
+                self._republish_after,
+                task_id,
+                signal.name,
+                signal.payload,
+                signal.request_id,
+                _signalled(signal),
+            )
+        )
+
+    @retryable()
+    async def wake_parent(self, parent: StepAddress, child: UUID) -> Effects:
+        facts = await self._pool.fetch(
+            queries.wake_parent, self._republish_after, parent.task_id, parent.step_id, child
+        )
+        return effects_of(facts)
+
+    def _create_arguments(
+        self, tasks: Sequence[NewTask], unpublished: Collection[str]
+    ) -> Sequence[object]:
+        return create_arguments(
+            tasks,
+            inline_bytes=self._inline_bytes,
+            unpublished=unpublished,
+            republish_after=self._republish_after,
+        )
+
+
+def _is_repeated(error: asyncpg.UniqueViolationError) -> bool:
+    """Whether tasks are there since this very statement was committed and its answer lost.
+
+    Ids are made once, so what else stands there already is a request_id.
+    """
+    return error.constraint_name != REQUESTS_KEY
+
+
+def _arguments(
+    wanted: TaskFilter, ids: IdRange, tenant_id: str, limit: int
+) -> tuple[bool, Sequence[object]]:
+    """Return the parameters of a statement that selects tasks, and whether it is by mark."""
+    mark = wanted.mark
+    arguments = (
+        tenant_id,
+        ids.first,
+        ids.end,
+        mark or wanted.state,
+        json_text(wanted.labels) if wanted.labels else None,
+        wanted.workflow or None,
+        wanted.workflow_version or None,
+        limit,
+    )
+    return mark is not None, (
+        arguments if mark is None else (*arguments, wanted.failure_reason or None)
+    )
+
+
+def _signalled(signal: Signal) -> str:
+    event_type = TaskEventType.TASK_EVENT_TYPE_TASK_SIGNALLED
+    return f'[{event_type},"",0,{json_text({"name": signal.name})}]'
+
+
+def _effects(facts: Sequence[Row]) -> Effects | None:
+    """Gather what a transition asks for; one that was not made tells nothing."""
+    return effects_of(facts) if facts else None

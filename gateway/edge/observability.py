@@ -6,10 +6,11 @@ from datetime import timedelta
 from gateway.edge.clusters import OTLP_CLUSTER
 from gateway.edge.headers import FROM_GRPC, FROM_JSON
 from gateway.envoy.core import (
+    Denominator,
     EnvoyGrpc,
+    FractionalPercent,
     GrpcService,
     HeaderMatcher,
-    Percent,
     SubstitutionFormat,
     TypedConfig,
 )
@@ -21,6 +22,8 @@ from gateway.envoy.observe import (
     LogFilter,
     LogFormat,
     OpenTelemetryTracer,
+    ParentSampler,
+    RatioSampler,
     StdoutAccessLog,
     Tracing,
 )
@@ -29,6 +32,7 @@ from gateway.settings import GatewaySettings
 SERVICE_NAME = "gateway"
 
 _STDOUT = "-"
+_PARTS_PER_PERCENT = 10_000
 
 # The keys are those of the services' log lines where both have one.
 _ACCESS_LOG_FIELDS = {
@@ -109,7 +113,6 @@ def tracing(settings: GatewaySettings) -> Tracing | None:
     if settings.otlp_target is None:
         return None
     return Tracing(
-        random_sampling=Percent(value=settings.trace_sampling_percent),
         operation="%REQ(:PATH)%",
         spawn_upstream_span=False,
         provider=TypedConfig(
@@ -119,6 +122,25 @@ def tracing(settings: GatewaySettings) -> Tracing | None:
                     envoy_grpc=EnvoyGrpc(cluster_name=OTLP_CLUSTER), timeout=timedelta(seconds=5)
                 ),
                 service_name=SERVICE_NAME,
+                sampler=_sampler(settings),
             ),
+        ),
+    )
+
+
+def _sampler(settings: GatewaySettings) -> TypedConfig:
+    # Envoy's own `random_sampling` draws lots from the request id. Since clients choose
+    # that freely, it is left out of it, and Envoy would then trace every call.
+    share = FractionalPercent(
+        numerator=round(settings.trace_sampling_percent * _PARTS_PER_PERCENT),
+        denominator=Denominator.MILLION,
+    )
+    return TypedConfig(
+        name="envoy.tracers.opentelemetry.samplers.parent_based",
+        typed_config=ParentSampler(
+            wrapped_sampler=TypedConfig(
+                name="envoy.tracers.opentelemetry.samplers.trace_id_ratio_based",
+                typed_config=RatioSampler(sampling_percentage=share),
+            )
         ),
     )

@@ -6,7 +6,6 @@ answers are rewritten here: for gRPC clients to a status with the details of
 """
 
 import base64
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +21,6 @@ from gateway.envoy.core import (
     DataSource,
     HeaderMatcher,
     HeaderValueOption,
-    RegexMatcher,
     StringMatcher,
     SubstitutionFormat,
     header,
@@ -39,7 +37,7 @@ from gateway.envoy.observe import (
     RuntimeUInt32,
     StatusCodeFilter,
 )
-from gateway.mesh import PUBLIC_SERVICES, Upstream
+from gateway.mesh import PUBLIC_SERVICES
 from gateway.settings import GatewaySettings
 from stepwire.errors import FieldFault, Reason, StepwireError
 from stepwire.rpc.status import DETAILS_KEY, to_proto
@@ -85,7 +83,7 @@ def local_replies(settings: GatewaySettings) -> LocalReplyConfig:
                 filter=_status_code(ComparisonOp.EQ, 200),
                 body_format_override=_text(_ENVOYS_TEXT, content_type="application/json"),
             ),
-            *(_for_grpc(refusal) for refusal in (*_unreachable_by_upstream(), *refusals)),
+            *(_for_grpc(refusal) for refusal in (*_unreachable_by_service(), *refusals)),
             *(_for_json(refusal) for refusal in (_unreachable(_CLUSTER), *refusals)),
         ),
         body_format=_text(_ENVOYS_TEXT),
@@ -133,25 +131,23 @@ def _refusals(settings: GatewaySettings) -> Sequence[Refusal]:
     )
 
 
-def _unreachable(name: str, *, services: Sequence[str] = ()) -> Refusal:
+def _unreachable(name: str, *, service: str = "") -> Refusal:
     error = StepwireError(
         Reason.DEPENDENCY_UNAVAILABLE,
         f"the {name} service does not answer",
         metadata={"dependency": name},
     )
     when = _flags(_UNREACHABLE_FLAGS)
-    if services:
-        paths = "|".join(re.escape(service) for service in services)
-        regex = StringMatcher(safe_regex=RegexMatcher(regex=f"/({paths})/.*"))
-        when = _both(when, _header(HeaderMatcher(name=":path", string_match=regex)))
+    if service:
+        path = StringMatcher(prefix=f"/{service}/")
+        when = _both(when, _header(HeaderMatcher(name=":path", string_match=path)))
     return Refusal(when, to_proto(error), 503)
 
 
-def _unreachable_by_upstream() -> Iterator[Refusal]:
-    """One per upstream: the details of gRPC are binary, and Envoy cannot fill them in."""
-    for upstream in Upstream:
-        names = [service.name for service in PUBLIC_SERVICES if service.upstream is upstream]
-        yield _unreachable(upstream.value, services=names)
+def _unreachable_by_service() -> Iterator[Refusal]:
+    """One per service: the details of gRPC are binary, and Envoy cannot fill them in."""
+    for service in PUBLIC_SERVICES:
+        yield _unreachable(service.upstream.value, service=service.name)
 
 
 def _for_grpc(refusal: Refusal) -> ResponseMapper:

@@ -96,6 +96,20 @@ class Percent(Message):
     value: float
 
 
+class Denominator(Enum):
+    """type.v3.FractionalPercent.DenominatorType."""
+
+    MILLION = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FractionalPercent(Message):
+    """type.v3.FractionalPercent: a share of whole numbers."""
+
+    numerator: int
+    denominator: Denominator
+
+
 @dataclass(frozen=True, kw_only=True)
 class SubstitutionFormat(Message):
     """config.core.v3.SubstitutionFormatString; one of the two formats is set.

@@ -6,10 +6,10 @@ from enum import Enum, auto
 from typing import Any, ClassVar
 
 from gateway.envoy.core import (
+    FractionalPercent,
     GrpcService,
     HeaderMatcher,
     HeaderValueOption,
-    Percent,
     SubstitutionFormat,
     TypedConfig,
 )
@@ -125,6 +125,31 @@ class LocalReplyConfig(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RatioSampler(Message):
+    """extensions.tracers.opentelemetry.samplers.v3.TraceIdRatioBasedSamplerConfig."""
+
+    TYPE: ClassVar[str] = (
+        "envoy.extensions.tracers.opentelemetry.samplers.v3.TraceIdRatioBasedSamplerConfig"
+    )
+
+    sampling_percentage: FractionalPercent
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParentSampler(Message):
+    """extensions.tracers.opentelemetry.samplers.v3.ParentBasedSamplerConfig.
+
+    Follows the caller's decision; `wrapped_sampler` decides where there is none.
+    """
+
+    TYPE: ClassVar[str] = (
+        "envoy.extensions.tracers.opentelemetry.samplers.v3.ParentBasedSamplerConfig"
+    )
+
+    wrapped_sampler: TypedConfig
+
+
+@dataclass(frozen=True, kw_only=True)
 class OpenTelemetryTracer(Message):
     """config.trace.v3.OpenTelemetryConfig."""
 
@@ -132,13 +157,13 @@ class OpenTelemetryTracer(Message):
 
     grpc_service: GrpcService
     service_name: str
+    sampler: TypedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tracing(Message):
     """…http_connection_manager.v3.HttpConnectionManager.Tracing."""
 
-    random_sampling: Percent
     operation: str
     spawn_upstream_span: bool
     provider: TypedConfig

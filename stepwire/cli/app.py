@@ -7,11 +7,15 @@ from stepwire.cli.ask import ask
 from stepwire.cli.demo import demo
 from stepwire.cli.ingest import ingest
 from stepwire.cli.models import models
+from stepwire.cli.queues import queues
 from stepwire.cli.search import search
 from stepwire.cli.submit import submit
+from stepwire.cli.subscriptions import subscriptions
 from stepwire.cli.tasks import tasks
 from stepwire.cli.trace import trace
 from stepwire.cli.watch import watch
+from stepwire.cli.workers import workers
+from stepwire.cli.workflows import workflows
 
 app = typer.Typer(
     name="stepwire",
@@ -22,6 +26,7 @@ app = typer.Typer(
 
 _STACK = "The local stack"
 _TASKS = "Tasks"
+_OPERATIONS = "Operations"
 _DOCUMENTS = "Documents and models"
 
 app.command(rich_help_panel=_STACK)(stack.up)
@@ -34,6 +39,10 @@ app.command(rich_help_panel=_TASKS)(submit)
 app.command(rich_help_panel=_TASKS)(watch)
 app.command(rich_help_panel=_TASKS)(trace)
 app.add_typer(tasks, name="tasks", rich_help_panel=_TASKS)
+app.add_typer(workflows, name="workflows", rich_help_panel=_TASKS)
+app.add_typer(subscriptions, name="subscriptions", rich_help_panel=_TASKS)
+app.add_typer(queues, name="queues", rich_help_panel=_OPERATIONS)
+app.add_typer(workers, name="workers", rich_help_panel=_OPERATIONS)
 app.command(rich_help_panel=_DOCUMENTS)(ingest)
 app.command(rich_help_panel=_DOCUMENTS)(ask)
 app.command(rich_help_panel=_DOCUMENTS)(search)

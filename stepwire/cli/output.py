@@ -25,6 +25,10 @@ STATE_STYLES = {
     "FAILED": "bold red",
     "CANCELLED": "yellow",
     "RUNNING": "cyan",
+    "WAITING": "blue",
+    "PAUSED": "magenta",
+    "SKIPPED": "dim",
+    "DEPRECATED": "yellow",
 }
 
 
@@ -74,6 +78,11 @@ def task_state(task: Task) -> str:
 def step_state(step: StepRun) -> str:
     """Returns a step's state as a word."""
     return StepState.Name(step.state).removeprefix("STEP_STATE_")
+
+
+def styled(state: str) -> Text:
+    """Returns a state in its colour."""
+    return Text(state, style=STATE_STYLES.get(state, ""))
 
 
 def moment(timestamp: Timestamp) -> str:

@@ -1,38 +1,60 @@
 """`stepwire submit`: creates a task from a file."""
 
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import replace
+from datetime import UTC
+from typing import Annotated
 
 import typer
-import yaml
-from google.protobuf.json_format import ParseDict, ParseError
 
-from stepwire.api.executor.v1.graph_pb2 import Graph
+from stepwire.api.executor.v1.executor_service_pb2 import CreateTaskRequest
+from stepwire.api.executor.v1.task_pb2 import Task
 from stepwire.cli.connect import Connection, connect
 from stepwire.cli.exits import CommandError, run
-from stepwire.cli.options import GatewayOption, HomeOption, Output, OutputOption
+from stepwire.cli.files import (
+    graph_of,
+    load_object,
+    load_value,
+    read_text,
+    source_of,
+    texts_of,
+    to_message,
+)
+from stepwire.cli.options import (
+    GatewayOption,
+    HomeOption,
+    InputOption,
+    Output,
+    OutputOption,
+    RequestIdOption,
+    WatchOption,
+    split_workflow,
+)
 from stepwire.cli.output import print_json, task_state, task_to_json
 from stepwire.cli.watch import follow_task
-from stepwire.sdk.client import NewTask
+from stepwire.sdk.client import Client
+from stepwire.sdk.graph import workflow
+from stepwire.sdk.requests import NewTask
 
-_KEYS = {"graph", "input", "labels", "request_id"}
+_KEYS = {
+    *("graph", "workflow", "input", "labels", "request_id"),
+    *("priority", "timeout", "start_after"),
+}
+# Fields that are written as in the API's JSON.
+_FIELDS = ("priority", "timeout", "start_after")
+
+FileArgument = Annotated[
+    str, typer.Argument(metavar="FILE", help="YAML or JSON; `-` reads standard input.")
+]
 
 
 def submit(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="YAML or JSON; `-` reads standard input.")
-    ],
+    file: FileArgument,
     *,
-    input_text: Annotated[
-        str | None,
-        typer.Option("--input", metavar="YAML", help="The task's input, instead of the file's."),
-    ] = None,
-    request_id: Annotated[
-        str | None, typer.Option(help="Idempotency key, instead of the file's.")
-    ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Follow the task to its end.")
+    input_text: InputOption = None,
+    request_id: RequestIdOption = None,
+    watch: WatchOption = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the request; create nothing.")
     ] = False,
     gateway: GatewayOption = None,
     home: HomeOption = None,
@@ -40,8 +62,9 @@ def submit(
 ) -> None:
     """Create a task from FILE.
 
-    The file holds `graph`, and if wanted `input`, `labels` and `request_id`; the graph is
-    written as in the API's JSON:
+    The file holds `graph` or `workflow` (NAME or NAME@VERSION), and if wanted `input`,
+    `labels`, `priority`, `timeout`, `start_after` and `request_id`; the graph is written as
+    in the API's JSON:
 
     graph: {steps: [{name: total, transform: {expression: "input.a + input.b"}}]}
     input: {a: 1, b: 2}
@@ -52,6 +75,7 @@ def submit(
             input_text=input_text,
             request_id=request_id,
             watch=watch,
+            check=check,
             connection=connect(gateway, home),
             output=output,
         )
@@ -64,24 +88,46 @@ async def _submit(
     input_text: str | None,
     request_id: str | None,
     watch: bool,
+    check: bool,
     connection: Connection,
     output: Output,
 ) -> None:
-    new = read_task(_read(file), "standard input" if file == "-" else file)
-    value = new.input if input_text is None else _load(input_text, "--input")
+    new = read_task(read_text(file), source_of(file))
+    if input_text is not None:
+        new = replace(new, input=load_value(input_text, "--input"))
+    if request_id:
+        new = replace(new, request_id=request_id)
     async with connection as client:
-        task = await client.create(
-            new.graph, value, request_id=request_id or new.request_id, labels=new.labels
-        )
-        if not watch:
-            if output is Output.JSON:
-                print_json(task_to_json(task))
-            else:
-                typer.echo(f"{task.task_id} {task_state(task)}")
-            return
+        await create_task(client, new, watch=watch, check=check, output=output)
+
+
+async def create_task(
+    client: Client, new: NewTask, *, watch: bool, output: Output, check: bool = False
+) -> None:
+    """Creates a task, tells it, and follows it to its end if that is wanted.
+
+    Raises:
+        typer.Exit: With FAILED, if a task that was followed did not succeed.
+    """
+    task = await client.submit(new, validate_only=check)
+    if check:
+        _tell_checked(task, output)
+    elif not watch:
+        if output is Output.JSON:
+            print_json(task_to_json(task))
+        else:
+            typer.echo(f"{task.task_id} {task_state(task)}")
+    else:
         if output is Output.TEXT:
             typer.echo(task.task_id)
         await follow_task(client, task.task_id, after=0, output=output)
+
+
+def _tell_checked(task: Task, output: Output) -> None:
+    if output is Output.JSON:
+        print_json(task_to_json(task))
+    else:
+        typer.echo("The task would be accepted.")
 
 
 def read_task(text: str, source: str) -> NewTask:
@@ -94,36 +140,21 @@ def read_task(text: str, source: str) -> NewTask:
     Raises:
         CommandError: It does not describe a task; the message says where.
     """
-    data = _load(text, source)
-    if not isinstance(data, dict) or not isinstance(data.get("graph"), dict):
-        raise CommandError(f"{source}: expected an object with the key `graph`")
-    if unknown := sorted(map(str, set(data) - _KEYS)):
-        raise CommandError(f"{source}: unknown keys {', '.join(unknown)}; known: {sorted(_KEYS)}")
-    try:
-        graph = ParseDict(data["graph"], Graph())
-    except ParseError as error:
-        raise CommandError(f"{source}: graph: {error}") from None
-    labels = data.get("labels") or {}
-    if not isinstance(labels, dict):
-        raise CommandError(f"{source}: labels: expected an object of texts")
+    data = load_object(text, source, keys=_KEYS)
+    if ("graph" in data) == ("workflow" in data):
+        raise CommandError(f"{source}: expected one of the keys `graph` and `workflow`")
+    named = "workflow" in data
+    fields = {name: data[name] for name in _FIELDS if name in data}
+    request = to_message(fields, CreateTaskRequest(), source=source)
+    timed = request.HasField("start_after")
     return NewTask(
-        graph,
+        workflow(*split_workflow(str(data["workflow"])))
+        if named
+        else graph_of(data, source=source),
         data.get("input"),
         request_id=str(data.get("request_id") or ""),
-        labels={str(key): str(value) for key, value in labels.items()},
+        labels=texts_of(data.get("labels"), source=f"{source}: labels"),
+        priority=request.priority,
+        timeout=request.timeout.ToTimedelta() if request.HasField("timeout") else None,
+        start_after=request.start_after.ToDatetime(UTC) if timed else None,
     )
-
-
-def _read(file: str) -> str:
-    try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{file} cannot be read: {error}") from None
-
-
-def _load(text: str, source: str) -> Any:
-    try:
-        # Every JSON text is YAML as well.
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise CommandError(f"{source} is neither YAML nor JSON: {error}") from None

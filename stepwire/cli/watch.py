@@ -18,6 +18,7 @@ from stepwire.cli.output import (
     task_state,
     to_json,
 )
+from stepwire.payload import struct_to_json
 from stepwire.sdk.client import Client
 from stepwire.sdk.values import from_payload
 
@@ -27,6 +28,9 @@ _STYLES = {
     "RETRYING": "yellow",
     "RETRIED": "yellow",
     "STARTED": "cyan",
+    "RESUMED": "cyan",
+    "SIGNALLED": "cyan",
+    "COMPENSATING": "yellow",
 }
 
 
@@ -85,6 +89,9 @@ def describe_event(event: TaskEvent) -> Text:
     line.append(happened.lower(), style=_STYLES.get(happened, ""))
     if event.attempt > 1:
         line.append(f" (attempt {event.attempt})")
+    if event.HasField("detail"):
+        detail = struct_to_json(event.detail)
+        line.append(f" ({', '.join(f'{name} {value}' for name, value in detail.items())})")
     if event.HasField("failure"):
         line.append(f" {event.failure.reason}: {event.failure.message}")
     return line

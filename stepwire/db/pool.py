@@ -25,7 +25,8 @@ CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    # Too many connections, a full disk, no memory: it may have them again.
+    asyncpg.InsufficientResourcesError,
     # What asyncpg says when a backend was terminated while it spoke to it.
     asyncpg.InternalClientError,
     ConnectionError,
@@ -73,6 +74,7 @@ async def open_pool(
         init=init,
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=COMMAND_TIMEOUT_SECONDS,
+        reset=_leave_as_it_is,
         server_settings={"application_name": application_name},
     )
     try:
@@ -83,6 +85,15 @@ async def open_pool(
         yield pool
     finally:
         await _close(pool)
+
+
+async def _leave_as_it_is(_: asyncpg.Connection) -> None:
+    """Give a connection back without asking the server to forget the session's state.
+
+    asyncpg would send four statements each time, which costs as much as a small query of
+    ours. There is nothing to forget: settings and locks of ours end with their
+    transaction, and asyncpg itself ends one that is left open.
+    """
 
 
 async def _close(pool: asyncpg.Pool) -> None:

@@ -6,8 +6,8 @@ from typing import Final
 from stepwire.demo.corpus import Topic
 from stepwire.demo.questions import Question
 from stepwire.ingest.graphs import document_graph, question_graph
-from stepwire.sdk.client import NewTask
 from stepwire.sdk.graph import python
+from stepwire.sdk.requests import NewTask
 
 LEDGERED_STEPS: Final = frozenset({"split", "note", "cite"})
 """The steps that add to the ledger."""

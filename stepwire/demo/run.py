@@ -19,8 +19,9 @@ from stepwire.demo.questions import Question, read_questions
 from stepwire.demo.report import Answer, Report
 from stepwire.ingest.graphs import DIMENSION
 from stepwire.sdk.board import Board
-from stepwire.sdk.client import Client, NewTask
+from stepwire.sdk.client import Client
 from stepwire.sdk.follow import follow
+from stepwire.sdk.requests import NewTask
 from stepwire.sdk.tally import Tally
 from stepwire.sdk.values import from_payload
 
@@ -67,14 +68,7 @@ class _Run:
     async def _create(self, new: Sequence[NewTask]) -> list[str]:
         """Creates tasks side by side, each with a call of its own, and so with its own trace."""
         async with asyncio.TaskGroup() as group:
-            calls = [
-                group.create_task(
-                    self.client.create(
-                        task.graph, task.input, request_id=task.request_id, labels=task.labels
-                    )
-                )
-                for task in new
-            ]
+            calls = [group.create_task(self.client.submit(task)) for task in new]
         return [call.result().task_id for call in calls]
 
     async def _read(self, task_ids: Sequence[str]) -> list[Task]:

@@ -11,7 +11,7 @@ from stepwire.call import current_call
 from stepwire.errors import Reason, StepwireError
 from stepwire.rpc import metadata
 from stepwire.rpc.status import to_status
-from stepwire.telemetry import meter, names, traceparent_of, tracer
+from stepwire.telemetry import durations, names, traceparent_of, tracer
 
 # The called service must end first, so that its reason arrives in time to be passed on.
 _MARGIN_SECONDS = 0.005
@@ -21,11 +21,16 @@ class CallRecorder:
     """Records the calls of one channel."""
 
     def __init__(self) -> None:
-        self._duration = meter().create_histogram(
+        self._duration = durations(
             names.RPC_CLIENT_DURATION,
-            unit="s",
             description="Duration of a call to another service, by method and status code.",
-            explicit_bucket_boundaries_advisory=names.RPC_DURATION_BUCKETS,
+            attributes=(
+                names.RPC_SYSTEM,
+                names.RPC_METHOD,
+                names.RPC_STATUS_CODE,
+                names.ERROR_TYPE,
+            ),
+            bounds=names.RPC_DURATION_BUCKETS,
         )
 
     def start_span(self, method: str) -> Span:
@@ -45,14 +50,13 @@ class CallRecorder:
             started: When the call began, as `time.perf_counter()` told it.
             code: How it ended.
         """
-        attributes = {
-            names.RPC_SYSTEM: names.RPC_SYSTEM_GRPC,
-            names.RPC_METHOD: method,
-            names.RPC_STATUS_CODE: code.name,
-        }
-        if code is not grpc.StatusCode.OK:
-            attributes[names.ERROR_TYPE] = code.name
-        self._duration.record(time.perf_counter() - started, attributes)
+        self._duration.record(
+            time.perf_counter() - started,
+            names.RPC_SYSTEM_GRPC,
+            method,
+            code.name,
+            "" if code is grpc.StatusCode.OK else code.name,
+        )
         if span.is_recording():
             span.set_attribute(names.RPC_STATUS_CODE, code.name)
             if code is not grpc.StatusCode.OK:
@@ -138,8 +142,9 @@ def _headers(given: Any, span: Span) -> tuple[tuple[str, str | bytes], ...]:
     headers = [*(given or ()), (metadata.TENANT_ID, current.tenant_id)]
     if current.request_id:
         headers.append((metadata.REQUEST_ID, current.request_id))
-    # Also where nothing is recorded: the span then stands for the one around it.
-    traceparent = traceparent_of(span.get_span_context())
+    # Also where nothing is recorded: the span then stands for the one around it, or the
+    # current call names the trace.
+    traceparent = traceparent_of(span.get_span_context()) or current.traceparent
     if traceparent:
         headers.append((metadata.TRACEPARENT, traceparent))
     return tuple(headers)

@@ -1,29 +1,29 @@
 """A client for programs: everything that Stepwire offers, through the gateway."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Self
-
-from google.protobuf.duration_pb2 import Duration
+from typing import Any, Final, Self, Unpack
 
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.api.executor.v1.executor_service_pb2_grpc import (
     ExecutorServiceAsyncStub,
     ExecutorServiceStub,
 )
-from stepwire.api.executor.v1.graph_pb2 import Graph
+from stepwire.api.executor.v1.graph_pb2 import Graph, WorkflowRef
 from stepwire.api.executor.v1.task_pb2 import Task, TaskEvent, TaskState
 from stepwire.api.vector.v1.vector_service_pb2 import ScoredPoint
 from stepwire.errors import Reason, StepwireError
 from stepwire.rpc import open_channel
 from stepwire.sdk.failures import raising_ours
 from stepwire.sdk.models import Models
-from stepwire.sdk.values import to_payload
+from stepwire.sdk.queues import Queues
+from stepwire.sdk.requests import Conditions, NewTask, TaskOptions, new_request_id, task_filter
+from stepwire.sdk.subscriptions import Subscriptions
+from stepwire.sdk.values import to_duration, to_payload
 from stepwire.sdk.vectors import Vectors
+from stepwire.sdk.workflows import Workflows
 
 FINAL_STATES: Final = frozenset(
     {
@@ -38,24 +38,6 @@ _WATCH_PATIENCE_SECONDS = 60.0
 _WATCH_PAUSE_SECONDS = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class NewTask:
-    """A task to create.
-
-    Attributes:
-        graph: What to do.
-        input: The task's input: any JSON value.
-        request_id: Idempotency key; empty takes a new one, which protects the call itself
-            against doubled sending.
-        labels: For filters and for people.
-    """
-
-    graph: Graph
-    input: Any = None
-    request_id: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
 class Client:
     """Creates tasks and follows them; searches and asks the models.
 
@@ -68,6 +50,9 @@ class Client:
 
     Attributes:
         target: Host and port of the gateway.
+        workflows: The registered workflows.
+        subscriptions: Where the events of tasks go.
+        queues: Queues, workers, and steps that failed.
         vectors: The vector service.
         models: The model and router services.
     """
@@ -78,6 +63,9 @@ class Client:
         # Safe to call twice: changing calls carry a request id, or write what is given.
         self._channel = open_channel(target)
         self._executor: ExecutorServiceAsyncStub = ExecutorServiceStub(self._channel)
+        self.workflows = Workflows(self._channel, target=target, timeout=timeout)
+        self.subscriptions = Subscriptions(self._channel, target=target, timeout=timeout)
+        self.queues = Queues(self._channel, target=target, timeout=timeout)
         self.vectors = Vectors(self._channel, target=target, timeout=timeout)
         self.models = Models(self._channel, target=target, timeout=timeout)
 
@@ -94,23 +82,32 @@ class Client:
 
     async def create(
         self,
-        graph: Graph,
+        what: Graph | WorkflowRef,
         value: Any = None,
         *,
-        request_id: str = "",
-        labels: Mapping[str, str] | None = None,
+        validate_only: bool = False,
+        **options: Unpack[TaskOptions],
     ) -> Task:
-        """Creates a task with a JSON value as its input; returns it as accepted."""
-        new = NewTask(graph, value, request_id, labels or {})
+        """Creates a task with a JSON value as its input; returns it as accepted.
+
+        Args:
+            what: The graph or the workflow to run.
+            value: The task's input.
+            validate_only: Only checks the request: the task has no id and is not recorded.
+            **options: See `NewTask`.
+        """
+        return await self.submit(NewTask(what, value, **options), validate_only=validate_only)
+
+    async def submit(self, new: NewTask, *, validate_only: bool = False) -> Task:
+        """Creates a task, as `create` does, and returns it as accepted."""
+        request = new.request(validate_only=validate_only)
         with raising_ours(self.target):
-            response = await self._executor.CreateTask(
-                _create_request(new), timeout=self._timeout_seconds
-            )
+            response = await self._executor.CreateTask(request, timeout=self._timeout_seconds)
         return response.task
 
     async def batch_create(self, tasks: Sequence[NewTask]) -> list[str]:
         """Creates all of the tasks or none; returns their ids in order."""
-        request = pb.BatchCreateTasksRequest(requests=[_create_request(new) for new in tasks])
+        request = pb.BatchCreateTasksRequest(requests=[new.request() for new in tasks])
         with raising_ours(self.target):
             response = await self._executor.BatchCreateTasks(request, timeout=self._timeout_seconds)
         return list(response.task_ids)
@@ -125,24 +122,17 @@ class Client:
         return response.task
 
     async def find(
-        self,
-        *,
-        state: "TaskState.ValueType" = TaskState.TASK_STATE_UNSPECIFIED,
-        labels: Mapping[str, str] | None = None,
-        page_size: int = 100,
+        self, *, page_size: int = 100, **conditions: Unpack[Conditions]
     ) -> AsyncIterator[Task]:
-        """Yields tasks, newest first, fetching `page_size` at a time."""
-        token = ""
+        """Yields the tasks that meet the conditions, newest first, `page_size` at a time."""
+        request = pb.ListTasksRequest(page_size=page_size, filter=task_filter(conditions))
         while True:
-            request = pb.ListTasksRequest(
-                page_size=page_size, page_token=token, state=state, labels=labels or {}
-            )
             with raising_ours(self.target):
                 response = await self._executor.ListTasks(request, timeout=self._timeout_seconds)
             for task in response.tasks:
                 yield task
-            token = response.next_page_token
-            if not token:
+            request.page_token = response.next_page_token
+            if not request.page_token:
                 return
 
     async def wait(self, task_id: str, *, timeout: timedelta | None = None) -> Task:  # noqa: ASYNC109
@@ -190,17 +180,114 @@ class Client:
 
     async def cancel(self, task_id: str) -> Task:
         """Cancels a task for good and returns it."""
-        request = pb.CancelTaskRequest(task_id=task_id, request_id=_new_request_id())
+        request = pb.CancelTaskRequest(task_id=task_id, request_id=new_request_id())
         with raising_ours(self.target):
             response = await self._executor.CancelTask(request, timeout=self._timeout_seconds)
         return response.task
 
     async def retry(self, task_id: str) -> Task:
         """Continues a failed task after its last completed steps and returns it."""
-        request = pb.RetryTaskRequest(task_id=task_id, request_id=_new_request_id())
+        request = pb.RetryTaskRequest(task_id=task_id, request_id=new_request_id())
         with raising_ours(self.target):
             response = await self._executor.RetryTask(request, timeout=self._timeout_seconds)
         return response.task
+
+    async def pause(self, task_id: str) -> Task:
+        """Lets nothing new of a task start, until `resume`, and returns it."""
+        request = pb.PauseTaskRequest(task_id=task_id, request_id=new_request_id())
+        with raising_ours(self.target):
+            response = await self._executor.PauseTask(request, timeout=self._timeout_seconds)
+        return response.task
+
+    async def resume(self, task_id: str) -> Task:
+        """Lets a paused task go on and returns it."""
+        request = pb.ResumeTaskRequest(task_id=task_id, request_id=new_request_id())
+        with raising_ours(self.target):
+            response = await self._executor.ResumeTask(request, timeout=self._timeout_seconds)
+        return response.task
+
+    async def fork(
+        self,
+        task_id: str,
+        from_step: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        request_id: str = "",
+    ) -> Task:
+        """Makes a new task that keeps a task's results before a step, and returns it.
+
+        Args:
+            task_id: The task to start from, in any state.
+            from_step: The step from which the new task runs.
+            labels: Those of the new task; None or empty means those of the old one.
+            request_id: Idempotency key; empty takes a new one.
+        """
+        request = pb.ForkTaskRequest(
+            task_id=task_id,
+            from_step=from_step,
+            request_id=request_id or new_request_id(),
+            labels=labels or {},
+        )
+        with raising_ours(self.target):
+            response = await self._executor.ForkTask(request, timeout=self._timeout_seconds)
+        return response.task
+
+    async def signal(
+        self, task_id: str, name: str, value: Any = None, *, request_id: str = ""
+    ) -> Task:
+        """Sends a signal with a JSON value to a task, and returns the task.
+
+        Args:
+            task_id: The task.
+            name: The signal's name.
+            value: What the waiting step gives as its output.
+            request_id: Idempotency key; empty takes a new one.
+        """
+        request = pb.SignalTaskRequest(
+            task_id=task_id,
+            name=name,
+            payload=to_payload(value),
+            request_id=request_id or new_request_id(),
+        )
+        with raising_ours(self.target):
+            response = await self._executor.SignalTask(request, timeout=self._timeout_seconds)
+        return response.task
+
+    async def bulk(
+        self,
+        action: "pb.TaskAction.ValueType",
+        *,
+        from_step: str = "",
+        validate_only: bool = False,
+        page_size: int = 100,
+        **conditions: Unpack[Conditions],
+    ) -> AsyncIterator[pb.BulkUpdateTasksResponse]:
+        """Does the same with all tasks that meet the conditions; yields what came of each page.
+
+        Args:
+            action: What to do.
+            from_step: For FORK, the step from which the new tasks run.
+            validate_only: Only tells which tasks there are.
+            page_size: How many tasks at a time.
+            **conditions: Which tasks; at least one condition.
+        """
+        request = pb.BulkUpdateTasksRequest(
+            filter=task_filter(conditions),
+            action=action,
+            from_step=from_step,
+            page_size=page_size,
+            request_id=new_request_id(),
+            validate_only=validate_only,
+        )
+        while True:
+            with raising_ours(self.target):
+                response = await self._executor.BulkUpdateTasks(
+                    request, timeout=self._timeout_seconds
+                )
+            yield response
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return
 
     async def search(
         self, collection: str, text: str, *, limit: int = 10, model: str = ""
@@ -210,24 +297,10 @@ class Client:
         return await self.vectors.search(collection, vector, limit=limit)
 
     async def _wait_once(self, task_id: str, seconds: float) -> Task:
-        timeout = Duration()
-        timeout.FromTimedelta(timedelta(seconds=seconds))
+        timeout = to_duration(timedelta(seconds=seconds))
         with raising_ours(self.target):
             response = await self._executor.WaitTask(
                 pb.WaitTaskRequest(task_id=task_id, timeout=timeout),
                 timeout=seconds + self._timeout_seconds,
             )
         return response.task
-
-
-def _create_request(new: NewTask) -> pb.CreateTaskRequest:
-    return pb.CreateTaskRequest(
-        graph=new.graph,
-        input=to_payload(new.input),
-        request_id=new.request_id or _new_request_id(),
-        labels=new.labels,
-    )
-
-
-def _new_request_id() -> str:
-    return str(uuid.uuid4())

@@ -19,8 +19,10 @@ import asyncio
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from stepwire.api.executor.v1.graph_pb2 import Graph
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
@@ -32,20 +34,52 @@ class PermanentError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class AddedSteps:
+    """Returned by a step function to add steps to its task.
+
+    The step then waits for them, as `STEP/NAME`, and their result is its output: that of
+    the last one, or a map by name when several have no successor.
+
+    Attributes:
+        graph: The steps. Their expressions see each other's outputs.
+        input: What their expressions see as `input`, a JSON value.
+    """
+
+    graph: Graph
+    input: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class StepContext:
     """Which attempt of which step a function runs for.
 
     Attributes:
         task_id: Id of the task.
-        step_id: Id of the step in the task: its name, or `NAME[i]` for an item.
+        step_id: Id of the step in the task: its name, `NAME[i]` for an item, or
+            `PARENT/NAME` for a step that another has added.
         attempt: Number of the attempt, from 1.
         tenant_id: The tenant that owns the task.
+        last_heartbeat: What the attempt before this one reported last; None if nothing.
+        on_heartbeat: Takes what `heartbeat` reports.
     """
 
     task_id: str
     step_id: str
     attempt: int
     tenant_id: str
+    last_heartbeat: Any = None
+    on_heartbeat: Callable[[Any], None] = field(default=lambda _: None, repr=False)
+
+    def heartbeat(self, details: Any = None) -> None:
+        """Report that the attempt is alive, and how far it has come.
+
+        The newest details, a JSON value, are kept for the next attempt, which finds them as
+        `last_heartbeat`; they are written about once a second. Safe to call from a thread.
+
+        Raises:
+            TypeError: `details` is not a JSON value.
+        """
+        self.on_heartbeat(details)
 
     @property
     def idempotency_key(self) -> str:

@@ -4,24 +4,31 @@ What code uses to speak is here; what turns it on in a process, and needs the he
 parts of the SDK, is `stepwire.telemetry.providers`.
 """
 
-from stepwire.telemetry.trace import (
+from stepwire.telemetry.durations import Durations, durations
+from stepwire.telemetry.trace import inject_traceparent, meter, record_span, span_within, tracer
+from stepwire.telemetry.traceparent import (
     context_from_traceparent,
-    inject_traceparent,
+    is_sampled,
+    is_traceparent,
     link_to,
-    meter,
     parse_traceparent,
-    record_span,
+    trace_id_of,
     traceparent_of,
-    tracer,
 )
 
 __all__ = [
+    "Durations",
     "context_from_traceparent",
+    "durations",
     "inject_traceparent",
+    "is_sampled",
+    "is_traceparent",
     "link_to",
     "meter",
     "parse_traceparent",
     "record_span",
+    "span_within",
+    "trace_id_of",
     "traceparent_of",
     "tracer",
 ]

@@ -9,6 +9,7 @@ import orjson
 from opentelemetry import trace
 
 from stepwire.call import current_call
+from stepwire.telemetry.traceparent import trace_id_of
 
 _STANDARD_FIELDS: Final = frozenset(
     (*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName")
@@ -47,6 +48,8 @@ class JsonFormatter(logging.Formatter):
         if span.is_valid:
             line["trace_id"] = f"{span.trace_id:032x}"
             line["span_id"] = f"{span.span_id:016x}"
+        elif call.traceparent:
+            line["trace_id"] = trace_id_of(call.traceparent)
         line |= {k: v for k, v in record.__dict__.items() if k not in _STANDARD_FIELDS}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

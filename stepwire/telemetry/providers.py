@@ -9,7 +9,6 @@ import os
 import threading
 import time
 import uuid
-from importlib.metadata import PackageNotFoundError, version
 from wsgiref.simple_server import WSGIServer
 
 from opentelemetry import metrics, trace
@@ -28,7 +27,9 @@ from prometheus_client import REGISTRY, start_http_server
 
 from stepwire.settings import ProcessSettings
 from stepwire.telemetry import names
+from stepwire.telemetry.exposition import DurationsCollector
 from stepwire.telemetry.logs import setup_logging
+from stepwire.version import installed_version
 
 _logger = logging.getLogger(__name__)
 _SCHEDULE_DELAY_MILLISECONDS = 500
@@ -101,6 +102,7 @@ def setup(service: str, settings: ProcessSettings) -> Telemetry:
     if settings.metrics_port != 0:
         metrics_server = _serve_metrics(settings)
         meter_provider = MeterProvider([PrometheusMetricReader()], resource=resource)
+        REGISTRY.register(DurationsCollector())
         metrics.set_meter_provider(meter_provider)
     tracer_provider = None
     if OTEL_EXPORTER_OTLP_ENDPOINT in os.environ or (
@@ -120,19 +122,12 @@ def _resource(service: str) -> Resource:
         {
             names.SERVICE_NAME: service,
             names.SERVICE_NAMESPACE: "stepwire",
-            names.SERVICE_VERSION: _version(),
+            names.SERVICE_VERSION: installed_version(),
             names.SERVICE_INSTANCE_ID: str(uuid.uuid4()),
         }
     )
     # Resource.create lets our names win over the environment's; an operator's must.
     return ours.merge(OTELResourceDetector().detect())
-
-
-def _version() -> str:
-    try:
-        return version("stepwire")
-    except PackageNotFoundError:
-        return "checkout"  # run from the sources, which have no version
 
 
 def _tracer_provider(resource: Resource) -> TracerProvider:

@@ -1,33 +1,30 @@
-"""Spans, and the W3C traceparent that carries a trace from process to process."""
+"""Spans, as all of Stepwire's code makes them.
 
-import re
-from collections.abc import Mapping
+A trace that is not sampled costs no spans: it is known by its traceparent alone, which
+the current call holds (`stepwire.call`) and passes on.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 from opentelemetry import metrics, trace
-from opentelemetry.context import Context
-from opentelemetry.trace import (
-    Link,
-    NonRecordingSpan,
-    Span,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-)
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
+from stepwire.call import current_call
+from stepwire.telemetry.traceparent import context_from_traceparent, is_sampled, traceparent_of
+from stepwire.telemetry.tracer import QuietTracer
+
 _SCOPE = "stepwire"
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_UNKNOWN_VERSION = "ff"
 _NANOSECONDS = 1_000_000_000
+_NO_SPAN = nullcontext(INVALID_SPAN)
 
 
 @cache
 def tracer() -> trace.Tracer:
     """Returns the tracer of all Stepwire code; it records nothing before `setup`."""
-    return trace.get_tracer(_SCOPE)
+    return QuietTracer(trace.get_tracer(_SCOPE))
 
 
 @cache
@@ -36,48 +33,44 @@ def meter() -> metrics.Meter:
     return metrics.get_meter(_SCOPE)
 
 
-def traceparent_of(context: SpanContext) -> str:
-    """Returns a span context as a W3C traceparent, "" if it is not valid."""
-    if not context.is_valid:
-        return ""
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-
-
 def inject_traceparent() -> str:
-    """Returns the current span as a W3C traceparent, "" if there is none."""
-    return traceparent_of(trace.get_current_span().get_span_context())
+    """Returns the current span as a W3C traceparent.
 
-
-def context_from_traceparent(traceparent: str) -> Context:
-    """Returns a context whose current span is the remote one named by a traceparent.
-
-    An empty or malformed traceparent gives an empty context, i.e. a new trace: what
-    a caller sends must not break the call.
+    Without one, the current call's; "" if it has none.
     """
-    span_context = parse_traceparent(traceparent)
-    if span_context is None:
-        return Context()
-    return trace.set_span_in_context(NonRecordingSpan(span_context), Context())
+    context = trace.get_current_span().get_span_context()
+    return traceparent_of(context) if context.is_valid else current_call().traceparent
 
 
-def parse_traceparent(traceparent: str) -> SpanContext | None:
-    """Returns the remote span that a traceparent names; None if it names none."""
-    match = _TRACEPARENT.fullmatch(traceparent)
-    if match is None or match[1] == _UNKNOWN_VERSION or (match[1] == "00" and match[5]):
-        return None
-    context = SpanContext(
-        trace_id=int(match[2], 16),
-        span_id=int(match[3], 16),
-        is_remote=True,
-        trace_flags=TraceFlags(int(match[4], 16) & TraceFlags.SAMPLED),
+def span_within(
+    traceparent: str,
+    name: str,
+    *,
+    attributes: Callable[[], Mapping[str, AttributeValue]],
+    kind: SpanKind = SpanKind.INTERNAL,
+) -> AbstractContextManager[Span]:
+    """Returns a block that is a span of a trace, the current one within it.
+
+    Where the trace is not sampled, it does nothing and takes less than a microsecond; the
+    block's calls pass the trace on if the traceparent is also the current call's (see
+    `stepwire.call.call_context`). An exception that leaves the block is not recorded.
+
+    Args:
+        traceparent: The span above.
+        name: The span's name; few different ones.
+        attributes: Gives what to say about it; called only if it is recorded.
+        kind: Its part in a call.
+    """
+    if not is_sampled(traceparent):
+        return _NO_SPAN
+    return tracer().start_as_current_span(
+        name,
+        context=context_from_traceparent(traceparent),
+        kind=kind,
+        attributes=attributes(),
+        record_exception=False,
+        set_status_on_exception=False,
     )
-    return context if context.is_valid else None
-
-
-def link_to(traceparent: str) -> list[Link]:
-    """Returns a link to the span that a traceparent names, or no link if it names none."""
-    context = parse_traceparent(traceparent)
-    return [] if context is None else [Link(context)]
 
 
 def record_span(

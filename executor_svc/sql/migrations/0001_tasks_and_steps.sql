@@ -1,4 +1,8 @@
 -- The record of durable execution. Words as in protos/stepwire/api/executor/v1.
+--
+-- The tables that grow with the work are partitioned by task_id: a UUIDv7 begins with its
+-- time, so a range of ids is a span of time, and what is old is dropped as whole
+-- partitions. Rows for which no partition was made ahead lie in the default one.
 
 CREATE TYPE executor.task_state AS ENUM
     ('PENDING', 'RUNNING', 'WAITING', 'PAUSED', 'SUCCEEDED', 'FAILED', 'CANCELLED');
@@ -14,79 +18,175 @@ CREATE TABLE executor.graphs (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- Which task a request_id has made. `digest` is the SHA-256 of what was asked for.
+CREATE TABLE executor.requests (
+    tenant_id text NOT NULL,
+    request_id text NOT NULL,
+    task_id uuid NOT NULL,
+    digest bytea NOT NULL,
+    PRIMARY KEY (tenant_id, request_id)
+);
+CREATE INDEX requests_by_task ON executor.requests (task_id);
+
+-- No index holds a column that changes while a task goes well, so that its updates stay
+-- within their page. The state WAITING is not stored: it is found when a task is read.
 CREATE TABLE executor.tasks (
     task_id uuid PRIMARY KEY,
     tenant_id text NOT NULL,
-    request_id text,
     graph_hash bytea NOT NULL,
     state executor.task_state NOT NULL DEFAULT 'PENDING',
-    -- Steps without successor that have not succeeded; 0 ends the task.
+    -- A copy of `state` where people look for it: PAUSED, FAILED or CANCELLED.
+    mark executor.task_state,
+    -- Steps without successor that have neither succeeded nor been skipped; 0 ends the task.
     open_sinks integer NOT NULL CHECK (open_sinks >= 0),
     -- Cursor of the newest event; event 1 is the creation.
     last_cursor bigint NOT NULL DEFAULT 1,
-    input bytea NOT NULL,
+    -- What its end means for others, and what its graph asks for, as a sum of
+    --    1 a step of another task waits for it       2 it has a concurrency key
+    --    4 the tenant has subscriptions              8 it may have subtasks
+    --   16 steps may be left over when it ends      32 it has compensations
+    traits integer NOT NULL DEFAULT 0,
+    priority smallint NOT NULL DEFAULT 5,
+    -- NULL where the input is kept in `payloads` under the empty key.
+    input bytea,
     input_type text NOT NULL,
     labels jsonb,
     traceparent text NOT NULL,
+    workflow text,
+    workflow_version text,
+    -- Why it failed; set with state RUNNING while its compensations run.
     failure jsonb,
     -- request_id of the RetryTask that was carried out last.
     retry_request_id text,
+    parent_task_id uuid,
+    parent_step_id text COLLATE "C",
+    -- How many tasks above it are parents or the cause of it.
+    depth smallint NOT NULL DEFAULT 0,
+    forked_from uuid,
+    deadline timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,
     ended_at timestamptz,
     CHECK ((state IN ('SUCCEEDED', 'FAILED', 'CANCELLED')) = (ended_at IS NOT NULL))
-) WITH (fillfactor = 80);
+) PARTITION BY RANGE (task_id);
+CREATE TABLE executor.tasks_default PARTITION OF executor.tasks DEFAULT
+    WITH (fillfactor = 70);
 
-CREATE UNIQUE INDEX tasks_request ON executor.tasks (tenant_id, request_id)
-    WHERE request_id IS NOT NULL;
 CREATE INDEX tasks_by_tenant ON executor.tasks (tenant_id, task_id);
-CREATE INDEX tasks_unfinished ON executor.tasks (tenant_id, state, task_id)
-    WHERE state <> 'SUCCEEDED';
+CREATE INDEX tasks_marked ON executor.tasks (tenant_id, mark, task_id) WHERE mark IS NOT NULL;
+
+-- Tasks with a deadline that may still come.
+CREATE TABLE executor.deadlines (
+    task_id uuid PRIMARY KEY,
+    deadline timestamptz NOT NULL
+);
+CREATE INDEX deadlines_due ON executor.deadlines (deadline);
 
 -- A step has a row from the moment it can start; a join has one from the start, since it
 -- counts what it waits for.
 CREATE TABLE executor.steps (
     task_id uuid NOT NULL,
-    -- NAME, or NAME[i]; collation C so that the items of a step are one range.
+    -- NAME, NAME[i] for an item, PARENT/… for a step that PARENT has added; collation C, so
+    -- that the items and the children of a step are one range each. What begins with ~ is
+    -- part of the task's compensation.
     step_id text COLLATE "C" NOT NULL,
     -- Position of the step in its graph.
     ordinal integer NOT NULL,
     -- Index of the item, for the item of a for_each step.
     item integer,
-    -- Number of items, for a for_each step that has started them.
+    -- Number of items or added sinks, for a step that has started them.
     items integer,
+    -- Items let go so far, for a step that bounds how many run at once.
+    released integer,
+    -- The step that added this one, and the graph it is a step of; NULL: the task's own.
+    scope text COLLATE "C",
+    graph_hash bytea,
+    -- The graph that it has added itself; its input is in `inbox`.
+    added_graph bytea,
     state executor.step_state NOT NULL,
-    -- Fences every write; from 1, one more each time the step is made ready again.
+    -- 0 before its first run, 1 while it has its place under its limit, 2 when what it
+    -- waited for has come, 3 when its join cannot be satisfied.
+    phase smallint NOT NULL DEFAULT 0,
+    -- Fences every write; from 1, one more for each try.
     attempt integer NOT NULL DEFAULT 1,
     -- Attempts that failed by themselves, and attempts lost with a worker.
     failures integer NOT NULL DEFAULT 0,
     losses integer NOT NULL DEFAULT 0,
-    -- BLOCKED: dependencies still to succeed; 0 means held, because the task has failed.
-    -- WAITING: items still to succeed.
-    waiting_for integer NOT NULL DEFAULT 0 CHECK (waiting_for >= 0),
+    -- BLOCKED, or WAITING for items or steps: how many must still succeed, and how many have
+    -- not ended. Both 0 while BLOCKED means held: the task has failed, or is paused, or waits
+    -- for its concurrency key.
+    needs integer NOT NULL DEFAULT 0 CHECK (needs >= 0),
+    open integer NOT NULL DEFAULT 0 CHECK (open >= 0),
+    tenant_id text NOT NULL,
     queue text NOT NULL,
-    -- READY: when the sweeper publishes it again. WAITING: when the next attempt is due.
+    priority smallint NOT NULL,
+    -- READY: when its message is sent again; NULL until it is sent first. WAITING: when the
+    -- wait ends; NULL when no time ends it.
     due_at timestamptz,
+    -- WAITING: for what; see StepRun.waits_for.
+    waits_for text,
     -- Times the sweeper has published this attempt.
-    publications integer NOT NULL DEFAULT 0,
+    publications smallint NOT NULL DEFAULT 0,
     -- The worker session that runs it.
     session_id uuid,
     item_input bytea,
+    -- What it waited for, as JSON: a signal's payload; or the input of the graph it has added.
+    inbox bytea,
+    -- NULL with a type where the output is kept in `payloads`.
     output bytea,
     output_type text,
     failure jsonb,
+    heartbeat bytea,
+    ready_at timestamptz,
     started_at timestamptz,
     ended_at timestamptz,
+    -- Its schedule_to_close, and when that ends, counted from when it is first ready.
+    lifetime interval,
+    expires_at timestamptz,
+    -- Whether it has FAILED without failing its task.
+    tolerated boolean NOT NULL DEFAULT false,
     PRIMARY KEY (task_id, step_id),
     CHECK ((state = 'RUNNING') = (session_id IS NOT NULL)),
-    CHECK (state <> 'READY' OR due_at IS NOT NULL)
-) WITH (fillfactor = 80);
+    CHECK ((state = 'WAITING') = (waits_for IS NOT NULL))
+) PARTITION BY RANGE (task_id);
+CREATE TABLE executor.steps_default PARTITION OF executor.steps DEFAULT
+    WITH (fillfactor = 70);
 
--- By queue, so that a long backlog in one queue does not slow the look into the others.
-CREATE INDEX steps_ready ON executor.steps (queue, due_at) WHERE state = 'READY';
+CREATE INDEX steps_published ON executor.steps (queue, due_at)
+    WHERE state = 'READY' AND due_at IS NOT NULL;
+CREATE INDEX steps_unpublished ON executor.steps (queue, priority, tenant_id, task_id)
+    WHERE state = 'READY' AND due_at IS NULL;
 CREATE INDEX steps_waiting ON executor.steps (due_at)
     WHERE state = 'WAITING' AND due_at IS NOT NULL;
 CREATE INDEX steps_running ON executor.steps (session_id) WHERE state = 'RUNNING';
+CREATE INDEX steps_failed ON executor.steps (tenant_id, task_id) WHERE state = 'FAILED';
+
+-- Inputs and outputs too large for the rows above.
+CREATE TABLE executor.payloads (
+    task_id uuid NOT NULL,
+    -- A step's id; empty for the task's input.
+    step_id text COLLATE "C" NOT NULL,
+    -- The attempt that gave it; 0 for the task's input.
+    attempt integer NOT NULL,
+    data bytea NOT NULL,
+    PRIMARY KEY (task_id, step_id, attempt)
+) PARTITION BY RANGE (task_id);
+CREATE TABLE executor.payloads_default PARTITION OF executor.payloads DEFAULT;
+ALTER TABLE executor.payloads ALTER COLUMN data SET STORAGE EXTERNAL;
+
+-- Signals sent to a task. `taken_by` is the step that has taken it.
+CREATE TABLE executor.signals (
+    task_id uuid NOT NULL,
+    signal_id bigint GENERATED ALWAYS AS IDENTITY,
+    name text NOT NULL,
+    payload bytea NOT NULL,
+    request_id text,
+    taken_by text COLLATE "C",
+    sent_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (task_id, signal_id)
+);
+CREATE UNIQUE INDEX signals_request ON executor.signals (task_id, request_id)
+    WHERE request_id IS NOT NULL;
 
 -- What happened, one row per task and transaction: `events` is a JSON array of
 -- [type, step_id, attempt] or [type, step_id, attempt, {detail}], with the cursors
@@ -95,9 +195,10 @@ CREATE TABLE executor.task_events (
     task_id uuid NOT NULL,
     last_cursor bigint NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
-    events json NOT NULL,
+    events text NOT NULL,
     PRIMARY KEY (task_id, last_cursor)
-);
+) PARTITION BY RANGE (task_id);
+CREATE TABLE executor.task_events_default PARTITION OF executor.task_events DEFAULT;
 
 -- One lease per worker process.
 CREATE TABLE executor.worker_sessions (
@@ -105,4 +206,43 @@ CREATE TABLE executor.worker_sessions (
     worker text NOT NULL,
     started_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL
+);
+
+-- Limits, by tenant and key: concurrency keys of tasks and limits of steps. A row's lock
+-- decides who gets a place; it is taken before the locks of tasks.
+CREATE TABLE executor.limits (
+    tenant_id text NOT NULL,
+    key text NOT NULL,
+    -- When the next start is due if starts come evenly (GCRA's theoretical arrival time).
+    next_start timestamptz NOT NULL DEFAULT '-infinity',
+    PRIMARY KEY (tenant_id, key)
+);
+
+-- Who has a place under a limit: a step, or with an empty step_id a task. A place belongs to
+-- the step, not to an attempt, so that a step whose worker died has it still.
+CREATE TABLE executor.limit_holders (
+    tenant_id text NOT NULL,
+    key text NOT NULL,
+    task_id uuid NOT NULL,
+    step_id text COLLATE "C" NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, key, task_id, step_id)
+);
+CREATE INDEX limit_holders_by_task ON executor.limit_holders (task_id);
+
+-- Who waits for a place, and under which figures. `policy` is the number of the
+-- ConcurrencyPolicy; 1 for steps.
+CREATE TABLE executor.limit_waiters (
+    tenant_id text NOT NULL,
+    key text NOT NULL,
+    priority smallint NOT NULL,
+    place bigint GENERATED ALWAYS AS IDENTITY,
+    task_id uuid NOT NULL,
+    step_id text COLLATE "C" NOT NULL,
+    policy smallint NOT NULL,
+    max_running integer NOT NULL,
+    max_starts integer NOT NULL DEFAULT 0,
+    period interval NOT NULL DEFAULT '1 second',
+    PRIMARY KEY (tenant_id, key, priority, place),
+    UNIQUE (task_id, step_id)
 );

@@ -2,44 +2,187 @@
 -- one round trip.
 --
 -- Rules that hold in all of them:
--- * Locks are taken in one order: worker session, then tasks by task_id. Whoever holds a
---   task's lock alone changes the task, its steps and its events.
--- * A step is written only by the attempt and session that run it.
+-- * Locks are taken in one order: limits by key, then tasks by task_id. Whoever holds a
+--   task's lock alone changes the task, its events, and its steps, but for claims: a claim
+--   takes READY steps without it, and passes over rows that somebody else has in hand.
+-- * A step is written only by the attempt and session that run it. Whether that session is
+--   alive is nobody's concern here: steps that run for a session without a lease are found
+--   by lose_orphans_v1.
 -- * Events are numbered under the task's lock, so a task's cursors have no gap.
+-- * What ends a task changes no other task: it leaves notices.
 --
--- Event types are the numbers of TaskEventType. Step ids hold only [a-z0-9_] and
+-- Event types are the numbers of TaskEventType. Step ids hold only [a-z0-9_/~] and
 -- brackets, so they need no escaping in JSON.
+--
+-- The planner would choose by statistics of tables that grow and shrink by the second, and
+-- are empty at first; each function says that its tables are to be reached by their
+-- indexes. Where a step is known by its primary key, `state::text` keeps the planner from
+-- the partial indexes by state, which are for finding steps.
 
--- What a transition tells its caller, one row per fact:
---   ACCEPTED ordinality                          the settlement was recorded
---   STARTED  task_id step_id ordinal attempt items failures
---                                                a next step, claimed for the session
---   READY    task_id step_id attempt queue       a step to publish
---   EVENTS   task_id last_cursor recorded_at events
---                                                events to publish
-CREATE TYPE executor.fact AS (
-    kind text,
-    ordinality integer,
-    task_id uuid,
-    step_id text,
+-- What a worker must know of a step that a settlement started for it.
+CREATE TYPE executor.started AS (
     ordinal integer,
-    attempt integer,
+    item integer,
     items integer,
     failures integer,
-    queue text,
-    last_cursor bigint,
-    recorded_at timestamptz,
-    events text
+    losses integer,
+    phase smallint,
+    item_input bytea,
+    inbox bytea,
+    heartbeat bytea,
+    scope text,
+    scope_graph bytea,
+    scope_input bytea,
+    added_graph bytea,
+    expires_at timestamptz
 );
 
--- Hold what waits in tasks that have failed, until RetryTask. A claim that is under way
--- finds another attempt than its own.
-CREATE FUNCTION executor.hold_v1(p_task_ids uuid[]) RETURNS void LANGUAGE sql AS $$
+-- What a transition tells its caller, one row per fact:
+--   ACCEPTED accepted                 places (1-based) of the settlements that were recorded
+--   STARTED  task_id step_id attempt started    a step that the session runs from here on
+--   READY    task_id step_id attempt queue    a step to publish
+--   EVENTS   task_id last_cursor recorded_at events    events to publish
+--   RELEASED tenant_id key            a limit under which a place has become free
+--   NOTICES                           there are notices to carry out
+CREATE TYPE executor.fact AS (
+    kind text,
+    accepted integer[],
+    task_id uuid,
+    step_id text,
+    attempt integer,
+    queue text,
+    started executor.started,
+    last_cursor bigint,
+    recorded_at timestamptz,
+    events text,
+    tenant_id text,
+    key text
+);
+
+CREATE FUNCTION executor.ready_fact(
+    p_task_id uuid, p_step_id text, p_attempt integer, p_queue text
+) RETURNS executor.fact LANGUAGE sql IMMUTABLE AS $$
+    SELECT ('READY', NULL, p_task_id, p_step_id, p_attempt, p_queue, NULL, NULL, NULL, NULL,
+        NULL, NULL)::executor.fact
+$$;
+
+CREATE FUNCTION executor.events_fact(p_task_id uuid, p_last_cursor bigint, p_events text)
+RETURNS executor.fact LANGUAGE sql STABLE AS $$
+    SELECT ('EVENTS', NULL, p_task_id, NULL, NULL, NULL, NULL, p_last_cursor, now(), p_events,
+        NULL, NULL)::executor.fact
+$$;
+
+CREATE FUNCTION executor.released_fact(p_tenant_id text, p_key text)
+RETURNS executor.fact LANGUAGE sql IMMUTABLE AS $$
+    SELECT ('RELEASED', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        p_tenant_id, p_key)::executor.fact
+$$;
+
+CREATE FUNCTION executor.notices_fact() RETURNS executor.fact LANGUAGE sql IMMUTABLE AS $$
+    SELECT ('NOTICES', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        )::executor.fact
+$$;
+
+-- Whether steps of a task may start. While a task is compensated, only what compensates it
+-- may.
+CREATE FUNCTION executor.is_live(
+    p_state executor.task_state, p_failure jsonb, p_step_id text
+) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT p_state IN ('PENDING', 'RUNNING')
+        AND (p_failure IS NULL OR p_step_id COLLATE "C" >= '~')
+$$;
+
+-- Lock tasks, in the order that all follow.
+CREATE FUNCTION executor.lock_tasks(p_task_ids uuid[]) RETURNS void LANGUAGE sql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    SELECT 1 FROM executor.tasks t
+    WHERE t.task_id = ANY (p_task_ids) ORDER BY t.task_id FOR NO KEY UPDATE;
+$$;
+
+-- Hold what waits for a worker in tasks that do not go on, until they do.
+CREATE FUNCTION executor.hold_v1(p_task_ids uuid[]) RETURNS void LANGUAGE sql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    UPDATE executor.steps s SET state = 'BLOCKED', due_at = NULL
+    WHERE s.task_id = ANY (p_task_ids) AND s.state::text = 'READY' AND s.step_id < '~';
+$$;
+
+-- Make steps ready that wait, or are held; where the task does not go on, hold them.
+-- The caller holds the tasks' locks.
+CREATE FUNCTION executor.wake_v1(
+    p_republish interval, p_task_ids uuid[], p_step_ids text[], p_inboxes bytea[]
+) RETURNS SETOF executor.fact LANGUAGE sql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    WITH woken AS (
+        UPDATE executor.steps s
+        SET state = CASE WHEN r.live THEN 'READY' ELSE 'BLOCKED' END::executor.step_state,
+            phase = CASE
+                WHEN s.waits_for IN ('retry', 'start', 'worker') THEN 0
+                WHEN s.waits_for LIKE 'limit:%' THEN 1
+                WHEN s.waits_for IS NOT NULL THEN 2
+                -- Held meanwhile, it has lost its place under its limit.
+                WHEN s.phase = 1 THEN 0
+                ELSE s.phase END,
+            waits_for = NULL, inbox = coalesce(r.inbox, s.inbox), needs = 0, open = 0,
+            publications = 0,
+            due_at = CASE WHEN r.live THEN now() + p_republish END,
+            ready_at = now(),
+            expires_at = coalesce(s.expires_at, now() + s.lifetime)
+        FROM (
+            SELECT u.*, executor.is_live(t.state, t.failure, u.step_id) AS live
+            FROM unnest(p_task_ids, p_step_ids, p_inboxes) AS u (task_id, step_id, inbox)
+            JOIN executor.tasks t ON t.task_id = u.task_id
+        ) AS r
+        WHERE s.task_id = r.task_id AND s.step_id = r.step_id
+            AND (s.state = 'WAITING'
+                OR (s.state = 'BLOCKED' AND s.needs = 0 AND s.open = 0 AND r.live))
+        RETURNING s.task_id, s.step_id, s.attempt, s.queue, s.state
+    )
+    SELECT (executor.ready_fact(w.task_id, w.step_id, w.attempt, w.queue)).*
+    FROM woken w WHERE w.state = 'READY';
+$$;
+
+-- Do what the end of tasks with traits means for others. The caller has just ended them,
+-- and holds their locks.
+CREATE FUNCTION executor.after_end_v1(p_task_ids uuid[])
+RETURNS SETOF executor.fact LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    -- What an early join has left over, and what subtasks of such steps are still at.
+    INSERT INTO executor.notices (kind, tenant_id, task_id, payload)
+    SELECT 'cancel_child', t.tenant_id, t.task_id,
+        jsonb_build_object('child', substr(s.waits_for, 6))
+    FROM executor.tasks t JOIN executor.steps s ON s.task_id = t.task_id
+    WHERE t.task_id = ANY (p_task_ids) AND (t.traits & 8) <> 0
+        AND t.state <> 'FAILED' AND s.state = 'WAITING' AND s.waits_for LIKE 'task:%';
     UPDATE executor.steps s
-    SET attempt = s.attempt + (s.state = 'READY')::integer, state = 'BLOCKED',
-        due_at = NULL, waiting_for = 0
-    WHERE s.task_id = ANY (p_task_ids)
-        AND (s.state = 'READY' OR (s.state = 'WAITING' AND s.due_at IS NOT NULL));
+    SET state = 'CANCELLED', session_id = NULL, due_at = NULL, waits_for = NULL,
+        ended_at = now()
+    FROM executor.tasks t
+    WHERE t.task_id = ANY (p_task_ids) AND t.state <> 'FAILED' AND (t.traits & 16) <> 0
+        AND s.task_id = t.task_id AND s.state IN ('BLOCKED', 'READY', 'RUNNING', 'WAITING');
+    INSERT INTO executor.notices (kind, tenant_id, task_id, payload)
+    SELECT n.kind, t.tenant_id, t.task_id,
+        jsonb_build_object('state', t.state, 'cursor', t.last_cursor,
+            'parent_task_id', t.parent_task_id, 'parent_step_id', t.parent_step_id)
+    FROM executor.tasks t
+    JOIN (VALUES ('parent', 1), ('subscription', 4)) AS n (kind, trait)
+        ON (t.traits & n.trait) <> 0
+    WHERE t.task_id = ANY (p_task_ids)
+    ORDER BY t.task_id;
+    IF FOUND THEN
+        RETURN NEXT executor.notices_fact();
+    END IF;
+    DELETE FROM executor.limit_waiters w WHERE w.task_id = ANY (p_task_ids);
+    RETURN QUERY
+    WITH gone AS (
+        DELETE FROM executor.limit_holders h USING executor.tasks t
+        WHERE h.task_id = ANY (p_task_ids) AND t.task_id = h.task_id
+            AND (h.step_id = '' OR t.state <> 'FAILED')
+        RETURNING h.tenant_id, h.key
+    )
+    SELECT DISTINCT (executor.released_fact(g.tenant_id, g.key)).* FROM gone g;
+END
 $$;
 
 -- Claim ready steps for a worker session. Steps that are not READY in the attempt given
@@ -48,338 +191,662 @@ CREATE FUNCTION executor.claim_v1(
     p_session uuid, p_task_ids uuid[], p_step_ids text[], p_attempts integer[]
 ) RETURNS TABLE (
     task_id uuid, step_id text, ordinal integer, item integer, items integer,
-    attempt integer, failures integer, item_input bytea, tenant_id text, graph_hash bytea,
-    input bytea, input_type text, traceparent text, last_cursor bigint,
-    recorded_at timestamptz, events text
-) LANGUAGE plpgsql AS $$
+    attempt integer, failures integer, losses integer, phase smallint, item_input bytea,
+    inbox bytea, heartbeat bytea, scope text, scope_graph bytea, scope_input bytea,
+    added_graph bytea, expires_at timestamptz, ready_at timestamptz, queue text,
+    tenant_id text, graph_hash bytea, input bytea, input_type text, traceparent text,
+    priority smallint, depth smallint
+) LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM 1 FROM executor.worker_sessions w
-        WHERE w.session_id = p_session FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    PERFORM 1 FROM executor.tasks t
-        WHERE t.task_id = ANY (p_task_ids) ORDER BY t.task_id FOR NO KEY UPDATE;
     RETURN QUERY
-    WITH claimed AS (
-        UPDATE executor.steps s
-        SET state = 'RUNNING', session_id = p_session, started_at = now(), due_at = NULL
+    WITH picked AS (
+        SELECT s.task_id, s.step_id
         FROM unnest(p_task_ids, p_step_ids, p_attempts) AS r (task_id, step_id, attempt)
-        WHERE s.task_id = r.task_id AND s.step_id = r.step_id
-            AND s.attempt = r.attempt AND s.state = 'READY'
-        RETURNING s.task_id, s.step_id, s.ordinal, s.item, s.items, s.attempt, s.failures,
-            s.item_input
-    ), per_task AS (
-        -- A for_each step that comes back to gather its items has started before.
-        SELECT c.task_id, count(*) FILTER (WHERE c.items IS NULL) AS n,
-            string_agg('[10,"' || c.step_id || '",' || c.attempt || ']', ',')
-                FILTER (WHERE c.items IS NULL) AS events
-        FROM claimed c GROUP BY c.task_id
+        JOIN executor.steps s ON s.task_id = r.task_id AND s.step_id = r.step_id
+        WHERE s.attempt = r.attempt AND s.state::text = 'READY'
+            AND s.queue <> ALL (ARRAY(SELECT q.queue FROM executor.queues q WHERE q.paused))
+        FOR NO KEY UPDATE OF s SKIP LOCKED
+    )
+    UPDATE executor.steps s
+    SET state = 'RUNNING', session_id = p_session, started_at = now(), due_at = NULL
+    FROM picked p JOIN executor.tasks t ON t.task_id = p.task_id
+    WHERE s.task_id = p.task_id AND s.step_id = p.step_id
+        AND executor.is_live(t.state, t.failure, s.step_id)
+    RETURNING s.task_id, s.step_id, s.ordinal, s.item, s.items, s.attempt, s.failures,
+        s.losses, s.phase, s.item_input, s.inbox, s.heartbeat, s.scope, s.graph_hash,
+        CASE WHEN s.scope IS NOT NULL THEN (
+            SELECT a.inbox FROM executor.steps a
+            WHERE a.task_id = s.task_id AND a.step_id = s.scope) END,
+        s.added_graph, s.expires_at, s.ready_at, s.queue, t.tenant_id, t.graph_hash,
+        t.input, t.input_type, t.traceparent, t.priority, t.depth;
+END
+$$;
+
+-- Record that attempts have started, of those that are not over soon. Those that the
+-- session does not run any more are passed over.
+CREATE FUNCTION executor.start_v1(
+    p_session uuid, p_task_ids uuid[], p_step_ids text[], p_attempts integer[]
+) RETURNS SETOF executor.fact LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM executor.lock_tasks(p_task_ids);
+    RETURN QUERY
+    WITH per_task AS (
+        SELECT s.task_id, count(*) AS n, min(s.started_at) AS started_at,
+            string_agg('[10,"' || s.step_id || '",' || s.attempt || ']', ',') AS events
+        FROM unnest(p_task_ids, p_step_ids, p_attempts) AS r (task_id, step_id, attempt)
+        JOIN executor.steps s ON s.task_id = r.task_id AND s.step_id = r.step_id
+        WHERE s.attempt = r.attempt AND s.state::text = 'RUNNING' AND s.session_id = p_session
+        GROUP BY s.task_id
+    ), begun AS (
+        SELECT p.*, t.started_at IS NULL AS first
+        FROM per_task p JOIN executor.tasks t ON t.task_id = p.task_id
     ), advanced AS (
         UPDATE executor.tasks t
-        SET state = 'RUNNING', started_at = coalesce(t.started_at, now()),
-            last_cursor = t.last_cursor + p.n + (t.started_at IS NULL)::integer
-        FROM per_task p, executor.tasks old
-        WHERE t.task_id = p.task_id AND old.task_id = p.task_id
-        RETURNING t.task_id, t.tenant_id, t.graph_hash, t.input, t.input_type, t.traceparent,
-            t.last_cursor,
-            '[' || CASE WHEN old.started_at IS NULL THEN '[2,"",0],' ELSE '' END
-                || p.events || ']' AS events
+        SET state = CASE t.state WHEN 'PENDING' THEN 'RUNNING' ELSE t.state END,
+            started_at = coalesce(t.started_at, b.started_at),
+            last_cursor = t.last_cursor + b.n + b.first::integer
+        FROM begun b WHERE t.task_id = b.task_id
+        RETURNING t.task_id, t.last_cursor,
+            '[' || CASE WHEN b.first THEN '[2,"",0],' ELSE '' END || b.events || ']' AS events
     ), logged AS (
         INSERT INTO executor.task_events (task_id, last_cursor, events)
-        SELECT a.task_id, a.last_cursor, a.events::json FROM advanced a
-        WHERE a.events IS NOT NULL
+        SELECT a.task_id, a.last_cursor, a.events FROM advanced a
     )
-    SELECT c.task_id, c.step_id, c.ordinal, c.item, c.items, c.attempt, c.failures,
-        c.item_input, a.tenant_id, a.graph_hash, a.input, a.input_type, a.traceparent,
-        a.last_cursor, now(), a.events
-    FROM claimed c JOIN advanced a ON a.task_id = c.task_id;
+    SELECT (executor.events_fact(a.task_id, a.last_cursor, a.events)).* FROM advanced a;
 END
 $$;
 
 -- Record how attempts ended, and do what follows from it. A settlement whose attempt is
--- no longer the session's is refused: no ACCEPTED fact is returned for it.
+-- no longer the session's is refused: its place is not among those ACCEPTED.
 --
--- p_*            settlements: new state (SUCCEEDED, WAITING or FAILED), output, failure,
---                time of the next attempt, number of items started, whether the step is
---                a sink, and the settlement's event as JSON
--- p_next_*       steps that a settlement (p_next_from, 1-based) makes ready: the next
---                step of a chain, or items; p_next_claim claims it for the session
--- p_join_*       steps that count a settlement (p_join_from, 1-based) as arrived
+-- p_*            settlements: the new state (SUCCEEDED, SKIPPED, WAITING or FAILED); whether
+--                another attempt follows; output; failure; whether it fails the task; for
+--                what, how long and until when it waits; numbers of items
+--                started, needed and let go; whether to cancel what is left of them; whether
+--                the task waits for it; input and hash of a graph that it adds; its events as
+--                JSON, and their number. A column in which nothing stands may be null.
+-- p_limited      whether one of the attempts has a place under a limit
+-- p_next_*       steps that a settlement (p_next_from, 1-based) adds: ready if they need
+--                nothing, else blocked; p_next_claim claims one for the session
+-- p_join_*       steps that count a settlement (p_join_from, 1-based) as ended, and where
+--                p_join_counts as succeeded
 -- p_republish    after what time the sweeper publishes a READY step again
 CREATE FUNCTION executor.settle_v1(
-    p_session uuid, p_republish interval,
+    p_session uuid, p_republish interval, p_limited boolean,
     p_task_ids uuid[], p_step_ids text[], p_attempts integer[],
-    p_states executor.step_state[], p_outputs bytea[], p_output_types text[],
-    p_failures jsonb[], p_due_ats timestamptz[], p_items integer[], p_sinks boolean[],
-    p_events text[],
+    p_states executor.step_state[], p_retries boolean[], p_outputs bytea[],
+    p_output_types text[], p_failures jsonb[], p_fatals boolean[], p_waits_for text[],
+    p_waits interval[], p_untils timestamptz[], p_items integer[],
+    p_needs integer[], p_released integer[], p_prunes boolean[], p_sinks boolean[],
+    p_inboxes bytea[], p_added bytea[], p_events text[], p_event_counts integer[],
     p_next_from integer[], p_next_step_ids text[], p_next_ordinals integer[],
-    p_next_item integer[], p_next_queues text[], p_next_inputs bytea[],
-    p_next_claim boolean[],
-    p_join_from integer[], p_join_step_ids text[], p_join_claim boolean[]
-) RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
+    p_next_item integer[], p_next_queues text[], p_next_priorities smallint[],
+    p_next_inputs bytea[], p_next_needs integer[], p_next_opens integer[],
+    p_next_lifetimes interval[], p_next_phases smallint[], p_next_scopes text[],
+    p_next_graphs bytea[], p_next_claim boolean[],
+    p_join_from integer[], p_join_step_ids text[], p_join_counts boolean[],
+    p_join_claim boolean[]
+) RETURNS SETOF executor.fact LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
+    v_traits integer;
     v_failed uuid[];
+    v_ended uuid[];
+    v_paused text[];
 BEGIN
-    -- A session that is being given up must not be given steps: nobody would look for them.
-    PERFORM 1 FROM executor.worker_sessions w
-        WHERE w.session_id = p_session FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RETURN;
+    SELECT bit_or(t.traits) INTO v_traits FROM (
+        SELECT t.traits FROM executor.tasks t
+        WHERE t.task_id = ANY (p_task_ids) ORDER BY t.task_id FOR NO KEY UPDATE
+    ) AS t;
+    -- What follows in a paused queue is not claimed at once. It is in the queue of the
+    -- attempt that it follows.
+    SELECT array_agg(q.queue) INTO v_paused FROM executor.queues q WHERE q.paused;
+    IF v_paused IS NOT NULL THEN
+        SELECT array_agg(n.claim AND n.queue <> ALL (v_paused) ORDER BY n.place)
+        INTO p_next_claim
+        FROM unnest(p_next_claim, p_next_queues) WITH ORDINALITY AS n (claim, queue, place);
+        SELECT array_agg(j.claim AND coalesce(s.queue <> ALL (v_paused), false)
+            ORDER BY j.place)
+        INTO p_join_claim
+        FROM unnest(p_join_claim, p_join_from) WITH ORDINALITY AS j (claim, "from", place)
+        LEFT JOIN executor.steps s
+            ON s.task_id = p_task_ids[j."from"] AND s.step_id = p_step_ids[j."from"];
     END IF;
-    PERFORM 1 FROM executor.tasks t
-        WHERE t.task_id = ANY (p_task_ids) ORDER BY t.task_id FOR NO KEY UPDATE;
     -- Tasks that fail by this batch: nothing new starts in them.
-    IF 'FAILED' = ANY (p_states) THEN
-        SELECT array_agg(DISTINCT s.task_id) INTO v_failed
-        FROM unnest(p_task_ids, p_step_ids, p_attempts, p_states)
-            AS r (task_id, step_id, attempt, state)
+    IF true = ANY (p_fatals) THEN
+        SELECT array_agg(DISTINCT t.task_id) INTO v_failed
+        FROM unnest(p_task_ids, p_step_ids, p_attempts, p_fatals)
+            AS r (task_id, step_id, attempt, fatal)
         JOIN executor.steps s ON s.task_id = r.task_id AND s.step_id = r.step_id
-            AND s.attempt = r.attempt AND s.state = 'RUNNING' AND s.session_id = p_session
-        WHERE r.state = 'FAILED';
+            AND s.attempt = r.attempt AND s.state::text = 'RUNNING' AND s.session_id = p_session
+        JOIN executor.tasks t ON t.task_id = s.task_id
+            AND t.ended_at IS NULL AND t.failure IS NULL
+        WHERE r.fatal;
     END IF;
     RETURN QUERY
     WITH settled AS (
         UPDATE executor.steps s
-        SET state = CASE WHEN r.due_at IS NOT NULL AND NOT r.live THEN 'BLOCKED'
-                ELSE r.state END::executor.step_state,
+        SET state = r.state,
             output = r.output,
             output_type = r.output_type,
-            failure = coalesce(r.failure, s.failure),
-            failures = s.failures + (r.failure IS NOT NULL)::integer,
-            attempt = s.attempt + (r.due_at IS NOT NULL)::integer,
-            due_at = CASE WHEN r.live THEN r.due_at END,
+            failure = CASE WHEN r.state IN ('WAITING', 'FAILED')
+                THEN coalesce(r.failure, s.failure) ELSE s.failure END,
+            failures = s.failures
+                + (r.state IN ('WAITING', 'FAILED') AND r.failure IS NOT NULL)::integer,
+            tolerated = r.state = 'FAILED' AND r.fatal IS NOT true,
+            attempt = s.attempt + coalesce(r.retry, false)::integer,
+            waits_for = r.waits_for,
+            due_at = coalesce(now() + r.wait, r.until),
+            phase = 0,
             publications = 0,
             items = coalesce(r.items, s.items),
-            waiting_for = coalesce(r.items, 0),
+            needs = coalesce(r.needs, 0),
+            open = coalesce(r.items, 0),
+            released = coalesce(r.released, s.released),
+            inbox = coalesce(r.inbox, s.inbox),
+            added_graph = coalesce(r.added, s.added_graph),
             session_id = NULL,
             ended_at = CASE WHEN r.state = 'WAITING' THEN NULL ELSE now() END
         FROM (
             SELECT u.*,
-                t.state = 'RUNNING' AND t.task_id <> ALL (coalesce(v_failed, '{}')) AS live
-            FROM unnest(p_task_ids, p_step_ids, p_attempts, p_states, p_outputs,
-                p_output_types, p_failures, p_due_ats, p_items, p_sinks, p_events)
-                WITH ORDINALITY AS u (task_id, step_id, attempt, state, output, output_type,
-                    failure, due_at, items, sink, event, ordinality)
+                executor.is_live(t.state, t.failure, u.step_id)
+                    AND t.task_id <> ALL (coalesce(v_failed, '{}')) AS live
+            FROM unnest(p_task_ids, p_step_ids, p_attempts, p_states, p_retries, p_outputs,
+                p_output_types, p_failures, p_fatals, p_waits_for, p_waits, p_untils,
+                p_items, p_needs, p_released, p_sinks, p_inboxes, p_added, p_events,
+                p_event_counts)
+                WITH ORDINALITY AS u (task_id, step_id, attempt, state, retry, output,
+                    output_type, failure, fatal, waits_for, wait, until, items, needs,
+                    released, sink, inbox, added, events, event_count, ordinality)
             JOIN executor.tasks t ON t.task_id = u.task_id
         ) AS r
         WHERE s.task_id = r.task_id AND s.step_id = r.step_id AND s.attempt = r.attempt
-            AND s.state = 'RUNNING' AND s.session_id = p_session
-        RETURNING r.ordinality::integer, s.task_id, s.step_id, r.state, r.failure, r.sink,
-            r.event, r.live
+            AND s.state::text = 'RUNNING' AND s.session_id = p_session
+        RETURNING r.ordinality::integer, s.task_id, s.step_id, s.tenant_id, r.state,
+            r.failure, r.fatal, r.sink, r.events, r.event_count, r.live, s.started_at
     ), next AS (
-        INSERT INTO executor.steps AS s (task_id, step_id, ordinal, item, state, queue,
-            item_input, session_id, due_at, started_at)
-        SELECT l.task_id, n.step_id, n.ordinal, n.item,
-            CASE WHEN NOT l.live THEN 'BLOCKED' WHEN n.claim THEN 'RUNNING'
-                ELSE 'READY' END::executor.step_state,
-            n.queue, n.input,
-            CASE WHEN l.live AND n.claim THEN p_session END,
-            CASE WHEN l.live AND NOT n.claim THEN now() + p_republish END,
-            CASE WHEN l.live AND n.claim THEN now() END
-        FROM unnest(p_next_from, p_next_step_ids, p_next_ordinals, p_next_item, p_next_queues,
-            p_next_inputs, p_next_claim)
-            AS n ("from", step_id, ordinal, item, queue, input, claim)
+        INSERT INTO executor.steps AS s (task_id, step_id, ordinal, item, scope, graph_hash,
+            state, phase, needs, open, tenant_id, queue, priority, item_input, lifetime,
+            session_id, due_at, ready_at, started_at, expires_at)
+        SELECT l.task_id, n.step_id, n.ordinal, n.item, n.scope, n.graph_hash,
+            CASE WHEN n.needs + n.open > 0 OR NOT l.live THEN 'BLOCKED'
+                WHEN n.claim THEN 'RUNNING' ELSE 'READY' END::executor.step_state,
+            n.phase, n.needs, n.open, l.tenant_id, n.queue, n.priority, n.input, n.lifetime,
+            CASE WHEN n.claim AND l.live THEN p_session END,
+            CASE WHEN n.needs + n.open = 0 AND l.live AND NOT n.claim
+                THEN now() + p_republish END,
+            CASE WHEN n.needs + n.open = 0 THEN now() END,
+            CASE WHEN n.claim AND l.live THEN now() END,
+            CASE WHEN n.needs + n.open = 0 THEN now() + n.lifetime END
+        FROM (
+            SELECT u."from", u.step_id, u.ordinal, u.item, u.queue, u.priority, u.input,
+                coalesce(u.needs, 0) AS needs, coalesce(u.open, 0) AS open, u.lifetime,
+                coalesce(u.phase, 0) AS phase, u.scope, u.graph_hash,
+                coalesce(u.claim, false) AS claim
+            FROM unnest(p_next_from, p_next_step_ids, p_next_ordinals, p_next_item,
+                p_next_queues, p_next_priorities, p_next_inputs, p_next_needs, p_next_opens,
+                p_next_lifetimes, p_next_phases, p_next_scopes, p_next_graphs, p_next_claim)
+                AS u ("from", step_id, ordinal, item, queue, priority, input, needs, open,
+                    lifetime, phase, scope, graph_hash, claim)
+        ) AS n
         JOIN settled l ON l.ordinality = n."from"
-        RETURNING s.task_id, s.step_id, s.ordinal, s.state, s.attempt, s.items, s.failures,
-            s.queue
+        RETURNING s.*
     ), arrived AS (
-        SELECT l.task_id, j.step_id, count(*)::integer AS n, bool_and(j.claim) AS claim,
+        SELECT l.task_id, j.step_id, count(*)::integer AS n,
+            count(*) FILTER (WHERE j.counts)::integer AS c, bool_and(j.claim) AS claim,
             bool_and(l.live) AS live
-        FROM unnest(p_join_from, p_join_step_ids, p_join_claim) AS j ("from", step_id, claim)
+        FROM unnest(p_join_from, p_join_step_ids, p_join_counts, p_join_claim)
+            AS j ("from", step_id, counts, claim)
         JOIN settled l ON l.ordinality = j."from"
         GROUP BY l.task_id, j.step_id
+    ), counted AS (
+        -- A join wakes when it has what it needs, or when it cannot have it any more.
+        SELECT a.*, s.needs <= a.c OR s.open - a.n < s.needs - a.c AS wakes,
+            s.released AS first,
+            CASE WHEN s.released IS NOT NULL THEN least(s.items, s.released + a.n) END AS last
+        FROM arrived a
+        JOIN executor.steps s ON s.task_id = a.task_id AND s.step_id = a.step_id
+        WHERE (s.state = 'BLOCKED' AND s.needs + s.open > 0)
+            OR (s.state = 'WAITING' AND s.waits_for IN ('items', 'steps'))
     ), joined AS (
         UPDATE executor.steps s
-        SET waiting_for = s.waiting_for - a.n,
+        SET needs = CASE WHEN a.wakes THEN 0 ELSE s.needs - a.c END,
+            open = CASE WHEN a.wakes THEN 0 ELSE s.open - a.n END,
+            released = a.last,
             state = CASE
-                WHEN s.waiting_for > a.n THEN s.state
+                WHEN NOT a.wakes THEN s.state
                 WHEN NOT a.live THEN 'BLOCKED'
                 WHEN a.claim THEN 'RUNNING' ELSE 'READY' END::executor.step_state,
-            session_id = CASE WHEN s.waiting_for = a.n AND a.live AND a.claim
-                THEN p_session END,
-            due_at = CASE WHEN s.waiting_for = a.n AND a.live AND NOT a.claim
+            phase = CASE
+                WHEN NOT a.wakes THEN s.phase
+                WHEN s.state = 'WAITING' THEN 2
+                WHEN s.needs > a.c THEN 3
+                ELSE s.phase END,
+            waits_for = CASE WHEN a.wakes THEN NULL ELSE s.waits_for END,
+            session_id = CASE WHEN a.wakes AND a.live AND a.claim THEN p_session END,
+            due_at = CASE WHEN a.wakes AND a.live AND NOT a.claim
                 THEN now() + p_republish END,
-            started_at = CASE WHEN s.waiting_for = a.n AND a.live AND a.claim
-                THEN now() ELSE s.started_at END
-        FROM arrived a
+            ready_at = CASE WHEN a.wakes THEN now() END,
+            started_at = CASE WHEN a.wakes AND a.live AND a.claim
+                THEN now() ELSE s.started_at END,
+            expires_at = CASE WHEN a.wakes THEN coalesce(s.expires_at, now() + s.lifetime) END
+        FROM counted a
         WHERE s.task_id = a.task_id AND s.step_id = a.step_id
-            AND s.state IN ('BLOCKED', 'WAITING')
-        RETURNING s.task_id, s.step_id, s.ordinal, s.state, s.attempt, s.items, s.failures,
-            s.queue
+        RETURNING s.*
+    ), laned AS (
+        -- As many items as have ended let others go.
+        UPDATE executor.steps s
+        SET needs = 0, open = 0,
+            state = CASE WHEN NOT c.live THEN 'BLOCKED' WHEN c.claim THEN 'RUNNING'
+                ELSE 'READY' END::executor.step_state,
+            session_id = CASE WHEN c.live AND c.claim THEN p_session END,
+            due_at = CASE WHEN c.live AND NOT c.claim THEN now() + p_republish END,
+            ready_at = now(),
+            started_at = CASE WHEN c.live AND c.claim THEN now() END,
+            expires_at = now() + s.lifetime
+        FROM counted c CROSS JOIN LATERAL generate_series(c.first, c.last - 1) AS i (item)
+        WHERE NOT c.wakes AND s.task_id = c.task_id
+            AND s.step_id = c.step_id || '[' || i.item || ']' AND s.state = 'BLOCKED'
+        RETURNING s.*
     ), awakened AS (
-        SELECT * FROM next UNION ALL SELECT * FROM joined
-    ), happened AS (
-        SELECT x.task_id, x.ordinality AS place, x.event FROM settled x
-        UNION ALL
-        SELECT k.task_id, 1000000, '[10,"' || k.step_id || '",' || k.attempt || ']'
-        FROM awakened k WHERE k.state = 'RUNNING' AND k.items IS NULL
+        SELECT * FROM next UNION ALL SELECT * FROM joined UNION ALL SELECT * FROM laned
     ), per_task AS (
-        SELECT h.task_id, count(*) AS n, string_agg(h.event, ',' ORDER BY h.place) AS events
-        FROM happened h GROUP BY h.task_id
-    ), sinks AS (
-        SELECT x.task_id,
-            count(*) FILTER (WHERE x.sink AND x.state = 'SUCCEEDED') AS closed,
+        SELECT x.task_id, sum(x.event_count) AS n, min(x.started_at) AS started_at,
+            string_agg(x.events, ',' ORDER BY x.ordinality) AS events,
+            count(*) FILTER (WHERE x.sink AND x.state IN ('SUCCEEDED', 'SKIPPED')
+                AND x.step_id < '~') AS closed,
+            bool_or(x.step_id = '~undo' AND x.state = 'SUCCEEDED') AS undone,
+            (array_agg(x.failure ORDER BY x.ordinality)
+                FILTER (WHERE x.step_id = '~undo'))[1] AS undo_failure,
             (array_agg(x.failure || jsonb_build_object('step_id', x.step_id)
-                ORDER BY x.ordinality) FILTER (WHERE x.state = 'FAILED'))[1] AS failure
+                ORDER BY x.ordinality) FILTER (WHERE x.fatal))[1] AS failure
         FROM settled x GROUP BY x.task_id
     ), ends AS (
-        SELECT t.task_id, k.closed, k.failure,
+        SELECT p.*, t.started_at IS NULL AS first,
             CASE
-                WHEN t.state <> 'RUNNING' THEN t.state
-                WHEN k.failure IS NOT NULL THEN 'FAILED'
-                WHEN t.open_sinks = k.closed THEN 'SUCCEEDED'
-                ELSE t.state END AS state,
-            CASE
-                WHEN t.state <> 'RUNNING' THEN ''
-                WHEN k.failure IS NOT NULL THEN ',[4,"",0,' || k.failure::text || ']'
-                WHEN t.open_sinks = k.closed THEN ',[3,"",0]'
-                ELSE '' END AS event
-        FROM sinks k JOIN executor.tasks t ON t.task_id = k.task_id
-    ), advanced AS (
-        UPDATE executor.tasks t
-        SET open_sinks = t.open_sinks - e.closed,
-            state = e.state,
-            failure = CASE WHEN e.state = t.state THEN t.failure ELSE e.failure END,
-            ended_at = CASE WHEN e.state = t.state THEN t.ended_at ELSE now() END,
-            last_cursor = t.last_cursor + p.n + (e.event <> '')::integer
-        FROM ends e JOIN per_task p ON p.task_id = e.task_id
-        WHERE t.task_id = e.task_id
-        RETURNING t.task_id, t.last_cursor, '[' || p.events || e.event || ']' AS events
-    ), logged AS (
-        INSERT INTO executor.task_events (task_id, last_cursor, events)
-        SELECT a.task_id, a.last_cursor, a.events::json FROM advanced a
-    )
-    SELECT 'ACCEPTED', x.ordinality, NULL::uuid, NULL, NULL::integer, NULL::integer,
-        NULL::integer, NULL::integer, NULL, NULL::bigint,
-        NULL::timestamptz, NULL
-    FROM settled x
-    UNION ALL
-    SELECT CASE k.state WHEN 'RUNNING' THEN 'STARTED' ELSE 'READY' END, NULL, k.task_id,
-        k.step_id, k.ordinal, k.attempt, k.items, k.failures, k.queue, NULL, NULL,
-        NULL
-    FROM awakened k WHERE k.state IN ('RUNNING', 'READY')
-    UNION ALL
-    SELECT 'EVENTS', NULL, a.task_id, NULL, NULL, NULL, NULL, NULL, NULL, a.last_cursor,
-        now(), a.events
-    FROM advanced a;
-    PERFORM executor.hold_v1(v_failed);
-END
-$$;
-
--- Take steps from the sessions that run them: they are ready again, or fail once they have
--- been lost too often. The caller holds the locks of the sessions, or is the session itself.
-CREATE FUNCTION executor.lose_steps_v1(
-    p_sessions uuid[], p_task_ids uuid[], p_step_ids text[],
-    p_republish interval, p_max_losses integer
-) RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-    v_failed uuid[];
-BEGIN
-    PERFORM 1 FROM executor.tasks t
-        WHERE t.task_id = ANY (p_task_ids) ORDER BY t.task_id FOR NO KEY UPDATE;
-    SELECT array_agg(DISTINCT s.task_id) INTO v_failed
-    FROM unnest(p_task_ids, p_step_ids) AS r (task_id, step_id)
-    JOIN executor.steps s ON s.task_id = r.task_id AND s.step_id = r.step_id
-        AND s.state = 'RUNNING' AND s.session_id = ANY (p_sessions)
-    WHERE s.losses + 1 > p_max_losses;
-    RETURN QUERY
-    WITH lost AS (
-        UPDATE executor.steps s
-        SET state = CASE
-                WHEN s.losses + 1 > p_max_losses THEN 'FAILED'
-                WHEN r.live THEN 'READY' ELSE 'BLOCKED' END::executor.step_state,
-            attempt = s.attempt + (s.losses + 1 <= p_max_losses)::integer,
-            losses = s.losses + 1,
-            publications = 0,
-            session_id = NULL,
-            due_at = CASE WHEN s.losses + 1 <= p_max_losses AND r.live
-                THEN now() + p_republish END,
-            failure = CASE WHEN s.losses + 1 > p_max_losses THEN jsonb_build_object(
-                'reason', 'STEP_WORKER_LOST',
-                'message', 'the workers that ran the step died ' || s.losses + 1 || ' times')
-                ELSE s.failure END,
-            ended_at = CASE WHEN s.losses + 1 > p_max_losses THEN now() END
-        FROM (
-            SELECT u.task_id, u.step_id,
-                t.state = 'RUNNING' AND t.task_id <> ALL (coalesce(v_failed, '{}')) AS live
-            FROM unnest(p_task_ids, p_step_ids) AS u (task_id, step_id)
-            JOIN executor.tasks t ON t.task_id = u.task_id
-        ) AS r
-        WHERE s.task_id = r.task_id AND s.step_id = r.step_id
-            AND s.state = 'RUNNING' AND s.session_id = ANY (p_sessions)
-        RETURNING s.task_id, s.step_id, s.state, s.attempt, s.queue, s.failure
-    ), per_task AS (
-        SELECT l.task_id, count(*) AS n,
-            string_agg(CASE l.state
-                WHEN 'FAILED' THEN '[13,"' || l.step_id || '",' || l.attempt || ','
-                    || l.failure::text || ']'
-                ELSE '[14,"' || l.step_id || '",' || l.attempt - 1 || ']' END, ',') AS events,
-            (array_agg(l.failure || jsonb_build_object('step_id', l.step_id))
-                FILTER (WHERE l.state = 'FAILED'))[1] AS failure
-        FROM lost l GROUP BY l.task_id
-    ), ends AS (
-        SELECT p.*, t.state = 'RUNNING' AND p.failure IS NOT NULL AS fails
+                WHEN t.ended_at IS NOT NULL THEN 'LATE'
+                WHEN t.failure IS NOT NULL THEN CASE WHEN p.undone THEN 'UNDONE' END
+                WHEN p.failure IS NOT NULL AND (t.traits & 32) <> 0 THEN 'UNDO'
+                WHEN p.failure IS NOT NULL THEN 'FAILED'
+                WHEN t.open_sinks = p.closed THEN 'SUCCEEDED' END AS "end",
+            CASE WHEN p.undo_failure IS NULL THEN t.failure
+                ELSE jsonb_set(t.failure, '{metadata}',
+                    coalesce(t.failure -> 'metadata', '{}') || p.undo_failure) END
+                AS final_failure
         FROM per_task p JOIN executor.tasks t ON t.task_id = p.task_id
     ), advanced AS (
         UPDATE executor.tasks t
-        SET state = CASE WHEN e.fails THEN 'FAILED' ELSE t.state END,
-            failure = CASE WHEN e.fails THEN e.failure ELSE t.failure END,
-            ended_at = CASE WHEN e.fails THEN now() ELSE t.ended_at END,
-            last_cursor = t.last_cursor + e.n + e.fails::integer
-        FROM ends e WHERE t.task_id = e.task_id
-        RETURNING t.task_id, t.last_cursor, '[' || e.events
-            || CASE WHEN e.fails THEN ',[4,"",0,' || e.failure::text || ']' ELSE '' END || ']'
-            AS events
+        SET open_sinks = CASE WHEN t.failure IS NULL AND t.ended_at IS NULL
+                THEN t.open_sinks - e.closed ELSE t.open_sinks END,
+            state = CASE
+                WHEN e."end" = 'SUCCEEDED' THEN 'SUCCEEDED'
+                WHEN e."end" IN ('FAILED', 'UNDONE') THEN 'FAILED'
+                WHEN e."end" = 'UNDO' OR t.state = 'PENDING' THEN 'RUNNING'
+                ELSE t.state END::executor.task_state,
+            mark = CASE WHEN e."end" IN ('FAILED', 'UNDONE') THEN 'FAILED'
+                WHEN e."end" IN ('SUCCEEDED', 'UNDO') THEN NULL
+                ELSE t.mark END::executor.task_state,
+            failure = CASE e."end" WHEN 'FAILED' THEN e.failure WHEN 'UNDO' THEN e.failure
+                WHEN 'UNDONE' THEN e.final_failure ELSE t.failure END,
+            started_at = coalesce(t.started_at, e.started_at),
+            ended_at = CASE WHEN e."end" IN ('SUCCEEDED', 'FAILED', 'UNDONE')
+                THEN now() ELSE t.ended_at END,
+            last_cursor = t.last_cursor + e.n + e.first::integer
+                + (coalesce(e."end", 'LATE') <> 'LATE')::integer
+        FROM ends e
+        WHERE t.task_id = e.task_id
+        RETURNING t.task_id, t.tenant_id, t.priority, t.last_cursor, e."end",
+            '[' || CASE WHEN e.first THEN '[2,"",0],' ELSE '' END || e.events
+                || CASE e."end"
+                    WHEN 'SUCCEEDED' THEN ',[3,"",0]'
+                    WHEN 'FAILED' THEN ',[4,"",0,' || e.failure::text || ']'
+                    WHEN 'UNDONE' THEN ',[4,"",0,' || e.final_failure::text || ']'
+                    WHEN 'UNDO' THEN ',[9,"",0,' || e.failure::text || ']'
+                    ELSE '' END || ']' AS events
     ), logged AS (
         INSERT INTO executor.task_events (task_id, last_cursor, events)
-        SELECT a.task_id, a.last_cursor, a.events::json FROM advanced a
+        SELECT a.task_id, a.last_cursor, a.events FROM advanced a
+    ), undo AS (
+        INSERT INTO executor.steps AS s (task_id, step_id, ordinal, state, tenant_id, queue,
+            priority, due_at, ready_at)
+        SELECT a.task_id, '~undo', -1, 'READY', a.tenant_id, 'default', a.priority,
+            now() + p_republish, now()
+        FROM advanced a WHERE a."end" = 'UNDO'
+        RETURNING s.task_id, s.step_id, s.attempt, s.queue
     )
-    SELECT 'READY', NULL::integer, l.task_id, l.step_id, NULL::integer, l.attempt,
-        NULL::integer, NULL::integer, l.queue, NULL::bigint, NULL::timestamptz, NULL
-    FROM lost l WHERE l.state = 'READY'
+    SELECT 'ACCEPTED', array_agg(x.ordinality), NULL::uuid, NULL, NULL::integer, NULL,
+        NULL::executor.started, NULL::bigint, NULL::timestamptz, NULL, NULL, NULL
+    FROM settled x
     UNION ALL
-    SELECT 'EVENTS', NULL, a.task_id, NULL, NULL, NULL, NULL, NULL, NULL, a.last_cursor,
-        now(), a.events
-    FROM advanced a;
-    PERFORM executor.hold_v1(v_failed);
+    SELECT CASE k.state WHEN 'RUNNING' THEN 'STARTED' ELSE 'READY' END, NULL, k.task_id,
+        k.step_id, k.attempt, k.queue,
+        CASE WHEN k.state = 'RUNNING' THEN (k.ordinal, k.item, k.items, k.failures, k.losses,
+            k.phase, k.item_input, k.inbox, k.heartbeat, k.scope, k.graph_hash,
+            CASE WHEN k.scope IS NOT NULL THEN (
+                SELECT b.inbox FROM executor.steps b
+                WHERE b.task_id = k.task_id AND b.step_id = k.scope) END,
+            k.added_graph, k.expires_at)::executor.started END,
+        NULL, NULL, NULL, NULL, NULL
+    FROM awakened k WHERE k.state IN ('RUNNING', 'READY')
+    UNION ALL
+    SELECT (executor.ready_fact(u.task_id, u.step_id, u.attempt, u.queue)).* FROM undo u
+    UNION ALL
+    SELECT (executor.events_fact(a.task_id, a.last_cursor, a.events)).* FROM advanced a;
+    IF v_failed IS NOT NULL THEN
+        PERFORM executor.hold_v1(v_failed);
+    END IF;
+    IF true = ANY (p_prunes) THEN
+        UPDATE executor.steps s
+        SET state = 'CANCELLED', session_id = NULL, due_at = NULL, waits_for = NULL,
+            ended_at = now()
+        FROM unnest(p_task_ids, p_step_ids, p_attempts, p_prunes)
+            AS r (task_id, step_id, attempt, prune)
+        JOIN executor.steps parent ON parent.task_id = r.task_id
+            AND parent.step_id = r.step_id AND parent.attempt = r.attempt
+        WHERE r.prune AND parent.state IN ('SUCCEEDED', 'FAILED') AND parent.ended_at = now()
+            AND s.task_id = r.task_id
+            AND ((s.step_id > r.step_id || '[' AND s.step_id < r.step_id || '\')
+                OR (s.step_id > r.step_id || '/' AND s.step_id < r.step_id || '0'))
+            AND s.state IN ('BLOCKED', 'READY', 'RUNNING', 'WAITING');
+    END IF;
+    IF p_limited THEN
+        -- Its place is free when the attempt is over; another attempt waits anew.
+        RETURN QUERY
+        WITH gone AS (
+            DELETE FROM executor.limit_holders h
+            USING unnest(p_task_ids, p_step_ids) AS r (task_id, step_id),
+                executor.steps s
+            WHERE h.task_id = r.task_id AND h.step_id = r.step_id
+                AND s.task_id = h.task_id AND s.step_id = h.step_id AND s.state <> 'RUNNING'
+            RETURNING h.tenant_id, h.key
+        )
+        SELECT DISTINCT (executor.released_fact(g.tenant_id, g.key)).* FROM gone g;
+    END IF;
+    IF EXISTS (SELECT FROM unnest(p_waits_for) AS w WHERE w LIKE 'signal:%') THEN
+        RETURN QUERY SELECT * FROM executor.deliver_signals_v1(p_republish, p_task_ids);
+    END IF;
+    IF EXISTS (SELECT FROM unnest(p_waits_for) AS w WHERE w LIKE 'task:%') THEN
+        -- A subtask may have ended before its parent began to wait for it.
+        RETURN QUERY
+        SELECT f.* FROM (
+            SELECT array_agg(s.task_id) AS tasks, array_agg(s.step_id) AS steps
+            FROM unnest(p_task_ids, p_step_ids) AS r (task_id, step_id)
+            JOIN executor.steps s ON s.task_id = r.task_id AND s.step_id = r.step_id
+            JOIN executor.tasks child ON child.task_id = CASE
+                WHEN s.waits_for LIKE 'task:%' THEN substr(s.waits_for, 6)::uuid END
+            WHERE s.state = 'WAITING' AND child.ended_at IS NOT NULL
+        ) AS over, executor.wake_v1(p_republish, over.tasks, over.steps, NULL) AS f;
+    END IF;
+    IF v_traits <> 0 THEN
+        SELECT array_agg(t.task_id) INTO v_ended FROM executor.tasks t
+        WHERE t.task_id = ANY (p_task_ids) AND t.ended_at = now() AND t.traits <> 0;
+        IF v_ended IS NOT NULL THEN
+            RETURN QUERY SELECT * FROM executor.after_end_v1(v_ended);
+        END IF;
+    END IF;
 END
 $$;
 
--- Give back the steps of worker sessions whose lease has run out, and forget the sessions.
-CREATE FUNCTION executor.expire_sessions_v1(
-    p_republish interval, p_max_losses integer, p_limit integer
-) RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
+-- Take steps from the sessions that run them: they are ready again, or held where their
+-- task does not go on.
+CREATE FUNCTION executor.lose_steps_v1(
+    p_republish interval, p_sessions uuid[], p_task_ids uuid[], p_step_ids text[]
+) RETURNS SETOF executor.fact LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM executor.lock_tasks(p_task_ids);
+    RETURN QUERY
+    WITH lost AS (
+        UPDATE executor.steps s
+        SET state = CASE WHEN r.live THEN 'READY' ELSE 'BLOCKED' END::executor.step_state,
+            attempt = s.attempt + 1,
+            losses = s.losses + 1,
+            publications = 0,
+            session_id = NULL,
+            needs = 0, open = 0,
+            due_at = CASE WHEN r.live THEN now() + p_republish END,
+            ready_at = now()
+        FROM (
+            SELECT u.*, executor.is_live(t.state, t.failure, u.step_id) AS live
+            FROM unnest(p_sessions, p_task_ids, p_step_ids) AS u (session_id, task_id, step_id)
+            JOIN executor.tasks t ON t.task_id = u.task_id
+        ) AS r
+        WHERE s.task_id = r.task_id AND s.step_id = r.step_id
+            AND s.state::text = 'RUNNING' AND s.session_id = r.session_id
+        RETURNING s.task_id, s.step_id, s.state, s.attempt, s.queue
+    ), per_task AS (
+        SELECT l.task_id, count(*) AS n,
+            string_agg('[14,"' || l.step_id || '",' || l.attempt - 1 || ']', ',') AS events
+        FROM lost l GROUP BY l.task_id
+    ), advanced AS (
+        UPDATE executor.tasks t SET last_cursor = t.last_cursor + p.n
+        FROM per_task p WHERE t.task_id = p.task_id
+        RETURNING t.task_id, t.last_cursor, '[' || p.events || ']' AS events
+    ), logged AS (
+        INSERT INTO executor.task_events (task_id, last_cursor, events)
+        SELECT a.task_id, a.last_cursor, a.events FROM advanced a
+    )
+    SELECT (executor.ready_fact(l.task_id, l.step_id, l.attempt, l.queue)).*
+    FROM lost l WHERE l.state = 'READY'
+    UNION ALL
+    SELECT (executor.events_fact(a.task_id, a.last_cursor, a.events)).* FROM advanced a;
+END
+$$;
+
+-- Give back the steps that run for sessions without a lease, and forget the sessions whose
+-- lease has run out.
+CREATE FUNCTION executor.lose_orphans_v1(p_republish interval, p_limit integer)
+RETURNS SETOF executor.fact LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     v_sessions uuid[];
     v_tasks uuid[];
     v_steps text[];
 BEGIN
-    SELECT array_agg(w.session_id) INTO v_sessions
+    SELECT array_agg(o.session_id), array_agg(o.task_id), array_agg(o.step_id)
+    INTO v_sessions, v_tasks, v_steps
     FROM (
-        SELECT w.session_id FROM executor.worker_sessions w
-        WHERE w.expires_at < now() ORDER BY w.session_id LIMIT p_limit
-        FOR UPDATE SKIP LOCKED
-    ) AS w;
-    IF v_sessions IS NULL THEN
+        SELECT s.session_id, s.task_id, s.step_id FROM executor.steps s
+        WHERE s.state = 'RUNNING' AND NOT EXISTS (
+            SELECT FROM executor.worker_sessions w
+            WHERE w.session_id = s.session_id AND w.expires_at >= now())
+        LIMIT p_limit
+    ) AS o;
+    IF v_tasks IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM executor.lose_steps_v1(
+            p_republish, v_sessions, v_tasks, v_steps);
+    END IF;
+    DELETE FROM executor.worker_sessions w WHERE w.expires_at < now()
+        AND NOT EXISTS (
+            SELECT FROM executor.steps s
+            WHERE s.state = 'RUNNING' AND s.session_id = w.session_id);
+END
+$$;
+
+-- Make steps ready whose wait is over by the clock.
+CREATE FUNCTION executor.wake_due_v1(p_republish interval, p_limit integer)
+RETURNS SETOF executor.fact LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_tasks uuid[];
+    v_steps text[];
+BEGIN
+    SELECT array_agg(d.task_id), array_agg(d.step_id) INTO v_tasks, v_steps
+    FROM (
+        SELECT s.task_id, s.step_id FROM executor.steps s
+        WHERE s.state = 'WAITING' AND s.due_at <= now() ORDER BY s.due_at LIMIT p_limit
+    ) AS d;
+    IF v_tasks IS NULL THEN
         RETURN;
     END IF;
-    SELECT array_agg(s.task_id), array_agg(s.step_id) INTO v_tasks, v_steps
-    FROM executor.steps s
-    WHERE s.state = 'RUNNING' AND s.session_id = ANY (v_sessions);
-    RETURN QUERY SELECT * FROM executor.lose_steps_v1(
-        v_sessions, v_tasks, v_steps, p_republish, p_max_losses);
-    DELETE FROM executor.worker_sessions w WHERE w.session_id = ANY (v_sessions);
+    PERFORM executor.lock_tasks(v_tasks);
+    -- What another has woken meanwhile does not wait any more.
+    RETURN QUERY
+    SELECT f.* FROM (
+        SELECT array_agg(s.task_id) AS tasks, array_agg(s.step_id) AS steps
+        FROM unnest(v_tasks, v_steps) AS d (task_id, step_id)
+        JOIN executor.steps s ON s.task_id = d.task_id AND s.step_id = d.step_id
+        WHERE s.state::text = 'WAITING' AND s.due_at <= now()
+    ) AS due, executor.wake_v1(p_republish, due.tasks, due.steps, NULL) AS f;
 END
+$$;
+
+-- Append one event of the task as a whole.
+CREATE FUNCTION executor.log_v1(p_task_id uuid, p_event text)
+RETURNS SETOF executor.fact LANGUAGE sql AS $$
+    WITH advanced AS (
+        UPDATE executor.tasks t SET last_cursor = t.last_cursor + 1
+        WHERE t.task_id = p_task_id RETURNING t.last_cursor
+    ), logged AS (
+        INSERT INTO executor.task_events (task_id, last_cursor, events)
+        SELECT p_task_id, a.last_cursor, '[' || p_event || ']' FROM advanced a
+    )
+    SELECT (executor.events_fact(p_task_id, a.last_cursor, '[' || p_event || ']')).*
+    FROM advanced a;
 $$;
 
 -- Cancel a task that is not final: no step of it starts or is recorded from here on.
 CREATE FUNCTION executor.cancel_task_v1(p_task_id uuid)
 RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_traits integer;
+BEGIN
+    SELECT t.traits INTO v_traits FROM executor.tasks t
+        WHERE t.task_id = p_task_id AND t.ended_at IS NULL FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    INSERT INTO executor.notices (kind, tenant_id, task_id, payload)
+    SELECT 'cancel_child', s.tenant_id, s.task_id,
+        jsonb_build_object('child', substr(s.waits_for, 6))
+    FROM executor.steps s
+    WHERE s.task_id = p_task_id AND s.state = 'WAITING' AND s.waits_for LIKE 'task:%';
+    IF FOUND THEN
+        RETURN NEXT executor.notices_fact();
+    END IF;
+    UPDATE executor.steps s
+    SET state = 'CANCELLED', session_id = NULL, due_at = NULL, waits_for = NULL,
+        ended_at = now()
+    WHERE s.task_id = p_task_id AND s.state IN ('BLOCKED', 'READY', 'RUNNING', 'WAITING');
+    UPDATE executor.tasks t SET state = 'CANCELLED', mark = 'CANCELLED', ended_at = now()
+    WHERE t.task_id = p_task_id;
+    RETURN QUERY SELECT * FROM executor.log_v1(p_task_id, '[5,"",0]');
+    RETURN QUERY SELECT * FROM executor.after_end_v1(ARRAY[p_task_id]);
+END
+$$;
+
+-- Continue a FAILED task that was not compensated: its failed steps and those held are
+-- ready again, once it has a place under its concurrency key if it has one (p_key). A
+-- request_id that continued the task last time does nothing.
+CREATE FUNCTION executor.retry_task_v1(
+    p_republish interval, p_task_id uuid, p_request_id text, p_key text, p_policy smallint,
+    p_max_running integer
+) RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM 1 FROM executor.tasks t
+        WHERE t.task_id = p_task_id AND t.state = 'FAILED'
+            AND (p_request_id IS NULL OR t.retry_request_id IS DISTINCT FROM p_request_id)
+            AND NOT EXISTS (SELECT FROM executor.steps s
+                WHERE s.task_id = p_task_id AND s.step_id = '~undo')
+        FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    -- A deadline begins anew.
+    INSERT INTO executor.deadlines (task_id, deadline)
+    SELECT t.task_id, now() + (t.deadline - t.created_at) FROM executor.tasks t
+    WHERE t.task_id = p_task_id AND t.deadline IS NOT NULL
+    ON CONFLICT (task_id) DO UPDATE SET deadline = excluded.deadline;
+    UPDATE executor.tasks t
+    SET state = 'RUNNING', mark = NULL, failure = NULL, ended_at = NULL,
+        retry_request_id = p_request_id, started_at = coalesce(t.started_at, now()),
+        deadline = now() + (t.deadline - t.created_at)
+    WHERE t.task_id = p_task_id;
+    UPDATE executor.steps s
+    SET attempt = s.attempt + 1, state = 'BLOCKED', ended_at = NULL, expires_at = NULL,
+        phase = CASE WHEN s.items IS NOT NULL THEN 2 ELSE 0 END
+    WHERE s.task_id = p_task_id AND s.state::text = 'FAILED' AND NOT s.tolerated;
+    UPDATE executor.steps s SET failures = 0, losses = 0
+    WHERE s.task_id = p_task_id AND s.state = 'BLOCKED' AND s.needs = 0 AND s.open = 0;
+    RETURN QUERY SELECT * FROM executor.log_v1(p_task_id, '[6,"",0]');
+    IF p_key IS NULL THEN
+        RETURN QUERY SELECT * FROM executor.release_held_v1(p_republish, p_task_id);
+        RETURN;
+    END IF;
+    -- It lost its place when it failed.
+    INSERT INTO executor.limit_waiters (tenant_id, key, priority, task_id, step_id, policy,
+        max_running)
+    SELECT t.tenant_id, p_key, t.priority, t.task_id, '', p_policy, p_max_running
+    FROM executor.tasks t WHERE t.task_id = p_task_id
+    ON CONFLICT DO NOTHING;
+    RETURN QUERY SELECT (executor.released_fact(t.tenant_id, p_key)).*
+    FROM executor.tasks t WHERE t.task_id = p_task_id;
+END
+$$;
+
+-- Make ready what is held in a task. The caller holds its lock.
+CREATE FUNCTION executor.release_held_v1(p_republish interval, p_task_id uuid)
+RETURNS SETOF executor.fact LANGUAGE sql AS $$
+    SELECT f.* FROM (
+        SELECT array_agg(s.task_id) AS tasks, array_agg(s.step_id) AS steps
+        FROM executor.steps s
+        WHERE s.task_id = p_task_id AND s.state = 'BLOCKED' AND s.needs = 0 AND s.open = 0
+    ) AS held, executor.wake_v1(p_republish, held.tasks, held.steps, NULL) AS f;
+$$;
+
+-- Hold a task that is neither final nor paused. Steps that run go on.
+CREATE FUNCTION executor.pause_task_v1(p_task_id uuid)
+RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    UPDATE executor.tasks t SET state = 'PAUSED', mark = 'PAUSED'
+    WHERE t.task_id = p_task_id AND t.state IN ('PENDING', 'RUNNING');
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    UPDATE executor.steps s SET state = 'BLOCKED', due_at = NULL
+    WHERE s.task_id = p_task_id AND s.state::text = 'READY';
+    RETURN QUERY SELECT * FROM executor.log_v1(p_task_id, '[7,"",0]');
+END
+$$;
+
+-- Let a PAUSED task go on; one that waits for its concurrency key goes on waiting for it.
+CREATE FUNCTION executor.resume_task_v1(p_republish interval, p_task_id uuid)
+RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    UPDATE executor.tasks t
+    SET state = CASE WHEN t.started_at IS NULL THEN 'PENDING'
+            ELSE 'RUNNING' END::executor.task_state,
+        mark = NULL
+    WHERE t.task_id = p_task_id AND t.state = 'PAUSED';
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    RETURN QUERY SELECT * FROM executor.log_v1(p_task_id, '[8,"",0]');
+    IF NOT EXISTS (SELECT FROM executor.limit_waiters w
+        WHERE w.task_id = p_task_id AND w.step_id = '') THEN
+        RETURN QUERY SELECT * FROM executor.release_held_v1(p_republish, p_task_id);
+    END IF;
+END
+$$;
+
+-- Keep a signal for a task that is not final, and hand it to a step that waits for it. A
+-- request_id that sent one before does nothing. Returns no EVENTS for a task that is final.
+CREATE FUNCTION executor.signal_task_v1(
+    p_republish interval, p_task_id uuid, p_name text, p_payload bytea, p_request_id text,
+    p_event text
+) RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM 1 FROM executor.tasks t
@@ -387,64 +854,134 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    UPDATE executor.steps s
-    SET state = 'CANCELLED', session_id = NULL, due_at = NULL, ended_at = now()
-    WHERE s.task_id = p_task_id AND s.state IN ('BLOCKED', 'READY', 'RUNNING', 'WAITING');
-    RETURN QUERY
-    WITH advanced AS (
-        UPDATE executor.tasks t
-        SET state = 'CANCELLED', ended_at = now(), last_cursor = t.last_cursor + 1
-        WHERE t.task_id = p_task_id
-        RETURNING t.task_id, t.last_cursor
-    ), logged AS (
-        INSERT INTO executor.task_events (task_id, last_cursor, events)
-        SELECT a.task_id, a.last_cursor, '[[5,"",0]]' FROM advanced a
-    )
-    SELECT 'EVENTS', NULL::integer, a.task_id, NULL, NULL::integer, NULL::integer,
-        NULL::integer, NULL::integer, NULL, a.last_cursor, now(), '[[5,"",0]]'
-    FROM advanced a;
-END
-$$;
-
--- Continue a FAILED task: its failed steps and those held are ready again. A request_id
--- that continued the task last time does nothing.
-CREATE FUNCTION executor.retry_task_v1(
-    p_task_id uuid, p_request_id text, p_republish interval
-) RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-BEGIN
-    PERFORM 1 FROM executor.tasks t
-        WHERE t.task_id = p_task_id AND t.state = 'FAILED'
-            AND (p_request_id IS NULL OR t.retry_request_id IS DISTINCT FROM p_request_id)
-        FOR NO KEY UPDATE;
+    INSERT INTO executor.signals (task_id, name, payload, request_id)
+    VALUES (p_task_id, p_name, p_payload, p_request_id)
+    ON CONFLICT (task_id, request_id) WHERE request_id IS NOT NULL DO NOTHING;
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    RETURN QUERY
-    WITH ready AS (
-        UPDATE executor.steps s
-        SET state = 'READY', attempt = s.attempt + (s.state = 'FAILED')::integer,
-            failures = 0, losses = 0, publications = 0, due_at = now() + p_republish,
-            ended_at = NULL
-        WHERE s.task_id = p_task_id
-            AND (s.state = 'FAILED' OR (s.state = 'BLOCKED' AND s.waiting_for = 0))
-        RETURNING s.task_id, s.step_id, s.attempt, s.queue
-    ), advanced AS (
-        UPDATE executor.tasks t
-        SET state = 'RUNNING', failure = NULL, ended_at = NULL,
-            retry_request_id = p_request_id, last_cursor = t.last_cursor + 1
-        WHERE t.task_id = p_task_id
-        RETURNING t.task_id, t.last_cursor
-    ), logged AS (
-        INSERT INTO executor.task_events (task_id, last_cursor, events)
-        SELECT a.task_id, a.last_cursor, '[[6,"",0]]' FROM advanced a
-    )
-    SELECT 'READY', NULL::integer, r.task_id, r.step_id, NULL::integer, r.attempt,
-        NULL::integer, NULL::integer, r.queue, NULL::bigint, NULL::timestamptz, NULL
-    FROM ready r
-    UNION ALL
-    SELECT 'EVENTS', NULL, a.task_id, NULL, NULL, NULL, NULL, NULL, NULL, a.last_cursor,
-        now(), '[[6,"",0]]'
-    FROM advanced a;
+    RETURN QUERY SELECT * FROM executor.log_v1(p_task_id, p_event);
+    RETURN QUERY SELECT * FROM executor.deliver_signals_v1(p_republish, ARRAY[p_task_id]);
 END
+$$;
+
+-- Hand kept signals to the steps that wait for them, oldest signal to first step. The
+-- caller holds the tasks' locks.
+CREATE FUNCTION executor.deliver_signals_v1(p_republish interval, p_task_ids uuid[])
+RETURNS SETOF executor.fact LANGUAGE sql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    WITH waiting AS (
+        SELECT s.task_id, s.step_id, substr(s.waits_for, 8) AS name, row_number() OVER (
+            PARTITION BY s.task_id, s.waits_for ORDER BY s.ordinal, s.item NULLS FIRST, s.step_id
+        ) AS place
+        FROM executor.steps s
+        WHERE s.task_id = ANY (p_task_ids) AND s.state = 'WAITING'
+            AND s.waits_for LIKE 'signal:%'
+    ), kept AS (
+        SELECT g.task_id, g.signal_id, g.name, g.payload, row_number() OVER (
+            PARTITION BY g.task_id, g.name ORDER BY g.signal_id
+        ) AS place
+        FROM executor.signals g
+        WHERE g.task_id = ANY (p_task_ids) AND g.taken_by IS NULL
+    ), taken AS (
+        UPDATE executor.signals g SET taken_by = w.step_id
+        FROM kept k JOIN waiting w
+            ON w.task_id = k.task_id AND w.name = k.name AND w.place = k.place
+        WHERE g.task_id = k.task_id AND g.signal_id = k.signal_id
+        RETURNING w.task_id, w.step_id, g.payload
+    )
+    SELECT f.* FROM (
+        SELECT array_agg(t.task_id) AS tasks, array_agg(t.step_id) AS steps,
+            array_agg(t.payload) AS payloads
+        FROM taken t
+    ) AS each, executor.wake_v1(p_republish, each.tasks, each.steps, each.payloads) AS f;
+$$;
+
+-- Wake the step that waits for a subtask that has ended. One that does not wait yet will
+-- look for itself when it is settled.
+CREATE FUNCTION executor.wake_parent_v1(
+    p_republish interval, p_task_id uuid, p_step_id text, p_child uuid
+) RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM executor.lock_tasks(ARRAY[p_task_id]);
+    IF EXISTS (SELECT FROM executor.steps s
+        WHERE s.task_id = p_task_id AND s.step_id = p_step_id AND s.state = 'WAITING'
+            AND s.waits_for = 'task:' || p_child) THEN
+        RETURN QUERY SELECT * FROM executor.wake_v1(
+            p_republish, ARRAY[p_task_id], ARRAY[p_step_id], NULL);
+    END IF;
+END
+$$;
+
+-- Fail the tasks whose deadline has passed. Attempts under way are held; their results are
+-- refused.
+CREATE FUNCTION executor.expire_tasks_v1(p_republish interval, p_limit integer)
+RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_tasks uuid[];
+    v_task uuid;
+    v_traits integer;
+    v_failure jsonb;
+BEGIN
+    SELECT array_agg(d.task_id) INTO v_tasks FROM (
+        SELECT d.task_id FROM executor.deadlines d
+        WHERE d.deadline <= now() ORDER BY d.deadline LIMIT p_limit
+    ) AS d;
+    IF v_tasks IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM executor.lock_tasks(v_tasks);
+    FOREACH v_task IN ARRAY v_tasks LOOP
+        DELETE FROM executor.deadlines d WHERE d.task_id = v_task AND d.deadline <= now();
+        CONTINUE WHEN NOT FOUND;
+        SELECT t.traits, jsonb_build_object('reason', 'TASK_TIMED_OUT', 'message',
+            'the task did not end before ' || to_char(t.deadline AT TIME ZONE 'UTC',
+                'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+        INTO v_traits, v_failure
+        FROM executor.tasks t
+        WHERE t.task_id = v_task AND t.ended_at IS NULL AND t.failure IS NULL;
+        CONTINUE WHEN NOT FOUND;
+        UPDATE executor.steps s
+        SET state = 'BLOCKED', attempt = s.attempt + (s.state = 'RUNNING')::integer,
+            session_id = NULL, due_at = NULL
+        WHERE s.task_id = v_task AND s.state IN ('READY', 'RUNNING');
+        DELETE FROM executor.limit_waiters w WHERE w.task_id = v_task;
+        IF (v_traits & 32) <> 0 THEN
+            UPDATE executor.tasks t SET state = 'RUNNING', mark = NULL, failure = v_failure
+            WHERE t.task_id = v_task;
+            RETURN QUERY SELECT * FROM executor.log_v1(
+                v_task, '[9,"",0,' || v_failure::text || ']');
+            RETURN QUERY
+            WITH undo AS (
+                INSERT INTO executor.steps AS s (task_id, step_id, ordinal, state, tenant_id,
+                    queue, priority, due_at, ready_at)
+                SELECT t.task_id, '~undo', -1, 'READY', t.tenant_id, 'default', t.priority,
+                    now() + p_republish, now()
+                FROM executor.tasks t WHERE t.task_id = v_task
+                RETURNING s.task_id, s.step_id, s.attempt, s.queue
+            )
+            SELECT (executor.ready_fact(u.task_id, u.step_id, u.attempt, u.queue)).* FROM undo u;
+        ELSE
+            UPDATE executor.tasks t
+            SET state = 'FAILED', mark = 'FAILED', failure = v_failure, ended_at = now()
+            WHERE t.task_id = v_task;
+            RETURN QUERY SELECT * FROM executor.log_v1(
+                v_task, '[4,"",0,' || v_failure::text || ']');
+            RETURN QUERY SELECT * FROM executor.after_end_v1(ARRAY[v_task]);
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- Keep what attempts have reported of themselves, for the next attempt.
+CREATE FUNCTION executor.heartbeat_v1(
+    p_session uuid, p_task_ids uuid[], p_step_ids text[], p_details bytea[]
+) RETURNS void LANGUAGE sql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    UPDATE executor.steps s SET heartbeat = r.detail
+    FROM unnest(p_task_ids, p_step_ids, p_details) AS r (task_id, step_id, detail)
+    WHERE s.task_id = r.task_id AND s.step_id = r.step_id
+        AND s.state::text = 'RUNNING' AND s.session_id = p_session;
 $$;

@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from stepwire.rpc.interceptors.chain import Call, CallFailed, outcome
 from stepwire.rpc.interceptors.tracing import SERVER_FAULTS
@@ -11,8 +11,8 @@ from stepwire.rpc.interceptors.tracing import SERVER_FAULTS
 _logger = logging.getLogger("stepwire.rpc.access")
 
 
-@asynccontextmanager
-async def access_log(call: Call) -> AsyncIterator[None]:
+@contextmanager
+def access_log(call: Call) -> Iterator[None]:
     """Logs how the call ended and how long it took.
 
     At INFO if the server is at fault, else at DEBUG, as are health and reflection:

@@ -1,7 +1,7 @@
 """Refuses calls over the server's limits, before they cost anything."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from stepwire.errors import Reason, StepwireError
@@ -23,8 +23,8 @@ class Admission:
         self._names = {False: "max_concurrent_calls", True: "max_streams"}
         self._active = {False: 0, True: 0}
 
-    @asynccontextmanager
-    async def __call__(self, call: Call) -> AsyncIterator[None]:
+    @contextmanager
+    def __call__(self, call: Call) -> Iterator[None]:
         """Holds a place for the call within the block.
 
         Raises:

@@ -1,14 +1,14 @@
 """How many calls there are, how long they take and how they end."""
 
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from stepwire.rpc.interceptors.chain import Call, outcome
 from stepwire.rpc.interceptors.tracing import SERVER_FAULTS
-from stepwire.telemetry import meter, names
+from stepwire.telemetry import durations, meter, names
 
 
 class CallMetrics:
@@ -16,11 +16,16 @@ class CallMetrics:
 
     def __init__(self) -> None:
         self._active = {False: 0, True: 0}
-        self._duration = meter().create_histogram(
+        self._duration = durations(
             names.RPC_SERVER_DURATION,
-            unit="s",
             description="Duration of a call, by method and status code.",
-            explicit_bucket_boundaries_advisory=names.RPC_DURATION_BUCKETS,
+            attributes=(
+                names.RPC_SYSTEM,
+                names.RPC_METHOD,
+                names.RPC_STATUS_CODE,
+                names.ERROR_TYPE,
+            ),
+            bounds=names.RPC_DURATION_BUCKETS,
         )
         # Observed when scraped, so that a call pays for two additions only.
         meter().create_observable_up_down_counter(
@@ -30,8 +35,8 @@ class CallMetrics:
             description="Calls under way, and whether they stream responses.",
         )
 
-    @asynccontextmanager
-    async def __call__(self, call: Call) -> AsyncIterator[None]:
+    @contextmanager
+    def __call__(self, call: Call) -> Iterator[None]:
         """Counts the call as active within the block, and records its end."""
         if call.method.infrastructure:
             yield
@@ -48,14 +53,13 @@ class CallMetrics:
         finally:
             self._active[streams] -= 1
             code = outcome(call, error)
-            attributes = {
-                names.RPC_SYSTEM: names.RPC_SYSTEM_GRPC,
-                names.RPC_METHOD: call.method.name,
-                names.RPC_STATUS_CODE: code.name,
-            }
-            if code in SERVER_FAULTS:
-                attributes[names.ERROR_TYPE] = code.name
-            self._duration.record(time.perf_counter() - started, attributes)
+            self._duration.record(
+                time.perf_counter() - started,
+                names.RPC_SYSTEM_GRPC,
+                call.method.name,
+                code.name,
+                code.name if code in SERVER_FAULTS else "",
+            )
 
     def _observe_active(self, _options: CallbackOptions) -> Iterable[Observation]:
         for streams, number in self._active.items():

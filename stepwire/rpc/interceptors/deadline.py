@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from stepwire.call import CallInfo, enter_call
 from stepwire.errors import Reason, StepwireError
@@ -29,8 +29,8 @@ class Deadline:
         self._default_seconds = min(default_seconds, max_seconds)
         self._max_seconds = max_seconds
 
-    @asynccontextmanager
-    async def __call__(self, call: Call) -> AsyncIterator[None]:
+    @contextmanager
+    def __call__(self, call: Call) -> Iterator[None]:
         """Cancels the block when the time is over.
 
         Raises:
@@ -44,18 +44,22 @@ class Deadline:
             tenant_id=call.info.tenant_id,
             request_id=call.info.request_id,
             deadline=time.monotonic() + seconds,
+            traceparent=call.info.traceparent,
         )
         enter_call(call.info)
+        alarm = _Alarm(seconds)
         try:
-            async with asyncio.timeout(seconds):
-                yield
-        except TimeoutError as error:
-            # Ours: the error mapping, further in, lets no other one come here.
-            raise CallFailed(
-                StepwireError(
-                    Reason.DEADLINE_EXCEEDED, f"the call took longer than {seconds:.3f} s"
-                )
-            ) from error
+            yield
+        except asyncio.CancelledError as error:
+            if alarm.stop():
+                raise CallFailed(
+                    StepwireError(
+                        Reason.DEADLINE_EXCEEDED, f"the call took longer than {seconds:.3f} s"
+                    )
+                ) from error
+            raise
+        finally:
+            alarm.stop()
 
     def _seconds(self, call: Call) -> float | None:
         remaining: float | None = call.context.time_remaining()
@@ -67,3 +71,25 @@ class Deadline:
         if remaining is None:
             return self._default_seconds
         return min(remaining, self._max_seconds)
+
+
+class _Alarm:
+    """Cancels the current task after a time; `asyncio.timeout` without the awaiting."""
+
+    def __init__(self, seconds: float) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._rang = False
+        self._timer = task.get_loop().call_later(seconds, self._ring)
+
+    def stop(self) -> bool:
+        """Returns whether it was the alarm, and nothing else, that cancelled the task."""
+        self._timer.cancel()
+        rang, self._rang = self._rang, False
+        return rang and self._task.uncancel() <= self._cancelling
+
+    def _ring(self) -> None:
+        self._rang = True
+        self._task.cancel()

@@ -1,14 +1,14 @@
 """Turns whatever a handler raises into the status that the caller gets."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 import grpc.aio
 
 from stepwire.errors import Reason, StepwireError
-from stepwire.rpc.interceptors.chain import Call, CallFailed
+from stepwire.rpc.interceptors.chain import Call, CallFailed, CallUnimplemented
 from stepwire.rpc.status import from_rpc_error
 
 _logger = logging.getLogger(__name__)
@@ -18,9 +18,11 @@ _logger = logging.getLogger(__name__)
 _GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 
 
-@asynccontextmanager
-async def error_mapping(call: Call) -> AsyncIterator[None]:
+@contextmanager
+def error_mapping(call: Call) -> Iterator[None]:
     """Raises `CallFailed` for every failure but a cancellation or an abort.
+
+    A method that is not there is `CallUnimplemented`.
 
     An expected error keeps its reason. A failed call to another service keeps that
     service's reason and code. Anything else is INTERNAL, with a text that tells the
@@ -38,7 +40,7 @@ async def error_mapping(call: Call) -> AsyncIterator[None]:
         if call.context.code() is not grpc.StatusCode.UNIMPLEMENTED:
             raise _unexpected(call, error) from error
         # A method of the proto that the servicer leaves to its generated base.
-        await call.context.abort(grpc.StatusCode.UNIMPLEMENTED, "method not implemented")
+        raise CallUnimplemented from error
     except Exception as error:
         raise _unexpected(call, error) from error
 

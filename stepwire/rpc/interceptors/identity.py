@@ -1,27 +1,33 @@
 """Gives every call a request id and a tenant, and makes them the current call's."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from stepwire.call import DEFAULT_TENANT, CallInfo, enter_call, new_request_id
 from stepwire.rpc import metadata
 from stepwire.rpc.interceptors.chain import Call
+from stepwire.telemetry import is_sampled, is_traceparent
 
 _MAX_ID_CHARACTERS = 128
 
 
-@asynccontextmanager
-async def identity(call: Call) -> AsyncIterator[None]:
+@contextmanager
+def identity(call: Call) -> Iterator[None]:
     """Sets the call's context; answers with the request id in the trailing metadata.
 
     A request id that is longer than an id has reason to be is replaced: it would go
-    into every log line.
+    into every log line. The context names the caller's trace if that is not sampled; for
+    one that is, the call's span will.
     """
     request_id = call.text(metadata.REQUEST_ID)
     if not request_id or len(request_id) > _MAX_ID_CHARACTERS:
         request_id = new_request_id()
+    traceparent = call.text(metadata.TRACEPARENT)
+    unsampled = not is_sampled(traceparent) and is_traceparent(traceparent)
     call.info = CallInfo(
-        tenant_id=call.text(metadata.TENANT_ID) or DEFAULT_TENANT, request_id=request_id
+        tenant_id=call.text(metadata.TENANT_ID) or DEFAULT_TENANT,
+        request_id=request_id,
+        traceparent=traceparent if unsampled else "",
     )
     enter_call(call.info)
     call.context.set_trailing_metadata(((metadata.REQUEST_ID, request_id),))

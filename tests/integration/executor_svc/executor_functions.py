@@ -81,6 +81,20 @@ async def await_file(value: dict[str, Any], context: StepContext) -> Any:
     return value.get("result")
 
 
+@step("test.tick_until_file")
+async def tick_until_file(value: dict[str, Any], context: StepContext) -> Any:
+    """Note again and again that it runs, until the file `awaits` is there."""
+    try:
+        while not exists(value["awaits"]):
+            note(value, context)
+            await asyncio.sleep(PAUSE_SECONDS)
+    except asyncio.CancelledError:
+        with Path(value["path"]).open("a", encoding="utf-8") as file:  # noqa: ASYNC230
+            file.write("cancelled\n")
+        raise
+    return value.get("result")
+
+
 @step("test.block_until_file")
 def block_until_file(value: dict[str, Any], context: StepContext) -> Any:
     """The same in a thread, where nothing can stop it."""

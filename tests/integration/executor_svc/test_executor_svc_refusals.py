@@ -21,6 +21,7 @@ from tests.integration.executor_svc.executor_mesh import (
 )
 
 MEBIBYTE = 1024 * 1024
+DAY = 86_400
 
 
 def with_input(**fields):
@@ -41,6 +42,12 @@ def not_a_number():
     request = create_request(chain(1))
     request.input.json.number_value = float("nan")
     return request
+
+
+def keyed(key):
+    what = chain(1)
+    what.concurrency.key = key
+    return what
 
 
 BAD_TASKS = [
@@ -99,6 +106,21 @@ BAD_TASKS = [
     ),
     (create_request(chain(1), labels={"a": "x" * 129}), Reason.FIELD_INVALID, "labels['a']"),
     (create_request(chain(1), labels={"a": "\0"}), Reason.FIELD_INVALID, "labels"),
+    (create_request(chain(1), priority=10), Reason.FIELD_INVALID, "priority"),
+    (create_request(chain(1), priority=-1), Reason.FIELD_INVALID, "priority"),
+    (create_request(chain(1), timeout={"seconds": -1}), Reason.FIELD_INVALID, "timeout"),
+    (create_request(chain(1), timeout={"seconds": 401 * DAY}), Reason.FIELD_INVALID, "timeout"),
+    (create_request(chain(1), start_after={"nanos": -1}), Reason.FIELD_INVALID, "start_after"),
+    (
+        create_request(chain(1), start_after={"seconds": int(time.time()) + 401 * DAY}),
+        Reason.FIELD_INVALID,
+        "start_after",
+    ),
+    (
+        create_request(keyed("input.key"), {"no": "key"}),
+        Reason.FIELD_INVALID,
+        "input",
+    ),
 ]
 
 
@@ -163,6 +185,13 @@ async def test_a_batch_names_a_request_id_once(client):
     assert [fault.field for fault in why().faults] == ["requests[1].request_id"]
 
 
+async def test_a_batch_is_not_only_checked(client):
+    requests = [create_request(chain(1)), create_request(chain(1), validate_only=True)]
+    async with refused() as why:
+        await client.call("BatchCreateTasks", pb.BatchCreateTasksRequest(requests=requests))
+    assert [fault.field for fault in why().faults] == ["requests[1].validate_only"]
+
+
 async def test_a_batch_is_accepted_whole_or_not_at_all(mesh):
     await mesh.client.create(chain(1), 1, request_id="taken")
     before = await rows(mesh)
@@ -182,8 +211,12 @@ async def test_a_batch_is_accepted_whole_or_not_at_all(mesh):
     [
         create_request(chain(1), 2, request_id="same"),
         create_request(chain(2), 1, request_id="same"),
+        create_request(chain(1), 1, request_id="same", labels={"a": "b"}),
+        create_request(chain(1), 1, request_id="same", priority=1),
+        create_request(chain(1), 1, request_id="same", timeout={"seconds": 1}),
+        create_request(chain(1), 1, request_id="same", start_after={"seconds": 1}),
     ],
-    ids=["other-input", "other-graph"],
+    ids=["input", "graph", "labels", "priority", "timeout", "start"],
 )
 async def test_a_request_id_belongs_to_one_request(client, request_):
     task_id = await client.create(chain(1), 1, request_id="same")
@@ -201,6 +234,10 @@ async def test_a_request_id_belongs_to_one_request(client, request_):
         ("WaitTask", pb.WaitTaskRequest(task_id="x")),
         ("CancelTask", pb.CancelTaskRequest(task_id="x")),
         ("RetryTask", pb.RetryTaskRequest(task_id="x")),
+        ("PauseTask", pb.PauseTaskRequest(task_id="x")),
+        ("ResumeTask", pb.ResumeTaskRequest(task_id="x")),
+        ("SignalTask", pb.SignalTaskRequest(task_id="x")),
+        ("ForkTask", pb.ForkTaskRequest(task_id="x")),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -218,12 +255,17 @@ ID = str(uuid.uuid4())
     ("method", "request_", "field"),
     [
         ("ListTasks", pb.ListTasksRequest(page_size=-1), "page_size"),
-        ("ListTasks", pb.ListTasksRequest(state=99), "state"),
-        ("ListTasks", pb.ListTasksRequest(labels={"a": "\0"}), "labels"),
+        ("ListTasks", pb.ListTasksRequest(filter={"state": 99}), "filter.state"),
+        ("ListTasks", pb.ListTasksRequest(filter={"labels": {"a": "\0"}}), "filter.labels"),
         ("WaitTask", pb.WaitTaskRequest(task_id=ID, timeout={"seconds": -1}), "timeout"),
         ("WaitTask", pb.WaitTaskRequest(task_id=ID, timeout={"seconds": 2**62}), "timeout"),
         ("CancelTask", pb.CancelTaskRequest(task_id=ID, request_id="r" * 129), "request_id"),
         ("RetryTask", pb.RetryTaskRequest(task_id=ID, request_id="r" * 129), "request_id"),
+        ("PauseTask", pb.PauseTaskRequest(task_id=ID, request_id="r" * 129), "request_id"),
+        ("ResumeTask", pb.ResumeTaskRequest(task_id=ID, request_id="r" * 129), "request_id"),
+        ("SignalTask", pb.SignalTaskRequest(task_id=ID, request_id="r" * 129), "request_id"),
+        ("ForkTask", pb.ForkTaskRequest(task_id=ID, request_id="r" * 129), "request_id"),
+        ("ForkTask", pb.ForkTaskRequest(task_id=ID, labels={"": "a"}), "labels['']"),
     ],
 )
 async def test_a_bad_field(client, method, request_, field):

@@ -6,7 +6,6 @@ import uuid
 import pytest
 
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
-from stepwire.api.executor.v1 import task_pb2
 from stepwire.errors import Reason
 from stepwire.payload import value_to_json
 from tests.integration.executor_svc.executor_mesh import (
@@ -138,34 +137,6 @@ async def test_batch_create_answers_in_order(client):
     answer = await client.call("BatchCreateTasks", pb.BatchCreateTasksRequest(requests=requests))
     tasks = await asyncio.gather(*(client.wait(task_id) for task_id in answer.task_ids))
     assert [output_of(task) for task in tasks] == list(range(1, 21))
-
-
-async def test_lists_are_paged_newest_first(client):
-    ids = [await client.create(chain(1), number) for number in range(5)]
-    found: list[str] = []
-    token = ""
-    for size in (2, 2, 1):
-        page = await client.call("ListTasks", pb.ListTasksRequest(page_size=2, page_token=token))
-        assert len(page.tasks) == size
-        found += [task.task_id for task in page.tasks]
-        token = page.next_page_token
-    assert not token
-    assert found == ids[::-1]
-
-
-async def test_lists_are_filtered_by_state_and_labels(client):
-    good = await client.run(chain(1), 1, labels={"job": "a", "part": "1"})
-    bad = await client.run(graph(python("f", "fail_permanently")), labels={"job": "a", "part": "2"})
-
-    async def ids(**fields):
-        page = await client.call("ListTasks", pb.ListTasksRequest(**fields))
-        return [task.task_id for task in page.tasks]
-
-    assert await ids() == [bad.task_id, good.task_id]
-    assert await ids(state=task_pb2.TASK_STATE_FAILED) == [bad.task_id]
-    assert await ids(state=task_pb2.TASK_STATE_SUCCEEDED) == [good.task_id]
-    assert await ids(labels={"part": "1"}) == [good.task_id]
-    assert await ids(labels={"job": "a", "part": "3"}) == []
 
 
 async def test_a_tenant_sees_only_its_own_tasks(client, shared_mesh):

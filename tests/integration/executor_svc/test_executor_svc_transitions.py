@@ -58,7 +58,7 @@ class Record:
         attempts, _ = await self.steps.claim(session_id, refs)
         return attempts
 
-    async def settle(self, session_id, compiled, attempts, outcome=OUTPUT, *, may_continue=False):
+    async def settle(self, session_id, compiled, attempts, outcome=OUTPUT, *, claims=0):
         settlements = [
             settle(
                 compiled,
@@ -66,7 +66,7 @@ class Record:
                 outcome,
                 now=datetime.now(UTC),
                 rng=random.Random(1),
-                may_continue=may_continue,
+                claims=claims,
             )
             for attempt in attempts
         ]
@@ -162,7 +162,7 @@ async def test_a_session_that_is_being_given_up_is_given_no_step(record):
             "SELECT FROM executor.worker_sessions WHERE session_id = $1 FOR UPDATE", session_id
         )
         settling = asyncio.create_task(
-            record.settle(session_id, compiled, attempts, may_continue=True)
+            record.settle(session_id, compiled, attempts, claims=1)
         )
         await _until_waiting(record.pool, settling)
         await sweep.execute(
@@ -193,7 +193,7 @@ async def test_the_continuation_belongs_to_the_same_session(record):
     compiled, task = await record.task(transform("a", "1"), transform("b", "1", depends_on=["a"]))
     session_id = await record.session()
     attempts = await record.claim(session_id, task.task_id, "a")
-    settled, effects = await record.settle(session_id, compiled, attempts, may_continue=True)
+    settled, effects = await record.settle(session_id, compiled, attempts, claims=1)
     assert settled[0].continued.step_id == "b"
     assert effects.ready == []
     assert await record.states(task.task_id) == {"a": ("SUCCEEDED", 1), "b": ("RUNNING", 1)}
@@ -201,8 +201,8 @@ async def test_the_continuation_belongs_to_the_same_session(record):
     assert [(ref.step_id, ref.attempt) for ref in effects.ready] == [("b", 2)]
 
 
-@pytest.mark.parametrize("may_continue", [True, False])
-async def test_a_join_fires_once_however_its_steps_end(record, may_continue):
+@pytest.mark.parametrize("claims", [1, 0])
+async def test_a_join_fires_once_however_its_steps_end(record, claims):
     width = 12
     names = [f"s{number}" for number in range(width)]
     compiled, task = await record.task(
@@ -215,14 +215,14 @@ async def test_a_join_fires_once_however_its_steps_end(record, may_continue):
     ]
     answers = await asyncio.gather(
         *(
-            record.settle(session_id, compiled, [attempt], may_continue=may_continue)
+            record.settle(session_id, compiled, [attempt], claims=claims)
             for session_id, attempts in zip(sessions, claimed, strict=True)
             for attempt in attempts
         )
     )
     started = [s.continued for settled, _ in answers for s in settled if s.continued]
     ready = [ref for _, effects in answers for ref in effects.ready]
-    assert (len(started), len(ready)) == ((1, 0) if may_continue else (0, 1))
+    assert (len(started), len(ready)) == ((1, 0) if claims else (0, 1))
 
 
 async def test_a_join_whose_steps_end_in_one_batch_fires_once(record):
@@ -232,7 +232,7 @@ async def test_a_join_whose_steps_end_in_one_batch_fires_once(record):
     )
     session_id = await record.session()
     attempts = await record.claim(session_id, task.task_id, *names)
-    settled, _ = await record.settle(session_id, compiled, attempts, may_continue=True)
+    settled, _ = await record.settle(session_id, compiled, attempts, claims=1)
     assert [s.continued is not None for s in settled].count(True) == 1
     assert (await record.states(task.task_id))["join"] == ("RUNNING", 1)
 
@@ -249,7 +249,7 @@ async def test_what_is_ready_is_held_when_its_task_fails(record):
     await record.settle(session_id, compiled, [bad], FAILURE)
     # A claim of the old attempt that is under way finds nothing.
     assert await record.claim(session_id, task.task_id, "ready") == [None]
-    settled, effects = await record.settle(session_id, compiled, [running], may_continue=True)
+    settled, effects = await record.settle(session_id, compiled, [running], claims=1)
     assert settled[0].accepted
     assert settled[0].continued is None
     assert effects.ready == []
@@ -284,7 +284,7 @@ async def test_a_join_that_becomes_full_in_a_failed_task_is_held(record):
             outcome,
             now=datetime.now(UTC),
             rng=random.Random(1),
-            may_continue=True,
+            claims=1,
         )
         for attempt, outcome in ((a, OUTPUT), (b, OUTPUT), (bad, FAILURE))
     ]
@@ -350,7 +350,7 @@ async def test_nothing_of_a_cancelled_task_is_recorded(record):
     session_id = await record.session()
     attempts = await record.claim(session_id, task.task_id, "a")
     assert await record.tasks.cancel(task.task_id) is not None
-    settled, effects = await record.settle(session_id, compiled, attempts, may_continue=True)
+    settled, effects = await record.settle(session_id, compiled, attempts, claims=1)
     assert not settled[0].accepted
     assert not effects.events
     assert await record.claim(session_id, task.task_id, "b") == [None]
@@ -448,7 +448,7 @@ async def test_cursors_have_no_gap_whatever_happens(record):
     await record.settle(other, compiled, items)
     items = await record.claim(session_id, task.task_id, "each[0]", attempt=3)
     items += await record.claim(session_id, task.task_id, "each[1]", attempt=3)
-    await record.settle(session_id, compiled, items, may_continue=True)
+    await record.settle(session_id, compiled, items, claims=1)
     await record.tasks.cancel(task.task_id)
     recorded = await record.tasks.get(task.task_id, tenant_id="default")
     events = await record.tasks.events(recorded, after=0, limit=1000)
@@ -486,7 +486,7 @@ async def test_transitions_at_once_do_not_deadlock(record):
                     own.choice([OUTPUT, OUTPUT, FAILURE]),
                     now=datetime.now(UTC),
                     rng=own,
-                    may_continue=False,
+                    claims=0,
                 )
                 for attempt in attempts
                 if attempt is not None and own.random() < 0.8

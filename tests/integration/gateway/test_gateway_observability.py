@@ -61,6 +61,20 @@ async def test_a_call_is_a_span_between_the_clients_and_the_services(tmp_path: P
     assert collector.service_names == {"gateway"}
 
 
+async def test_a_call_that_is_not_sampled_tells_the_services_so(tmp_path: Path) -> None:
+    async with (
+        collecting(Collector()) as otlp_target,
+        running_mesh(tmp_path, otlp_target=otlp_target, trace_sampling_percent=0) as mesh,
+    ):
+        await mesh.http.get("/v1/tasks/abc")
+        (own,) = mesh.executor.metadata["traceparent"]
+        await mesh.http.get("/v1/tasks/abc", headers={"traceparent": f"00-{TRACE}-{CALLER}-01"})
+        (callers,) = mesh.executor.metadata["traceparent"]
+    assert own.endswith("-00")
+    assert callers.startswith(f"00-{TRACE}-")
+    assert callers.endswith("-01")
+
+
 async def test_without_a_collector_the_clients_trace_is_passed_on(mesh: Mesh) -> None:
     traceparent = f"00-{TRACE}-{CALLER}-01"
     await mesh.http.get("/v1/tasks/abc", headers={"traceparent": traceparent})

@@ -28,10 +28,10 @@ def graph(**dependencies):
     return compile_graph(message, limits=LIMITS)
 
 
-def settled(made, name, outcome, *, may_continue=True, **fields):
+def settled(made, name, outcome, *, claims=1, **fields):
     base = name.partition("[")[0]
     attempt = Attempt(TASK, name, made.by_name[base].ordinal, fields.pop("attempt", 1), **fields)
-    return settle(made, attempt, outcome, now=NOW, rng=random.Random(3), may_continue=may_continue)
+    return settle(made, attempt, outcome, now=NOW, rng=random.Random(3), claims=claims)
 
 
 def test_the_only_successor_is_continued_with():
@@ -45,15 +45,15 @@ def test_the_only_successor_is_continued_with():
 
 
 @pytest.mark.parametrize(
-    ("made", "may_continue"),
+    ("made", "claims"),
     [
         (graph(a="", b="a"), False),
         (graph(a="", b={"depends_on": ["a"], "queue": "other"}), True),
     ],
     ids=["draining", "other-queue"],
 )
-def test_a_successor_that_is_left_to_others(made, may_continue):
-    settlement = settled(made, "a", Succeeded(ONE), may_continue=may_continue)
+def test_a_successor_that_is_left_to_others(made, claims):
+    settlement = settled(made, "a", Succeeded(ONE), claims=claims)
     assert [(each.step_id, each.claim) for each in settlement.next] == [("b", False)]
 
 

@@ -13,7 +13,13 @@ from gateway.mesh import (
     Upstream,
 )
 from gateway.reflection import reflection_pool
-from stepwire.api.executor.v1 import executor_service_pb2
+from stepwire.api.executor.v1 import (
+    executor_service_pb2,
+    queue_service_pb2,
+    schedule_service_pb2,
+    subscription_service_pb2,
+    workflow_service_pb2,
+)
 from stepwire.api.inference import open_inference_pb2
 from stepwire.api.model.v1 import model_service_pb2
 from stepwire.api.router.v1 import router_service_pb2
@@ -21,6 +27,10 @@ from stepwire.api.vector.v1 import vector_service_pb2
 
 STUBS = [
     executor_service_pb2.DESCRIPTOR,
+    queue_service_pb2.DESCRIPTOR,
+    schedule_service_pb2.DESCRIPTOR,
+    subscription_service_pb2.DESCRIPTOR,
+    workflow_service_pb2.DESCRIPTOR,
     open_inference_pb2.DESCRIPTOR,
     model_service_pb2.DESCRIPTOR,
     router_service_pb2.DESCRIPTOR,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,15 @@ from typer.testing import CliRunner
 
 from stepwire.api.executor.v1.task_pb2 import Failure, StepRun, Task, TaskEvent, TaskEventType
 from stepwire.cli.app import app
-from stepwire.cli.exits import ExitCode, exit_code, run
+from stepwire.cli.exits import CommandError, ExitCode, exit_code, run
 from stepwire.cli.output import duration, shortened, task_to_json
 from stepwire.cli.submit import read_task
 from stepwire.cli.watch import describe_event
+from stepwire.cli.workflows import read_workflow
 from stepwire.errors import FieldFault, Reason, StepwireError
 from stepwire.rpc.status import CODES
+from stepwire.sdk.graph import workflow
+from stepwire.sdk.requests import NewTask
 from stepwire.sdk.values import to_payload
 
 runner = CliRunner()
@@ -38,14 +42,36 @@ def test_a_task_file_is_yaml_or_json() -> None:
     assert read_task(same, "f").graph == task.graph
 
 
+def test_a_task_file_may_name_a_workflow() -> None:
+    task = read_task(
+        "workflow: invoice.approve@2\npriority: 2\ntimeout: 90s\n"
+        "start_after: 2026-11-21T10:00:00+01:00",
+        "f",
+    )
+    assert task == NewTask(
+        workflow("invoice.approve", "2"),
+        priority=2,
+        timeout=timedelta(seconds=90),
+        start_after=datetime(2026, 11, 21, 9, tzinfo=UTC),
+    )
+    assert read_task("workflow: invoice.approve", "f").what == workflow("invoice.approve")
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("[", "f is neither YAML nor JSON"),
-        ("- 1", "f: expected an object with the key `graph`"),
+        ("- 1", "f: expected an object with some of the keys ['graph'"),
+        ("{}", "f: expected one of the keys `graph` and `workflow`"),
+        (f"{GRAPH}\nworkflow: a", "f: expected one of the keys `graph` and `workflow`"),
         ("graph: 5", "f: expected an object with the key `graph`"),
         (f"{GRAPH}\ninputs: 1", "f: unknown keys inputs"),
-        ("graph: {steps: [{nam: a}]}", 'no field named "nam" at "Graph.steps[0]"'),
+        ("graph: {steps: [{nam: a}]}", 'no field named "nam" at "graph.steps[0]"'),
+        (f"{GRAPH}\ntimeout: 5", "f: Failed to parse timeout field"),
+        (
+            f"{GRAPH}\nstart_after: 2026-11-21T10:00:00",
+            "f: start_after: 2026-11-21T10:00:00 has no",
+        ),
         (f"{GRAPH}\nlabels: [1]", "f: labels: expected an object"),
     ],
 )
@@ -60,6 +86,33 @@ def test_a_bad_task_file_is_refused_with_its_place(
     result = runner.invoke(app, ["submit", str(file)])
     assert result.exit_code == ExitCode.REFUSED
     assert "error: " in result.stderr
+
+
+def test_a_workflow_file_is_yaml_or_json() -> None:
+    request = read_workflow(
+        f"name: w\nversion: 2026-11-21\ndescription: d\nlabels: {{n: 3}}\npriority: 2\n{GRAPH}", "f"
+    )
+    assert (request.name, request.version, request.description) == ("w", "2026-11-21", "d")
+    assert (dict(request.defaults.labels), request.defaults.priority) == ({"n": "3"}, 2)
+    assert [step.name for step in request.graph.steps] == ["a"]
+    assert read_workflow(f"name: w\nversion: 2\n{GRAPH}", "f").version == "2"
+    assert read_workflow(f"name: w\n{GRAPH}", "f").version == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (GRAPH, "f: the key `name` is missing"),
+        ("name: w", "f: expected an object with the key `graph`"),
+        (f"name: w\n{GRAPH}\ninput: 1", "f: unknown keys input"),
+        (f"name: w\n{GRAPH}\nlabels: 1", "f: labels: expected an object"),
+        (f"name: w\n{GRAPH}\npriority: x", "f: Failed to parse priority"),
+    ],
+)
+def test_a_bad_workflow_file_is_refused_with_its_place(text: str, complaint: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        read_workflow(text, "f")
+    assert complaint in caught.value.message
 
 
 def test_a_missing_file_is_refused() -> None:
@@ -77,6 +130,18 @@ def test_a_missing_file_is_refused() -> None:
         ["tasks", "get", "t"],
         ["tasks", "cancel", "t"],
         ["tasks", "retry", "t"],
+        ["tasks", "pause", "t"],
+        ["tasks", "resume", "t"],
+        ["tasks", "fork", "t", "--from", "a"],
+        ["tasks", "signal", "t", "n", "--value", "{a: 1}"],
+        ["tasks", "bulk", "cancel", "--state", "failed"],
+        ["workflows", "list"],
+        ["workflows", "versions", "w"],
+        ["workflows", "get", "w@1"],
+        ["workflows", "deprecate", "w", "1"],
+        ["workflows", "activate", "w", "1"],
+        ["workflows", "delete", "w", "1"],
+        ["workflows", "run", "w"],
         ["trace", "t"],
     ],
     ids=" ".join,
@@ -95,6 +160,15 @@ def test_a_gateway_that_does_not_answer_is_told(words: list[str], nowhere: str) 
     [
         ["tasks", "list", "--state", "sleepy"],
         ["tasks", "list", "--label", "no-equals-sign"],
+        ["tasks", "list", "--from", "yesterday"],
+        ["tasks", "fork", "t"],
+        ["tasks", "fork", "t", "--from", "a", "--label", "no-equals-sign"],
+        ["tasks", "signal", "t", "n", "--value", "["],
+        ["tasks", "bulk", "delete", "--state", "failed"],
+        ["workflows", "register", "no/such/file"],
+        ["workflows", "validate", "no/such/file"],
+        ["workflows", "run", "w", "--input", "["],
+        ["workflows", "run", "w", "--priority", "10"],
         ["ingest", "no/such/folder"],
         ["ingest", ".", "--label", "a/b"],
         ["ask", "  "],
@@ -188,6 +262,18 @@ def test_an_event_is_a_line() -> None:
     assert line.split()[2:] == [
         *("7", "step", "embed[1]", "retrying", "(attempt", "2)", "STEP_FAILED:", "boom")
     ]
+
+
+def test_what_a_step_waits_for_is_told() -> None:
+    event = TaskEvent(
+        cursor=7,
+        step_id="pause",
+        attempt=1,
+        type=TaskEventType.TASK_EVENT_TYPE_STEP_WAITING,
+        detail={"for": "signal:approved"},
+    )
+    line = describe_event(event).plain
+    assert line.split()[3:] == [*("step", "pause", "waiting", "(for", "signal:approved)")]
 
 
 def test_spans_of_time_have_a_fitting_unit() -> None:

@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -20,7 +18,9 @@ from stepwire.rpc.interceptors import tracing
 from stepwire.rpc.status import from_rpc_error
 from stepwire.settings import ServiceSettings
 from stepwire.telemetry import inject_traceparent
+from stepwire.telemetry.tracer import QuietTracer
 from stepwire.testing.poll import eventually
+from tests.unit.stepwire.durations_read import counts, histograms
 
 METHOD = "/test.Unary/Do"
 SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
@@ -73,7 +73,7 @@ def spans(monkeypatch):
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     for module in (tracing, client):
-        monkeypatch.setattr(module, "tracer", lambda: provider.get_tracer("test"))
+        monkeypatch.setattr(module, "tracer", lambda: QuietTracer(provider.get_tracer("test")))
     yield exporter
     provider.shutdown()
 
@@ -224,6 +224,34 @@ async def test_a_trace_is_passed_on_where_nothing_is_recorded():
         assert await channel.unary_unary(METHOD)(b"") == b""
 
 
+async def test_a_trace_that_is_not_sampled_passes_through_without_spans(spans):
+    unsampled = TRACEPARENT[:-2] + "00"
+
+    async def traceparent(request):
+        with tracing.tracer().start_as_current_span("within"):
+            return inject_traceparent().encode()
+
+    async with forwarding(traceparent) as channel:
+        metadata = (("traceparent", unsampled),)
+        assert await channel.unary_unary(METHOD)(b"", metadata=metadata) == unsampled.encode()
+        assert spans.get_finished_spans() == ()
+        # The next call is none of that trace's.
+        await channel.unary_unary(METHOD)(b"")
+        await eventually(lambda: len(spans.get_finished_spans()) == 4)
+
+
+async def test_a_step_of_a_trace_that_is_not_sampled_passes_it_on(spans):
+    unsampled = TRACEPARENT[:-2] + "00"
+
+    async def traceparent(request):
+        return inject_traceparent().encode()
+
+    async with connected(traceparent) as channel:
+        with call_context(tenant_id="acme", traceparent=unsampled):
+            assert await channel.unary_unary(METHOD)(b"") == unsampled.encode()
+    assert spans.get_finished_spans() == ()
+
+
 async def test_health_has_no_server_span(spans):
     async with Server("test", ServiceSettings(port=0), []) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
@@ -235,9 +263,7 @@ async def test_health_has_no_server_span(spans):
 
 
 async def test_calls_are_measured_however_they_end(monkeypatch):
-    reader = InMemoryMetricReader()
-    provider = MeterProvider([reader])
-    monkeypatch.setattr(client, "meter", lambda: provider.get_meter("test"))
+    measured = histograms(monkeypatch, client)
     began = asyncio.Event()
 
     async def do(request):
@@ -248,16 +274,8 @@ async def test_calls_are_measured_however_they_end(monkeypatch):
             await asyncio.Event().wait()
         return request
 
-    def counts():
-        data = reader.get_metrics_data()
-        return {
-            point.attributes["rpc.response.status_code"]: point.count
-            for resource in data.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == "rpc.client.call.duration"
-            for point in metric.data.data_points
-        }
+    def by_code():
+        return counts(measured["rpc.client.call.duration"], "rpc.response.status_code")
 
     async with connected(do) as channel:
         method = channel.unary_unary(METHOD)
@@ -267,8 +285,8 @@ async def test_calls_are_measured_however_they_end(monkeypatch):
         waiting = method(b"wait")
         await began.wait()
         waiting.cancel()
-        await eventually(lambda: counts() == {"OK": 1, "INVALID_ARGUMENT": 1, "CANCELLED": 1})
-    provider.shutdown()
+        expected = {("OK",): 1, ("INVALID_ARGUMENT",): 1, ("CANCELLED",): 1}
+        await eventually(lambda: by_code() == expected)
 
 
 @pytest.mark.parametrize(("retry", "calls"), [(True, 3), (False, 1)])

@@ -17,6 +17,7 @@ from stepwire.rpc.interceptors import call_metrics, deadline
 from stepwire.rpc.status import from_rpc_error, to_status
 from stepwire.settings import ServiceSettings
 from stepwire.testing.poll import eventually
+from tests.unit.stepwire.durations_read import counts, histograms
 
 NAME = "test.Shapes"
 SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
@@ -460,6 +461,7 @@ async def test_calls_are_measured_by_method_and_code(monkeypatch):
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
     monkeypatch.setattr(call_metrics, "meter", lambda: provider.get_meter("test"))
+    measured = histograms(monkeypatch, call_metrics)
     gate = Gate()
 
     async def work(request):
@@ -476,13 +478,14 @@ async def test_calls_are_measured_by_method_and_code(monkeypatch):
         await waiting
         await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         await eventually(lambda: active(points(reader)) == {False: 0, True: 0})
-        after = points(reader)
     provider.shutdown()
     assert active(during) == {False: 1, True: 0}
-    assert {
-        (p.attributes["rpc.method"], p.attributes["rpc.response.status_code"]): p.count
-        for p in after["rpc.server.call.duration"]
-    } == {("test.Shapes/unary_unary", "OK"): 1, ("test.Shapes/unary_stream", "INVALID_ARGUMENT"): 1}
+    assert counts(
+        measured["rpc.server.call.duration"], "rpc.method", "rpc.response.status_code"
+    ) == {
+        ("test.Shapes/unary_unary", "OK"): 1,
+        ("test.Shapes/unary_stream", "INVALID_ARGUMENT"): 1,
+    }
 
 
 def points(reader):

@@ -6,21 +6,27 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
+from stepwire.call import call_context
 from stepwire.telemetry import (
     context_from_traceparent,
     inject_traceparent,
+    is_sampled,
     link_to,
     meter,
     parse_traceparent,
     record_span,
+    span_within,
+    trace_id_of,
     traceparent_of,
     tracer,
 )
 from stepwire.telemetry import trace as telemetry_trace
+from stepwire.telemetry.tracer import QuietTracer
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 SPAN_ID = "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
+UNSAMPLED = f"00-{TRACE_ID}-{SPAN_ID}-00"
 
 
 @pytest.fixture
@@ -28,7 +34,8 @@ def exporter(monkeypatch):
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(telemetry_trace, "tracer", lambda: provider.get_tracer("test"))
+    quiet = QuietTracer(provider.get_tracer("test"))
+    monkeypatch.setattr(telemetry_trace, "tracer", lambda: quiet)
     yield exporter
     provider.shutdown()
 
@@ -60,6 +67,7 @@ def test_an_unsampled_trace_stays_unsampled():
 )
 def test_a_malformed_traceparent_begins_a_new_trace(malformed):
     assert parse_traceparent(malformed) is None
+    assert trace_id_of(malformed) == ""
     assert context_from_traceparent(malformed) == Context()
     assert link_to(malformed) == []
 
@@ -110,6 +118,66 @@ def test_a_span_without_a_parent_begins_a_trace(exporter):
     (recorded,) = exporter.get_finished_spans()
     assert recorded.parent is None
     assert recorded.status.status_code is StatusCode.UNSET
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "sampled"),
+    [
+        (TRACEPARENT, True),
+        (UNSAMPLED, False),
+        (TRACEPARENT[:-2] + "03", True),
+        (TRACEPARENT[:-2] + "02", False),
+        (f"cc-{TRACE_ID}-{SPAN_ID}-01-more", True),
+        ("", False),
+        ("nonsense", False),
+    ],
+)
+def test_whether_a_trace_is_recorded(traceparent, sampled):
+    assert is_sampled(traceparent) is sampled
+
+
+def unwanted():
+    raise AssertionError("nobody reads the attributes of a span that is not recorded")
+
+
+def test_a_trace_that_is_not_sampled_costs_no_span(exporter):
+    with span_within(UNSAMPLED, "step", attributes=unwanted) as span:
+        assert not span.is_recording()
+        span.set_attribute("a", 1)
+    assert exporter.get_finished_spans() == ()
+
+
+def test_a_sampled_trace_gets_its_span(exporter):
+    with span_within(TRACEPARENT, "step", attributes=lambda: {"a": 1}):
+        assert trace_id_of(inject_traceparent()) == TRACE_ID
+    (recorded,) = exporter.get_finished_spans()
+    assert f"{recorded.parent.span_id:016x}" == SPAN_ID
+    assert dict(recorded.attributes) == {"a": 1}
+
+
+def test_a_span_belongs_to_the_current_call_where_no_span_is_current(exporter):
+    with call_context(tenant_id="t", traceparent=UNSAMPLED):
+        assert inject_traceparent() == UNSAMPLED
+        with telemetry_trace.tracer().start_as_current_span("unrecorded"):
+            assert inject_traceparent() == UNSAMPLED
+    assert exporter.get_finished_spans() == ()
+    with (
+        call_context(tenant_id="t", traceparent=TRACEPARENT),
+        telemetry_trace.tracer().start_as_current_span("recorded"),
+    ):
+        pass
+    (recorded,) = exporter.get_finished_spans()
+    assert f"{recorded.parent.span_id:016x}" == SPAN_ID
+
+
+def test_spans_below_one_that_is_not_sampled_are_not_recorded_either(exporter):
+    context = context_from_traceparent(UNSAMPLED)
+    with (
+        telemetry_trace.tracer().start_as_current_span("above", context=context),
+        telemetry_trace.tracer().start_as_current_span("below"),
+    ):
+        assert trace_id_of(inject_traceparent()) == TRACE_ID
+    assert exporter.get_finished_spans() == ()
 
 
 def test_a_link_names_the_span_of_the_traceparent():

@@ -58,7 +58,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 12
     """The `request_id` was used before with another request.
-    Code ALREADY_EXISTS. Metadata: `request_id`, `task_id`.
+    Code ALREADY_EXISTS. Metadata: `request_id`, and `task_id`, `subscription` or
+    `schedule`.
     """
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 13
     """The page token is not one that this server gave for this query.
@@ -126,6 +127,78 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_OUTPUT_TOO_LARGE: _ErrorReason.ValueType  # 54
     """A step's output is larger than the payload limit. Seen in `Failure.reason`."""
+    ERROR_REASON_STEP_HEARTBEAT_MISSED: _ErrorReason.ValueType  # 55
+    """An attempt sent no heartbeat for longer than its step allows. Seen in
+    `Failure.reason`.
+    """
+    ERROR_REASON_SIGNAL_TIMED_OUT: _ErrorReason.ValueType  # 56
+    """No signal came in the time that a step waits for it. Seen in `Failure.reason`."""
+    ERROR_REASON_JOIN_UNSATISFIED: _ErrorReason.ValueType  # 57
+    """Too few of the steps, or items, that a step waits for have succeeded. Seen in
+    `Failure.reason`.
+    """
+    ERROR_REASON_TASK_TIMED_OUT: _ErrorReason.ValueType  # 58
+    """A task did not end before its deadline. Seen in `Failure.reason`."""
+    ERROR_REASON_SUBTASK_FAILED: _ErrorReason.ValueType  # 59
+    """The task that a step started failed, or was cancelled. Seen in `Failure.reason`.
+    Metadata: `task_id`.
+    """
+    ERROR_REASON_NESTED_TOO_DEEP: _ErrorReason.ValueType  # 60
+    """Tasks are nested, or steps added by added steps, deeper than the limit. Seen in
+    `Failure.reason`. Metadata: `limit`.
+    """
+    ERROR_REASON_SIGNAL_UNKNOWN: _ErrorReason.ValueType  # 61
+    """A signal was sent that the task has no step for. Code FAILED_PRECONDITION.
+    Metadata: `task_id`, `signal`.
+    """
+    ERROR_REASON_WORKFLOW_NOT_FOUND: _ErrorReason.ValueType  # 70
+    """No workflow, or no version of it, has this name for the caller's tenant.
+    Code NOT_FOUND. Metadata: `workflow`, `version`.
+    """
+    ERROR_REASON_WORKFLOW_VERSION_EXISTS: _ErrorReason.ValueType  # 71
+    """The version was used, and would get another graph or other defaults.
+    Code ALREADY_EXISTS. Metadata: `workflow`, `version`.
+    """
+    ERROR_REASON_WORKFLOW_VERSION_IN_USE: _ErrorReason.ValueType  # 72
+    """The version was used, so that it cannot be deleted.
+    Code FAILED_PRECONDITION. Metadata: `workflow`, `version`.
+    """
+    ERROR_REASON_WORKFLOW_VERSION_DEPRECATED: _ErrorReason.ValueType  # 73
+    """The version is deprecated and takes no new tasks.
+    Code FAILED_PRECONDITION. Metadata: `workflow`, `version`.
+    """
+    ERROR_REASON_SCHEDULE_NOT_FOUND: _ErrorReason.ValueType  # 80
+    """No schedule with this name exists for the caller's tenant.
+    Code NOT_FOUND. Metadata: `schedule`.
+    """
+    ERROR_REASON_SCHEDULE_EXISTS: _ErrorReason.ValueType  # 81
+    """A schedule with this name exists.
+    Code ALREADY_EXISTS. Metadata: `schedule`.
+    """
+    ERROR_REASON_SCHEDULE_CHANGED: _ErrorReason.ValueType  # 82
+    """The schedule is no longer what the caller has read: read it again.
+    Code ABORTED. Metadata: `schedule`, `etag`.
+    """
+    ERROR_REASON_SUBSCRIPTION_NOT_FOUND: _ErrorReason.ValueType  # 90
+    """No subscription with this name, or of this id, exists for the caller's tenant.
+    Code NOT_FOUND. Metadata: `subscription`.
+    """
+    ERROR_REASON_SUBSCRIPTION_EXISTS: _ErrorReason.ValueType  # 91
+    """A subscription with this name exists.
+    Code ALREADY_EXISTS. Metadata: `subscription`.
+    """
+    ERROR_REASON_SUBSCRIPTION_PAUSED: _ErrorReason.ValueType  # 92
+    """The subscription of a delivery is paused. Seen in `Failure.reason`. Metadata:
+    `subscription`.
+    """
+    ERROR_REASON_QUEUE_NOT_FOUND: _ErrorReason.ValueType  # 100
+    """There is no queue with this name.
+    Code NOT_FOUND. Metadata: `queue`.
+    """
+    ERROR_REASON_WORKER_NOT_FOUND: _ErrorReason.ValueType  # 101
+    """No worker with this session is alive.
+    Code NOT_FOUND. Metadata: `session_id`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused or a step failed. Every error status of every service
@@ -170,7 +243,8 @@ Code FAILED_PRECONDITION. Metadata: `task_id`, `state`, `verb`.
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 12
 """The `request_id` was used before with another request.
-Code ALREADY_EXISTS. Metadata: `request_id`, `task_id`.
+Code ALREADY_EXISTS. Metadata: `request_id`, and `task_id`, `subscription` or
+`schedule`.
 """
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 13
 """The page token is not one that this server gave for this query.
@@ -238,4 +312,76 @@ ERROR_REASON_FUNCTION_NOT_FOUND: ErrorReason.ValueType  # 53
 """
 ERROR_REASON_OUTPUT_TOO_LARGE: ErrorReason.ValueType  # 54
 """A step's output is larger than the payload limit. Seen in `Failure.reason`."""
+ERROR_REASON_STEP_HEARTBEAT_MISSED: ErrorReason.ValueType  # 55
+"""An attempt sent no heartbeat for longer than its step allows. Seen in
+`Failure.reason`.
+"""
+ERROR_REASON_SIGNAL_TIMED_OUT: ErrorReason.ValueType  # 56
+"""No signal came in the time that a step waits for it. Seen in `Failure.reason`."""
+ERROR_REASON_JOIN_UNSATISFIED: ErrorReason.ValueType  # 57
+"""Too few of the steps, or items, that a step waits for have succeeded. Seen in
+`Failure.reason`.
+"""
+ERROR_REASON_TASK_TIMED_OUT: ErrorReason.ValueType  # 58
+"""A task did not end before its deadline. Seen in `Failure.reason`."""
+ERROR_REASON_SUBTASK_FAILED: ErrorReason.ValueType  # 59
+"""The task that a step started failed, or was cancelled. Seen in `Failure.reason`.
+Metadata: `task_id`.
+"""
+ERROR_REASON_NESTED_TOO_DEEP: ErrorReason.ValueType  # 60
+"""Tasks are nested, or steps added by added steps, deeper than the limit. Seen in
+`Failure.reason`. Metadata: `limit`.
+"""
+ERROR_REASON_SIGNAL_UNKNOWN: ErrorReason.ValueType  # 61
+"""A signal was sent that the task has no step for. Code FAILED_PRECONDITION.
+Metadata: `task_id`, `signal`.
+"""
+ERROR_REASON_WORKFLOW_NOT_FOUND: ErrorReason.ValueType  # 70
+"""No workflow, or no version of it, has this name for the caller's tenant.
+Code NOT_FOUND. Metadata: `workflow`, `version`.
+"""
+ERROR_REASON_WORKFLOW_VERSION_EXISTS: ErrorReason.ValueType  # 71
+"""The version was used, and would get another graph or other defaults.
+Code ALREADY_EXISTS. Metadata: `workflow`, `version`.
+"""
+ERROR_REASON_WORKFLOW_VERSION_IN_USE: ErrorReason.ValueType  # 72
+"""The version was used, so that it cannot be deleted.
+Code FAILED_PRECONDITION. Metadata: `workflow`, `version`.
+"""
+ERROR_REASON_WORKFLOW_VERSION_DEPRECATED: ErrorReason.ValueType  # 73
+"""The version is deprecated and takes no new tasks.
+Code FAILED_PRECONDITION. Metadata: `workflow`, `version`.
+"""
+ERROR_REASON_SCHEDULE_NOT_FOUND: ErrorReason.ValueType  # 80
+"""No schedule with this name exists for the caller's tenant.
+Code NOT_FOUND. Metadata: `schedule`.
+"""
+ERROR_REASON_SCHEDULE_EXISTS: ErrorReason.ValueType  # 81
+"""A schedule with this name exists.
+Code ALREADY_EXISTS. Metadata: `schedule`.
+"""
+ERROR_REASON_SCHEDULE_CHANGED: ErrorReason.ValueType  # 82
+"""The schedule is no longer what the caller has read: read it again.
+Code ABORTED. Metadata: `schedule`, `etag`.
+"""
+ERROR_REASON_SUBSCRIPTION_NOT_FOUND: ErrorReason.ValueType  # 90
+"""No subscription with this name, or of this id, exists for the caller's tenant.
+Code NOT_FOUND. Metadata: `subscription`.
+"""
+ERROR_REASON_SUBSCRIPTION_EXISTS: ErrorReason.ValueType  # 91
+"""A subscription with this name exists.
+Code ALREADY_EXISTS. Metadata: `subscription`.
+"""
+ERROR_REASON_SUBSCRIPTION_PAUSED: ErrorReason.ValueType  # 92
+"""The subscription of a delivery is paused. Seen in `Failure.reason`. Metadata:
+`subscription`.
+"""
+ERROR_REASON_QUEUE_NOT_FOUND: ErrorReason.ValueType  # 100
+"""There is no queue with this name.
+Code NOT_FOUND. Metadata: `queue`.
+"""
+ERROR_REASON_WORKER_NOT_FOUND: ErrorReason.ValueType  # 101
+"""No worker with this session is alive.
+Code NOT_FOUND. Metadata: `session_id`.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

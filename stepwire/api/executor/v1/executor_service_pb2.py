@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from stepwire.api.common.v1 import payload_pb2 as stepwire_dot_api_dot_common_dot_v1_dot_payload__pb2
 from stepwire.api.executor.v1 import graph_pb2 as stepwire_dot_api_dot_executor_dot_v1_dot_graph__pb2
 from stepwire.api.executor.v1 import task_pb2 as stepwire_dot_api_dot_executor_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/stepwire/api/executor/v1/executor_service.proto\x12\x18stepwire.api.executor.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a$stepwire/api/common/v1/payload.proto\x1a$stepwire/api/executor/v1/graph.proto\x1a#stepwire/api/executor/v1/task.proto\"\xac\x02\n\x11\x43reateTaskRequest\x12\x35\n\x05graph\x18\x01 \x01(\x0b\x32\x1f.stepwire.api.executor.v1.GraphR\x05graph\x12\x35\n\x05input\x18\x02 \x01(\x0b\x32\x1f.stepwire.api.common.v1.PayloadR\x05input\x12\x1d\n\nrequest_id\x18\x03 \x01(\tR\trequestId\x12O\n\x06labels\x18\x04 \x03(\x0b\x32\x37.stepwire.api.executor.v1.CreateTaskRequest.LabelsEntryR\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"H\n\x12\x43reateTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"b\n\x17\x42\x61tchCreateTasksRequest\x12G\n\x08requests\x18\x01 \x03(\x0b\x32+.stepwire.api.executor.v1.CreateTaskRequestR\x08requests\"5\n\x18\x42\x61tchCreateTasksResponse\x12\x19\n\x08task_ids\x18\x01 \x03(\tR\x07taskIds\"w\n\x0eGetTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12#\n\rinclude_steps\x18\x02 \x01(\x08R\x0cincludeSteps\x12\'\n\x0finclude_outputs\x18\x03 \x01(\x08R\x0eincludeOutputs\"E\n\x0fGetTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"\x94\x02\n\x10ListTasksRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12\x39\n\x05state\x18\x03 \x01(\x0e\x32#.stepwire.api.executor.v1.TaskStateR\x05state\x12N\n\x06labels\x18\x04 \x03(\x0b\x32\x36.stepwire.api.executor.v1.ListTasksRequest.LabelsEntryR\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"q\n\x11ListTasksResponse\x12\x34\n\x05tasks\x18\x01 \x03(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x05tasks\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"_\n\x0fWaitTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x33\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\"F\n\x10WaitTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"N\n\x10WatchTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12!\n\x0c\x61\x66ter_cursor\x18\x02 \x01(\x03R\x0b\x61\x66terCursor\"N\n\x11WatchTaskResponse\x12\x39\n\x05\x65vent\x18\x01 \x01(\x0b\x32#.stepwire.api.executor.v1.TaskEventR\x05\x65vent\"K\n\x11\x43\x61ncelTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\"H\n\x12\x43\x61ncelTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"J\n\x10RetryTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\"G\n\x11RetryTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task2\xea\x08\n\x0f\x45xecutorService\x12}\n\nCreateTask\x12+.stepwire.api.executor.v1.CreateTaskRequest\x1a,.stepwire.api.executor.v1.CreateTaskResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\"\t/v1/tasks:\x01*\x12\x9b\x01\n\x10\x42\x61tchCreateTasks\x12\x31.stepwire.api.executor.v1.BatchCreateTasksRequest\x1a\x32.stepwire.api.executor.v1.BatchCreateTasksResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/tasks:batchCreate:\x01*\x12{\n\x07GetTask\x12(.stepwire.api.executor.v1.GetTaskRequest\x1a).stepwire.api.executor.v1.GetTaskResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/tasks/{task_id}\x12\x8c\x01\n\tListTasks\x12*.stepwire.api.executor.v1.ListTasksRequest\x1a+.stepwire.api.executor.v1.ListTasksResponse\"&\x82\xd3\xe4\x93\x02 \x12\t/v1/tasksZ\x13\"\x0e/v1/tasks:list:\x01*\x12\x83\x01\n\x08WaitTask\x12).stepwire.api.executor.v1.WaitTaskRequest\x1a*.stepwire.api.executor.v1.WaitTaskResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/tasks/{task_id}:wait\x12\x89\x01\n\tWatchTask\x12*.stepwire.api.executor.v1.WatchTaskRequest\x1a+.stepwire.api.executor.v1.WatchTaskResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/tasks/{task_id}:watch0\x01\x12\x8e\x01\n\nCancelTask\x12+.stepwire.api.executor.v1.CancelTaskRequest\x1a,.stepwire.api.executor.v1.CancelTaskResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/tasks/{task_id}:cancel:\x01*\x12\x8a\x01\n\tRetryTask\x12*.stepwire.api.executor.v1.RetryTaskRequest\x1a+.stepwire.api.executor.v1.RetryTaskResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/tasks/{task_id}:retry:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/stepwire/api/executor/v1/executor_service.proto\x12\x18stepwire.api.executor.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$stepwire/api/common/v1/payload.proto\x1a$stepwire/api/executor/v1/graph.proto\x1a#stepwire/api/executor/v1/task.proto\"\xae\x04\n\x11\x43reateTaskRequest\x12\x37\n\x05graph\x18\x01 \x01(\x0b\x32\x1f.stepwire.api.executor.v1.GraphH\x00R\x05graph\x12\x43\n\x08workflow\x18\x05 \x01(\x0b\x32%.stepwire.api.executor.v1.WorkflowRefH\x00R\x08workflow\x12\x35\n\x05input\x18\x02 \x01(\x0b\x32\x1f.stepwire.api.common.v1.PayloadR\x05input\x12\x1d\n\nrequest_id\x18\x03 \x01(\tR\trequestId\x12O\n\x06labels\x18\x04 \x03(\x0b\x32\x37.stepwire.api.executor.v1.CreateTaskRequest.LabelsEntryR\x06labels\x12\x1a\n\x08priority\x18\x06 \x01(\x05R\x08priority\x12\x33\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12;\n\x0bstart_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nstartAfter\x12#\n\rvalidate_only\x18\t \x01(\x08R\x0cvalidateOnly\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x06\n\x04what\"H\n\x12\x43reateTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"b\n\x17\x42\x61tchCreateTasksRequest\x12G\n\x08requests\x18\x01 \x03(\x0b\x32+.stepwire.api.executor.v1.CreateTaskRequestR\x08requests\"5\n\x18\x42\x61tchCreateTasksResponse\x12\x19\n\x08task_ids\x18\x01 \x03(\tR\x07taskIds\"w\n\x0eGetTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12#\n\rinclude_steps\x18\x02 \x01(\x08R\x0cincludeSteps\x12\'\n\x0finclude_outputs\x18\x03 \x01(\x08R\x0eincludeOutputs\"E\n\x0fGetTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"\x8c\x01\n\x10ListTasksRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12<\n\x06\x66ilter\x18\x03 \x01(\x0b\x32$.stepwire.api.executor.v1.TaskFilterR\x06\x66ilter\"\xbc\x03\n\nTaskFilter\x12\x39\n\x05state\x18\x01 \x01(\x0e\x32#.stepwire.api.executor.v1.TaskStateR\x05state\x12H\n\x06labels\x18\x02 \x03(\x0b\x32\x30.stepwire.api.executor.v1.TaskFilter.LabelsEntryR\x06labels\x12\x1a\n\x08workflow\x18\x03 \x01(\tR\x08workflow\x12)\n\x10workflow_version\x18\x04 \x01(\tR\x0fworkflowVersion\x12%\n\x0e\x66\x61ilure_reason\x18\x05 \x01(\tR\rfailureReason\x12=\n\x0c\x63reated_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63reatedFrom\x12\x41\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rcreatedBefore\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"q\n\x11ListTasksResponse\x12\x34\n\x05tasks\x18\x01 \x03(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x05tasks\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"_\n\x0fWaitTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x33\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\"F\n\x10WaitTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"N\n\x10WatchTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12!\n\x0c\x61\x66ter_cursor\x18\x02 \x01(\x03R\x0b\x61\x66terCursor\"N\n\x11WatchTaskResponse\x12\x39\n\x05\x65vent\x18\x01 \x01(\x0b\x32#.stepwire.api.executor.v1.TaskEventR\x05\x65vent\"K\n\x11\x43\x61ncelTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\"H\n\x12\x43\x61ncelTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"J\n\x10RetryTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\"G\n\x11RetryTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"J\n\x10PauseTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\"G\n\x11PauseTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"K\n\x11ResumeTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\"H\n\x12ResumeTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"\xf0\x01\n\x0f\x46orkTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x1b\n\tfrom_step\x18\x02 \x01(\tR\x08\x66romStep\x12\x1d\n\nrequest_id\x18\x03 \x01(\tR\trequestId\x12M\n\x06labels\x18\x04 \x03(\x0b\x32\x35.stepwire.api.executor.v1.ForkTaskRequest.LabelsEntryR\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"F\n\x10\x46orkTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"\x9a\x01\n\x11SignalTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x39\n\x07payload\x18\x03 \x01(\x0b\x32\x1f.stepwire.api.common.v1.PayloadR\x07payload\x12\x1d\n\nrequest_id\x18\x04 \x01(\tR\trequestId\"H\n\x12SignalTaskResponse\x12\x32\n\x04task\x18\x01 \x01(\x0b\x32\x1e.stepwire.api.executor.v1.TaskR\x04task\"\xb1\x02\n\x16\x42ulkUpdateTasksRequest\x12<\n\x06\x66ilter\x18\x01 \x01(\x0b\x32$.stepwire.api.executor.v1.TaskFilterR\x06\x66ilter\x12<\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32$.stepwire.api.executor.v1.TaskActionR\x06\x61\x63tion\x12\x1b\n\tfrom_step\x18\x03 \x01(\tR\x08\x66romStep\x12\x1b\n\tpage_size\x18\x04 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x05 \x01(\tR\tpageToken\x12\x1d\n\nrequest_id\x18\x06 \x01(\tR\trequestId\x12#\n\rvalidate_only\x18\x07 \x01(\x08R\x0cvalidateOnly\"\xf2\x01\n\x17\x42ulkUpdateTasksResponse\x12\x19\n\x08task_ids\x18\x01 \x03(\tR\x07taskIds\x12X\n\x07refused\x18\x02 \x03(\x0b\x32>.stepwire.api.executor.v1.BulkUpdateTasksResponse.RefusedEntryR\x07refused\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\x1a:\n\x0cRefusedEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01*\x9d\x01\n\nTaskAction\x12\x1b\n\x17TASK_ACTION_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_ACTION_CANCEL\x10\x01\x12\x15\n\x11TASK_ACTION_RETRY\x10\x02\x12\x14\n\x10TASK_ACTION_FORK\x10\x03\x12\x15\n\x11TASK_ACTION_PAUSE\x10\x04\x12\x16\n\x12TASK_ACTION_RESUME\x10\x05\x32\xbc\x0e\n\x0f\x45xecutorService\x12}\n\nCreateTask\x12+.stepwire.api.executor.v1.CreateTaskRequest\x1a,.stepwire.api.executor.v1.CreateTaskResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\"\t/v1/tasks:\x01*\x12\x9b\x01\n\x10\x42\x61tchCreateTasks\x12\x31.stepwire.api.executor.v1.BatchCreateTasksRequest\x1a\x32.stepwire.api.executor.v1.BatchCreateTasksResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/tasks:batchCreate:\x01*\x12{\n\x07GetTask\x12(.stepwire.api.executor.v1.GetTaskRequest\x1a).stepwire.api.executor.v1.GetTaskResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/tasks/{task_id}\x12\x8c\x01\n\tListTasks\x12*.stepwire.api.executor.v1.ListTasksRequest\x1a+.stepwire.api.executor.v1.ListTasksResponse\"&\x82\xd3\xe4\x93\x02 \x12\t/v1/tasksZ\x13\"\x0e/v1/tasks:list:\x01*\x12\x83\x01\n\x08WaitTask\x12).stepwire.api.executor.v1.WaitTaskRequest\x1a*.stepwire.api.executor.v1.WaitTaskResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/tasks/{task_id}:wait\x12\x89\x01\n\tWatchTask\x12*.stepwire.api.executor.v1.WatchTaskRequest\x1a+.stepwire.api.executor.v1.WatchTaskResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/tasks/{task_id}:watch0\x01\x12\x8e\x01\n\nCancelTask\x12+.stepwire.api.executor.v1.CancelTaskRequest\x1a,.stepwire.api.executor.v1.CancelTaskResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/tasks/{task_id}:cancel:\x01*\x12\x8a\x01\n\tRetryTask\x12*.stepwire.api.executor.v1.RetryTaskRequest\x1a+.stepwire.api.executor.v1.RetryTaskResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/tasks/{task_id}:retry:\x01*\x12\x8a\x01\n\tPauseTask\x12*.stepwire.api.executor.v1.PauseTaskRequest\x1a+.stepwire.api.executor.v1.PauseTaskResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/tasks/{task_id}:pause:\x01*\x12\x8e\x01\n\nResumeTask\x12+.stepwire.api.executor.v1.ResumeTaskRequest\x1a,.stepwire.api.executor.v1.ResumeTaskResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/tasks/{task_id}:resume:\x01*\x12\x86\x01\n\x08\x46orkTask\x12).stepwire.api.executor.v1.ForkTaskRequest\x1a*.stepwire.api.executor.v1.ForkTaskResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/tasks/{task_id}:fork:\x01*\x12\x8e\x01\n\nSignalTask\x12+.stepwire.api.executor.v1.SignalTaskRequest\x1a,.stepwire.api.executor.v1.SignalTaskResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/tasks/{task_id}:signal:\x01*\x12\x97\x01\n\x0f\x42ulkUpdateTasks\x12\x30.stepwire.api.executor.v1.BulkUpdateTasksRequest\x1a\x31.stepwire.api.executor.v1.BulkUpdateTasksResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/tasks:bulkUpdate:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +39,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATETASKREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_CREATETASKREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_LISTTASKSREQUEST_LABELSENTRY']._loaded_options = None
-  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_TASKFILTER_LABELSENTRY']._loaded_options = None
+  _globals['_TASKFILTER_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_FORKTASKREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_FORKTASKREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_BULKUPDATETASKSRESPONSE_REFUSEDENTRY']._loaded_options = None
+  _globals['_BULKUPDATETASKSRESPONSE_REFUSEDENTRY']._serialized_options = b'8\001'
   _globals['_EXECUTORSERVICE'].methods_by_name['CreateTask']._loaded_options = None
   _globals['_EXECUTORSERVICE'].methods_by_name['CreateTask']._serialized_options = b'\202\323\344\223\002\016\"\t/v1/tasks:\001*'
   _globals['_EXECUTORSERVICE'].methods_by_name['BatchCreateTasks']._loaded_options = None
@@ -56,42 +61,80 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTORSERVICE'].methods_by_name['CancelTask']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/tasks/{task_id}:cancel:\001*'
   _globals['_EXECUTORSERVICE'].methods_by_name['RetryTask']._loaded_options = None
   _globals['_EXECUTORSERVICE'].methods_by_name['RetryTask']._serialized_options = b'\202\323\344\223\002\036\"\031/v1/tasks/{task_id}:retry:\001*'
-  _globals['_CREATETASKREQUEST']._serialized_start=253
-  _globals['_CREATETASKREQUEST']._serialized_end=553
-  _globals['_CREATETASKREQUEST_LABELSENTRY']._serialized_start=496
-  _globals['_CREATETASKREQUEST_LABELSENTRY']._serialized_end=553
-  _globals['_CREATETASKRESPONSE']._serialized_start=555
-  _globals['_CREATETASKRESPONSE']._serialized_end=627
-  _globals['_BATCHCREATETASKSREQUEST']._serialized_start=629
-  _globals['_BATCHCREATETASKSREQUEST']._serialized_end=727
-  _globals['_BATCHCREATETASKSRESPONSE']._serialized_start=729
-  _globals['_BATCHCREATETASKSRESPONSE']._serialized_end=782
-  _globals['_GETTASKREQUEST']._serialized_start=784
-  _globals['_GETTASKREQUEST']._serialized_end=903
-  _globals['_GETTASKRESPONSE']._serialized_start=905
-  _globals['_GETTASKRESPONSE']._serialized_end=974
-  _globals['_LISTTASKSREQUEST']._serialized_start=977
-  _globals['_LISTTASKSREQUEST']._serialized_end=1253
-  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_start=496
-  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_end=553
-  _globals['_LISTTASKSRESPONSE']._serialized_start=1255
-  _globals['_LISTTASKSRESPONSE']._serialized_end=1368
-  _globals['_WAITTASKREQUEST']._serialized_start=1370
-  _globals['_WAITTASKREQUEST']._serialized_end=1465
-  _globals['_WAITTASKRESPONSE']._serialized_start=1467
-  _globals['_WAITTASKRESPONSE']._serialized_end=1537
-  _globals['_WATCHTASKREQUEST']._serialized_start=1539
-  _globals['_WATCHTASKREQUEST']._serialized_end=1617
-  _globals['_WATCHTASKRESPONSE']._serialized_start=1619
-  _globals['_WATCHTASKRESPONSE']._serialized_end=1697
-  _globals['_CANCELTASKREQUEST']._serialized_start=1699
-  _globals['_CANCELTASKREQUEST']._serialized_end=1774
-  _globals['_CANCELTASKRESPONSE']._serialized_start=1776
-  _globals['_CANCELTASKRESPONSE']._serialized_end=1848
-  _globals['_RETRYTASKREQUEST']._serialized_start=1850
-  _globals['_RETRYTASKREQUEST']._serialized_end=1924
-  _globals['_RETRYTASKRESPONSE']._serialized_start=1926
-  _globals['_RETRYTASKRESPONSE']._serialized_end=1997
-  _globals['_EXECUTORSERVICE']._serialized_start=2000
-  _globals['_EXECUTORSERVICE']._serialized_end=3130
+  _globals['_EXECUTORSERVICE'].methods_by_name['PauseTask']._loaded_options = None
+  _globals['_EXECUTORSERVICE'].methods_by_name['PauseTask']._serialized_options = b'\202\323\344\223\002\036\"\031/v1/tasks/{task_id}:pause:\001*'
+  _globals['_EXECUTORSERVICE'].methods_by_name['ResumeTask']._loaded_options = None
+  _globals['_EXECUTORSERVICE'].methods_by_name['ResumeTask']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/tasks/{task_id}:resume:\001*'
+  _globals['_EXECUTORSERVICE'].methods_by_name['ForkTask']._loaded_options = None
+  _globals['_EXECUTORSERVICE'].methods_by_name['ForkTask']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/tasks/{task_id}:fork:\001*'
+  _globals['_EXECUTORSERVICE'].methods_by_name['SignalTask']._loaded_options = None
+  _globals['_EXECUTORSERVICE'].methods_by_name['SignalTask']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/tasks/{task_id}:signal:\001*'
+  _globals['_EXECUTORSERVICE'].methods_by_name['BulkUpdateTasks']._loaded_options = None
+  _globals['_EXECUTORSERVICE'].methods_by_name['BulkUpdateTasks']._serialized_options = b'\202\323\344\223\002\031\"\024/v1/tasks:bulkUpdate:\001*'
+  _globals['_TASKACTION']._serialized_start=4001
+  _globals['_TASKACTION']._serialized_end=4158
+  _globals['_CREATETASKREQUEST']._serialized_start=286
+  _globals['_CREATETASKREQUEST']._serialized_end=844
+  _globals['_CREATETASKREQUEST_LABELSENTRY']._serialized_start=779
+  _globals['_CREATETASKREQUEST_LABELSENTRY']._serialized_end=836
+  _globals['_CREATETASKRESPONSE']._serialized_start=846
+  _globals['_CREATETASKRESPONSE']._serialized_end=918
+  _globals['_BATCHCREATETASKSREQUEST']._serialized_start=920
+  _globals['_BATCHCREATETASKSREQUEST']._serialized_end=1018
+  _globals['_BATCHCREATETASKSRESPONSE']._serialized_start=1020
+  _globals['_BATCHCREATETASKSRESPONSE']._serialized_end=1073
+  _globals['_GETTASKREQUEST']._serialized_start=1075
+  _globals['_GETTASKREQUEST']._serialized_end=1194
+  _globals['_GETTASKRESPONSE']._serialized_start=1196
+  _globals['_GETTASKRESPONSE']._serialized_end=1265
+  _globals['_LISTTASKSREQUEST']._serialized_start=1268
+  _globals['_LISTTASKSREQUEST']._serialized_end=1408
+  _globals['_TASKFILTER']._serialized_start=1411
+  _globals['_TASKFILTER']._serialized_end=1855
+  _globals['_TASKFILTER_LABELSENTRY']._serialized_start=779
+  _globals['_TASKFILTER_LABELSENTRY']._serialized_end=836
+  _globals['_LISTTASKSRESPONSE']._serialized_start=1857
+  _globals['_LISTTASKSRESPONSE']._serialized_end=1970
+  _globals['_WAITTASKREQUEST']._serialized_start=1972
+  _globals['_WAITTASKREQUEST']._serialized_end=2067
+  _globals['_WAITTASKRESPONSE']._serialized_start=2069
+  _globals['_WAITTASKRESPONSE']._serialized_end=2139
+  _globals['_WATCHTASKREQUEST']._serialized_start=2141
+  _globals['_WATCHTASKREQUEST']._serialized_end=2219
+  _globals['_WATCHTASKRESPONSE']._serialized_start=2221
+  _globals['_WATCHTASKRESPONSE']._serialized_end=2299
+  _globals['_CANCELTASKREQUEST']._serialized_start=2301
+  _globals['_CANCELTASKREQUEST']._serialized_end=2376
+  _globals['_CANCELTASKRESPONSE']._serialized_start=2378
+  _globals['_CANCELTASKRESPONSE']._serialized_end=2450
+  _globals['_RETRYTASKREQUEST']._serialized_start=2452
+  _globals['_RETRYTASKREQUEST']._serialized_end=2526
+  _globals['_RETRYTASKRESPONSE']._serialized_start=2528
+  _globals['_RETRYTASKRESPONSE']._serialized_end=2599
+  _globals['_PAUSETASKREQUEST']._serialized_start=2601
+  _globals['_PAUSETASKREQUEST']._serialized_end=2675
+  _globals['_PAUSETASKRESPONSE']._serialized_start=2677
+  _globals['_PAUSETASKRESPONSE']._serialized_end=2748
+  _globals['_RESUMETASKREQUEST']._serialized_start=2750
+  _globals['_RESUMETASKREQUEST']._serialized_end=2825
+  _globals['_RESUMETASKRESPONSE']._serialized_start=2827
+  _globals['_RESUMETASKRESPONSE']._serialized_end=2899
+  _globals['_FORKTASKREQUEST']._serialized_start=2902
+  _globals['_FORKTASKREQUEST']._serialized_end=3142
+  _globals['_FORKTASKREQUEST_LABELSENTRY']._serialized_start=779
+  _globals['_FORKTASKREQUEST_LABELSENTRY']._serialized_end=836
+  _globals['_FORKTASKRESPONSE']._serialized_start=3144
+  _globals['_FORKTASKRESPONSE']._serialized_end=3214
+  _globals['_SIGNALTASKREQUEST']._serialized_start=3217
+  _globals['_SIGNALTASKREQUEST']._serialized_end=3371
+  _globals['_SIGNALTASKRESPONSE']._serialized_start=3373
+  _globals['_SIGNALTASKRESPONSE']._serialized_end=3445
+  _globals['_BULKUPDATETASKSREQUEST']._serialized_start=3448
+  _globals['_BULKUPDATETASKSREQUEST']._serialized_end=3753
+  _globals['_BULKUPDATETASKSRESPONSE']._serialized_start=3756
+  _globals['_BULKUPDATETASKSRESPONSE']._serialized_end=3998
+  _globals['_BULKUPDATETASKSRESPONSE_REFUSEDENTRY']._serialized_start=3940
+  _globals['_BULKUPDATETASKSRESPONSE_REFUSEDENTRY']._serialized_end=3998
+  _globals['_EXECUTORSERVICE']._serialized_start=4161
+  _globals['_EXECUTORSERVICE']._serialized_end=6013
 # @@protoc_insertion_point(module_scope)

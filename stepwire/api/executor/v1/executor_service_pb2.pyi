@@ -7,7 +7,9 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from stepwire.api.common.v1 import payload_pb2 as _payload_pb2
 from stepwire.api.executor.v1 import graph_pb2 as _graph_pb2
 from stepwire.api.executor.v1 import task_pb2 as _task_pb2
@@ -21,6 +23,42 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _TaskAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TaskActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TASK_ACTION_UNSPECIFIED: _TaskAction.ValueType  # 0
+    """Not an action."""
+    TASK_ACTION_CANCEL: _TaskAction.ValueType  # 1
+    """As CancelTask."""
+    TASK_ACTION_RETRY: _TaskAction.ValueType  # 2
+    """As RetryTask."""
+    TASK_ACTION_FORK: _TaskAction.ValueType  # 3
+    """As ForkTask, from `from_step`."""
+    TASK_ACTION_PAUSE: _TaskAction.ValueType  # 4
+    """As PauseTask."""
+    TASK_ACTION_RESUME: _TaskAction.ValueType  # 5
+    """As ResumeTask."""
+
+class TaskAction(_TaskAction, metaclass=_TaskActionEnumTypeWrapper):
+    """What BulkUpdateTasks does with each task."""
+
+TASK_ACTION_UNSPECIFIED: TaskAction.ValueType  # 0
+"""Not an action."""
+TASK_ACTION_CANCEL: TaskAction.ValueType  # 1
+"""As CancelTask."""
+TASK_ACTION_RETRY: TaskAction.ValueType  # 2
+"""As RetryTask."""
+TASK_ACTION_FORK: TaskAction.ValueType  # 3
+"""As ForkTask, from `from_step`."""
+TASK_ACTION_PAUSE: TaskAction.ValueType  # 4
+"""As PauseTask."""
+TASK_ACTION_RESUME: TaskAction.ValueType  # 5
+"""As ResumeTask."""
+Global___TaskAction: _TypeAlias = TaskAction  # noqa: Y015
 
 @_typing.final
 class CreateTaskRequest(_message.Message):
@@ -49,17 +87,32 @@ class CreateTaskRequest(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     GRAPH_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    START_AFTER_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Idempotency key chosen by the caller, unique per tenant: the same id with the
     same request gives the same task. Empty means no protection against doubled
     sending. At most 128 characters.
     """
+    priority: _builtins.int
+    """1 (goes first) to 9, across all workflows of all tenants. 0 means 5."""
+    validate_only: _builtins.bool
+    """Only check the request: the answer is the task as it would be accepted, without an
+    id, and nothing is recorded.
+    """
     @_builtins.property
     def graph(self) -> _graph_pb2.Graph:
-        """What to do. Required."""
+        """This graph."""
+
+    @_builtins.property
+    def workflow(self) -> _graph_pb2.WorkflowRef:
+        """A registered workflow."""
 
     @_builtins.property
     def input(self) -> _payload_pb2.Payload:
@@ -71,19 +124,36 @@ class CreateTaskRequest(_message.Message):
         characters.
         """
 
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Longest life of the task, from when it may start to its end. Unset or 0 means that
+        of the graph. At most 400 days.
+        """
+
+    @_builtins.property
+    def start_after(self) -> _timestamp_pb2.Timestamp:
+        """The task does not start before this time. Unset means now. At most 400 days ahead."""
+
     def __init__(
         self,
         *,
         graph: _graph_pb2.Graph | None = ...,
+        workflow: _graph_pb2.WorkflowRef | None = ...,
         input: _payload_pb2.Payload | None = ...,
         request_id: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        priority: _builtins.int = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        start_after: _timestamp_pb2.Timestamp | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph", "input", b"input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph", "input", b"input", "start_after", b"start_after", "timeout", b"timeout", "what", b"what", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph", "input", b"input", "labels", b"labels", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph", "input", b"input", "labels", b"labels", "priority", b"priority", "request_id", b"request_id", "start_after", b"start_after", "timeout", b"timeout", "validate_only", b"validate_only", "what", b"what", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["graph", "workflow"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
 
 Global___CreateTaskRequest: _TypeAlias = CreateTaskRequest  # noqa: Y015
 
@@ -219,6 +289,38 @@ class ListTasksRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Most tasks on a page. 0 means 50; more than 1,000 means 1,000."""
+    page_token: _builtins.str
+    """Token of the page wanted, from `next_page_token`. Empty means the first."""
+    @_builtins.property
+    def filter(self) -> Global___TaskFilter:
+        """Which tasks. Unset means all of the tenant's."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: Global___TaskFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTasksRequest: _TypeAlias = ListTasksRequest  # noqa: Y015
+
+@_typing.final
+class TaskFilter(_message.Message):
+    """Selects tasks: those that meet every condition given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
     @_typing.final
     class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
@@ -239,35 +341,53 @@ class ListTasksRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
-    page_size: _builtins.int
-    """Most tasks on a page. 0 means 50; more than 1,000 means 1,000."""
-    page_token: _builtins.str
-    """Token of the page wanted, from `next_page_token`. Empty means the first."""
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    WORKFLOW_VERSION_FIELD_NUMBER: _builtins.int
+    FAILURE_REASON_FIELD_NUMBER: _builtins.int
+    CREATED_FROM_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     state: _task_pb2.TaskState.ValueType
-    """Only tasks in this state. Unspecified means any."""
+    """In this state. Unspecified means any."""
+    workflow: _builtins.str
+    """Running this workflow. Empty means any, and tasks with an inline graph."""
+    workflow_version: _builtins.str
+    """Running this version of `workflow`. Empty means any."""
+    failure_reason: _builtins.str
+    """Failed for this reason: the name of an `ErrorReason` without its prefix. Empty
+    means any.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only tasks that have all these labels. Empty means any."""
+        """With all these labels. Empty means any."""
+
+    @_builtins.property
+    def created_from(self) -> _timestamp_pb2.Timestamp:
+        """Created at this time or later. Unset means any."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Created before this time. Unset means any."""
 
     def __init__(
         self,
         *,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
         state: _task_pb2.TaskState.ValueType = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        workflow: _builtins.str = ...,
+        workflow_version: _builtins.str = ...,
+        failure_reason: _builtins.str = ...,
+        created_from: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before", "created_from", b"created_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before", "created_from", b"created_from", "failure_reason", b"failure_reason", "labels", b"labels", "state", b"state", "workflow", b"workflow", "workflow_version", b"workflow_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListTasksRequest: _TypeAlias = ListTasksRequest  # noqa: Y015
+Global___TaskFilter: _TypeAlias = TaskFilter  # noqa: Y015
 
 @_typing.final
 class ListTasksResponse(_message.Message):
@@ -504,3 +624,357 @@ class RetryTaskResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetryTaskResponse: _TypeAlias = RetryTaskResponse  # noqa: Y015
+
+@_typing.final
+class PauseTaskRequest(_message.Message):
+    """Request of PauseTask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task. Required."""
+    request_id: _builtins.str
+    """Idempotency key. A repeated pause has no further effect with or without it. At most
+    128 characters.
+    """
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseTaskRequest: _TypeAlias = PauseTaskRequest  # noqa: Y015
+
+@_typing.final
+class PauseTaskResponse(_message.Message):
+    """Response of PauseTask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task(self) -> _task_pb2.Task:
+        """The paused task."""
+
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseTaskResponse: _TypeAlias = PauseTaskResponse  # noqa: Y015
+
+@_typing.final
+class ResumeTaskRequest(_message.Message):
+    """Request of ResumeTask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task. Required."""
+    request_id: _builtins.str
+    """Idempotency key. A repeated resume has no further effect with or without it. At most
+    128 characters.
+    """
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeTaskRequest: _TypeAlias = ResumeTaskRequest  # noqa: Y015
+
+@_typing.final
+class ResumeTaskResponse(_message.Message):
+    """Response of ResumeTask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task(self) -> _task_pb2.Task:
+        """The task, going on."""
+
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeTaskResponse: _TypeAlias = ResumeTaskResponse  # noqa: Y015
+
+@_typing.final
+class ForkTaskRequest(_message.Message):
+    """Request of ForkTask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    FROM_STEP_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task to start from, in any state. Required."""
+    from_step: _builtins.str
+    """Name of the step of its graph from which the new task runs. Required."""
+    request_id: _builtins.str
+    """Idempotency key: the same id makes one new task. Empty means no protection against
+    doubled sending. At most 128 characters.
+    """
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels of the new task. Empty means those of the old one."""
+
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        from_step: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_step", b"from_step", "labels", b"labels", "request_id", b"request_id", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForkTaskRequest: _TypeAlias = ForkTaskRequest  # noqa: Y015
+
+@_typing.final
+class ForkTaskResponse(_message.Message):
+    """Response of ForkTask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task(self) -> _task_pb2.Task:
+        """The new task."""
+
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForkTaskResponse: _TypeAlias = ForkTaskResponse  # noqa: Y015
+
+@_typing.final
+class SignalTaskRequest(_message.Message):
+    """Request of SignalTask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task. Required."""
+    name: _builtins.str
+    """Name of the signal: one that the task's graph can wait for. Required."""
+    request_id: _builtins.str
+    """Idempotency key: the same id sends one signal. Empty means no protection against
+    doubled sending. At most 128 characters.
+    """
+    @_builtins.property
+    def payload(self) -> _payload_pb2.Payload:
+        """What the waiting step gives as its output. Unset means JSON `null`."""
+
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        payload: _payload_pb2.Payload | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "payload", b"payload", "request_id", b"request_id", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalTaskRequest: _TypeAlias = SignalTaskRequest  # noqa: Y015
+
+@_typing.final
+class SignalTaskResponse(_message.Message):
+    """Response of SignalTask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task(self) -> _task_pb2.Task:
+        """The task."""
+
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalTaskResponse: _TypeAlias = SignalTaskResponse  # noqa: Y015
+
+@_typing.final
+class BulkUpdateTasksRequest(_message.Message):
+    """Request of BulkUpdateTasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    FROM_STEP_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    action: Global___TaskAction.ValueType
+    """What to do with them. Required."""
+    from_step: _builtins.str
+    """Step for FORK; empty otherwise."""
+    page_size: _builtins.int
+    """Most tasks in this call. 0 means 100; more than 1,000 means 1,000."""
+    page_token: _builtins.str
+    """Continues behind an earlier call, from `next_page_token`. Empty begins."""
+    request_id: _builtins.str
+    """Idempotency key of the whole operation: the same for all its pages. Empty means no
+    protection against doubled sending. At most 80 characters.
+    """
+    validate_only: _builtins.bool
+    """Only say which tasks there are."""
+    @_builtins.property
+    def filter(self) -> Global___TaskFilter:
+        """Which tasks, oldest first. Required: at least one condition, so that nobody
+        cancels everything by leaving it out.
+        """
+
+    def __init__(
+        self,
+        *,
+        filter: Global___TaskFilter | None = ...,
+        action: Global___TaskAction.ValueType = ...,
+        from_step: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "filter", b"filter", "from_step", b"from_step", "page_size", b"page_size", "page_token", b"page_token", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkUpdateTasksRequest: _TypeAlias = BulkUpdateTasksRequest  # noqa: Y015
+
+@_typing.final
+class BulkUpdateTasksResponse(_message.Message):
+    """Response of BulkUpdateTasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class RefusedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty when no task is left."""
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the tasks that the action was carried out on (for FORK, of the new ones)."""
+
+    @_builtins.property
+    def refused(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The tasks on which it was not, since they had changed meanwhile: reasons by task id."""
+
+    def __init__(
+        self,
+        *,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        refused: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "refused", b"refused", "task_ids", b"task_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkUpdateTasksResponse: _TypeAlias = BulkUpdateTasksResponse  # noqa: Y015

@@ -77,6 +77,31 @@ class ExecutorServiceStub:
                 request_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.RetryTaskRequest.SerializeToString,
                 response_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.RetryTaskResponse.FromString,
                 _registered_method=True)
+        self.PauseTask = channel.unary_unary(
+                '/stepwire.api.executor.v1.ExecutorService/PauseTask',
+                request_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.PauseTaskRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.PauseTaskResponse.FromString,
+                _registered_method=True)
+        self.ResumeTask = channel.unary_unary(
+                '/stepwire.api.executor.v1.ExecutorService/ResumeTask',
+                request_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.ResumeTaskRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.ResumeTaskResponse.FromString,
+                _registered_method=True)
+        self.ForkTask = channel.unary_unary(
+                '/stepwire.api.executor.v1.ExecutorService/ForkTask',
+                request_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.ForkTaskRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.ForkTaskResponse.FromString,
+                _registered_method=True)
+        self.SignalTask = channel.unary_unary(
+                '/stepwire.api.executor.v1.ExecutorService/SignalTask',
+                request_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.SignalTaskRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.SignalTaskResponse.FromString,
+                _registered_method=True)
+        self.BulkUpdateTasks = channel.unary_unary(
+                '/stepwire.api.executor.v1.ExecutorService/BulkUpdateTasks',
+                request_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.BulkUpdateTasksRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.BulkUpdateTasksResponse.FromString,
+                _registered_method=True)
 
 
 class ExecutorServiceServicer:
@@ -146,6 +171,46 @@ class ExecutorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseTask(self, request, context):
+        """Holds a task: steps that run go on and are recorded, nothing new starts. A task
+        that is already PAUSED is returned as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTask(self, request, context):
+        """Lets a PAUSED task go on. A task that is not paused and not final is returned as it
+        is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkTask(self, request, context):
+        """Makes a new task from a recorded one: steps before the chosen one keep their
+        results and do not run again, the chosen one and what depends on it run anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignalTask(self, request, context):
+        """Sends a signal to a task's `wait_signal` steps: the first one that waits for the
+        name takes it, or the first one that comes to wait for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BulkUpdateTasks(self, request, context):
+        """Does the same with many tasks: cancels, retries, forks, pauses or resumes those
+        that a filter selects, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExecutorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -188,6 +253,31 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.RetryTask,
                     request_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.RetryTaskRequest.FromString,
                     response_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.RetryTaskResponse.SerializeToString,
+            ),
+            'PauseTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseTask,
+                    request_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.PauseTaskRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.PauseTaskResponse.SerializeToString,
+            ),
+            'ResumeTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTask,
+                    request_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.ResumeTaskRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.ResumeTaskResponse.SerializeToString,
+            ),
+            'ForkTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkTask,
+                    request_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.ForkTaskRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.ForkTaskResponse.SerializeToString,
+            ),
+            'SignalTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalTask,
+                    request_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.SignalTaskRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.SignalTaskResponse.SerializeToString,
+            ),
+            'BulkUpdateTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BulkUpdateTasks,
+                    request_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.BulkUpdateTasksRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.BulkUpdateTasksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -409,6 +499,141 @@ class ExecutorService:
             '/stepwire.api.executor.v1.ExecutorService/RetryTask',
             stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.RetryTaskRequest.SerializeToString,
             stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.RetryTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.executor.v1.ExecutorService/PauseTask',
+            stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.PauseTaskRequest.SerializeToString,
+            stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.PauseTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.executor.v1.ExecutorService/ResumeTask',
+            stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.ResumeTaskRequest.SerializeToString,
+            stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.ResumeTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.executor.v1.ExecutorService/ForkTask',
+            stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.ForkTaskRequest.SerializeToString,
+            stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.ForkTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.executor.v1.ExecutorService/SignalTask',
+            stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.SignalTaskRequest.SerializeToString,
+            stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.SignalTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BulkUpdateTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.executor.v1.ExecutorService/BulkUpdateTasks',
+            stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.BulkUpdateTasksRequest.SerializeToString,
+            stepwire_dot_api_dot_executor_dot_v1_dot_executor__service__pb2.BulkUpdateTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

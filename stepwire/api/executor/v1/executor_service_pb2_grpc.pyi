@@ -62,6 +62,26 @@ class ExecutorServiceStub:
     """Continues a FAILED task after its last completed steps: its failed steps run
     again with their attempts counted anew, completed steps do not.
     """
+    PauseTask: _grpc.UnaryUnaryMultiCallable[_executor_service_pb2.PauseTaskRequest, _executor_service_pb2.PauseTaskResponse]
+    """Holds a task: steps that run go on and are recorded, nothing new starts. A task
+    that is already PAUSED is returned as it is.
+    """
+    ResumeTask: _grpc.UnaryUnaryMultiCallable[_executor_service_pb2.ResumeTaskRequest, _executor_service_pb2.ResumeTaskResponse]
+    """Lets a PAUSED task go on. A task that is not paused and not final is returned as it
+    is.
+    """
+    ForkTask: _grpc.UnaryUnaryMultiCallable[_executor_service_pb2.ForkTaskRequest, _executor_service_pb2.ForkTaskResponse]
+    """Makes a new task from a recorded one: steps before the chosen one keep their
+    results and do not run again, the chosen one and what depends on it run anew.
+    """
+    SignalTask: _grpc.UnaryUnaryMultiCallable[_executor_service_pb2.SignalTaskRequest, _executor_service_pb2.SignalTaskResponse]
+    """Sends a signal to a task's `wait_signal` steps: the first one that waits for the
+    name takes it, or the first one that comes to wait for it.
+    """
+    BulkUpdateTasks: _grpc.UnaryUnaryMultiCallable[_executor_service_pb2.BulkUpdateTasksRequest, _executor_service_pb2.BulkUpdateTasksResponse]
+    """Does the same with many tasks: cancels, retries, forks, pauses or resumes those
+    that a filter selects, a page at a time.
+    """
 
 @_typing.type_check_only
 class ExecutorServiceAsyncStub(ExecutorServiceStub):
@@ -96,6 +116,26 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     RetryTask: _aio.UnaryUnaryMultiCallable[_executor_service_pb2.RetryTaskRequest, _executor_service_pb2.RetryTaskResponse]  # type: ignore[assignment]
     """Continues a FAILED task after its last completed steps: its failed steps run
     again with their attempts counted anew, completed steps do not.
+    """
+    PauseTask: _aio.UnaryUnaryMultiCallable[_executor_service_pb2.PauseTaskRequest, _executor_service_pb2.PauseTaskResponse]  # type: ignore[assignment]
+    """Holds a task: steps that run go on and are recorded, nothing new starts. A task
+    that is already PAUSED is returned as it is.
+    """
+    ResumeTask: _aio.UnaryUnaryMultiCallable[_executor_service_pb2.ResumeTaskRequest, _executor_service_pb2.ResumeTaskResponse]  # type: ignore[assignment]
+    """Lets a PAUSED task go on. A task that is not paused and not final is returned as it
+    is.
+    """
+    ForkTask: _aio.UnaryUnaryMultiCallable[_executor_service_pb2.ForkTaskRequest, _executor_service_pb2.ForkTaskResponse]  # type: ignore[assignment]
+    """Makes a new task from a recorded one: steps before the chosen one keep their
+    results and do not run again, the chosen one and what depends on it run anew.
+    """
+    SignalTask: _aio.UnaryUnaryMultiCallable[_executor_service_pb2.SignalTaskRequest, _executor_service_pb2.SignalTaskResponse]  # type: ignore[assignment]
+    """Sends a signal to a task's `wait_signal` steps: the first one that waits for the
+    name takes it, or the first one that comes to wait for it.
+    """
+    BulkUpdateTasks: _aio.UnaryUnaryMultiCallable[_executor_service_pb2.BulkUpdateTasksRequest, _executor_service_pb2.BulkUpdateTasksResponse]  # type: ignore[assignment]
+    """Does the same with many tasks: cancels, retries, forks, pauses or resumes those
+    that a filter selects, a page at a time.
     """
 
 class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -176,6 +216,56 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_executor_service_pb2.RetryTaskResponse, _abc.Awaitable[_executor_service_pb2.RetryTaskResponse]]:
         """Continues a FAILED task after its last completed steps: its failed steps run
         again with their attempts counted anew, completed steps do not.
+        """
+
+    @_abc_1.abstractmethod
+    def PauseTask(
+        self,
+        request: _executor_service_pb2.PauseTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_service_pb2.PauseTaskResponse, _abc.Awaitable[_executor_service_pb2.PauseTaskResponse]]:
+        """Holds a task: steps that run go on and are recorded, nothing new starts. A task
+        that is already PAUSED is returned as it is.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeTask(
+        self,
+        request: _executor_service_pb2.ResumeTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_service_pb2.ResumeTaskResponse, _abc.Awaitable[_executor_service_pb2.ResumeTaskResponse]]:
+        """Lets a PAUSED task go on. A task that is not paused and not final is returned as it
+        is.
+        """
+
+    @_abc_1.abstractmethod
+    def ForkTask(
+        self,
+        request: _executor_service_pb2.ForkTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_service_pb2.ForkTaskResponse, _abc.Awaitable[_executor_service_pb2.ForkTaskResponse]]:
+        """Makes a new task from a recorded one: steps before the chosen one keep their
+        results and do not run again, the chosen one and what depends on it run anew.
+        """
+
+    @_abc_1.abstractmethod
+    def SignalTask(
+        self,
+        request: _executor_service_pb2.SignalTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_service_pb2.SignalTaskResponse, _abc.Awaitable[_executor_service_pb2.SignalTaskResponse]]:
+        """Sends a signal to a task's `wait_signal` steps: the first one that waits for the
+        name takes it, or the first one that comes to wait for it.
+        """
+
+    @_abc_1.abstractmethod
+    def BulkUpdateTasks(
+        self,
+        request: _executor_service_pb2.BulkUpdateTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_service_pb2.BulkUpdateTasksResponse, _abc.Awaitable[_executor_service_pb2.BulkUpdateTasksResponse]]:
+        """Does the same with many tasks: cancels, retries, forks, pauses or resumes those
+        that a filter selects, a page at a time.
         """
 
 def add_ExecutorServiceServicer_to_server(servicer: ExecutorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

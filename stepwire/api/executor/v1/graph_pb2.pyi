@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +21,70 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ConcurrencyPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConcurrencyPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConcurrencyPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONCURRENCY_POLICY_UNSPECIFIED: _ConcurrencyPolicy.ValueType  # 0
+    """The same as QUEUE."""
+    CONCURRENCY_POLICY_QUEUE: _ConcurrencyPolicy.ValueType  # 1
+    """The task waits, in order of priority, then of creation."""
+    CONCURRENCY_POLICY_CANCEL_IN_PROGRESS: _ConcurrencyPolicy.ValueType  # 2
+    """The oldest running task of the key is cancelled in favour of the new one."""
+    CONCURRENCY_POLICY_CANCEL_NEWEST: _ConcurrencyPolicy.ValueType  # 3
+    """The new task is cancelled."""
+
+class ConcurrencyPolicy(_ConcurrencyPolicy, metaclass=_ConcurrencyPolicyEnumTypeWrapper):
+    """What happens to a task whose concurrency key has reached its bound."""
+
+CONCURRENCY_POLICY_UNSPECIFIED: ConcurrencyPolicy.ValueType  # 0
+"""The same as QUEUE."""
+CONCURRENCY_POLICY_QUEUE: ConcurrencyPolicy.ValueType  # 1
+"""The task waits, in order of priority, then of creation."""
+CONCURRENCY_POLICY_CANCEL_IN_PROGRESS: ConcurrencyPolicy.ValueType  # 2
+"""The oldest running task of the key is cancelled in favour of the new one."""
+CONCURRENCY_POLICY_CANCEL_NEWEST: ConcurrencyPolicy.ValueType  # 3
+"""The new task is cancelled."""
+Global___ConcurrencyPolicy: _TypeAlias = ConcurrencyPolicy  # noqa: Y015
+
+class _JoinMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JoinModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JoinMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOIN_MODE_UNSPECIFIED: _JoinMode.ValueType  # 0
+    """The same as ALL."""
+    JOIN_MODE_ALL: _JoinMode.ValueType  # 1
+    """All succeed."""
+    JOIN_MODE_ANY: _JoinMode.ValueType  # 2
+    """One succeeds."""
+    JOIN_MODE_AT_LEAST: _JoinMode.ValueType  # 3
+    """`at_least` succeed."""
+    JOIN_MODE_ALL_DONE: _JoinMode.ValueType  # 4
+    """All end, whatever the outcome."""
+
+class JoinMode(_JoinMode, metaclass=_JoinModeEnumTypeWrapper):
+    """Rule of a join. Under ANY and AT_LEAST the step starts as soon as enough have
+    succeeded; what is still under way then goes on, and is cancelled when the task
+    ends. When enough cannot succeed any more the step fails with `JOIN_UNSATISFIED`,
+    or is SKIPPED if none of them failed.
+    """
+
+JOIN_MODE_UNSPECIFIED: JoinMode.ValueType  # 0
+"""The same as ALL."""
+JOIN_MODE_ALL: JoinMode.ValueType  # 1
+"""All succeed."""
+JOIN_MODE_ANY: JoinMode.ValueType  # 2
+"""One succeeds."""
+JOIN_MODE_AT_LEAST: JoinMode.ValueType  # 3
+"""`at_least` succeed."""
+JOIN_MODE_ALL_DONE: JoinMode.ValueType  # 4
+"""All end, whatever the outcome."""
+Global___JoinMode: _TypeAlias = JoinMode  # noqa: Y015
+
 @_typing.final
 class Graph(_message.Message):
     """A graph of steps. It must have at least one step and no cycle. Limits (the
@@ -29,30 +94,106 @@ class Graph(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STEPS_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """The steps, in any order. Names must be unique."""
+
+    @_builtins.property
+    def concurrency(self) -> Global___Concurrency:
+        """How many tasks with the same key may run at once. Unset means no bound."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Longest life of a task, from when it may start to its end; a task that takes
+        longer fails with `TASK_TIMED_OUT`. Unset or 0 means no limit of its own.
+        """
 
     def __init__(
         self,
         *,
         steps: _abc.Iterable[Global___Step] | None = ...,
+        concurrency: Global___Concurrency | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "steps", b"steps", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Graph: _TypeAlias = Graph  # noqa: Y015
 
 @_typing.final
+class WorkflowRef(_message.Message):
+    """A registered workflow; see WorkflowService."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the workflow. Required."""
+    version: _builtins.str
+    """Version of the workflow. Empty means the newest one at the time of use."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkflowRef: _TypeAlias = WorkflowRef  # noqa: Y015
+
+@_typing.final
+class Concurrency(_message.Message):
+    """Bounds the tasks that run at once, over all graphs and workflows of a tenant that
+    use the same key.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """CEL expression over `input` that gives the key: a text of 1 to 200 characters.
+    Required.
+    """
+    max_running: _builtins.int
+    """Most tasks of the key that run at once. 0 means 1; at most 10,000."""
+    policy: Global___ConcurrencyPolicy.ValueType
+    """What happens to a task that finds the bound reached. Unspecified means QUEUE."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        max_running: _builtins.int = ...,
+        policy: Global___ConcurrencyPolicy.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "max_running", b"max_running", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Concurrency: _TypeAlias = Concurrency  # noqa: Y015
+
+@_typing.final
 class Step(_message.Message):
     """One unit of work, checkpointed once.
 
     Expressions are CEL. They see `input`, the task's input; `steps.NAME`, the
-    output of each step in `depends_on`; and inside a `for_each` step `item` and
-    `index`. An expression is at most 4,096 characters. Vectors are base64 text of
+    output of each step in `depends_on` (null for one that was skipped or failed);
+    `states.NAME`, how each of them ended (`SUCCEEDED`, `SKIPPED` or `FAILED`); and
+    inside a `for_each` step `item` and `index`. An expression is at most 4,096
+    characters. Vectors are base64 text of
     their little-endian float32 bytes, as the protobuf JSON mapping writes `bytes`.
     """
 
@@ -65,6 +206,8 @@ class Step(_message.Message):
     QUEUE_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    WHEN_FIELD_NUMBER: _builtins.int
+    MAX_PARALLEL_FIELD_NUMBER: _builtins.int
     PYTHON_FIELD_NUMBER: _builtins.int
     TRANSFORM_FIELD_NUMBER: _builtins.int
     EMBED_FIELD_NUMBER: _builtins.int
@@ -72,14 +215,25 @@ class Step(_message.Message):
     SEARCH_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     HTTP_FIELD_NUMBER: _builtins.int
+    SLEEP_FIELD_NUMBER: _builtins.int
+    WAIT_SIGNAL_FIELD_NUMBER: _builtins.int
+    SUBTASK_FIELD_NUMBER: _builtins.int
+    WEBHOOK_FIELD_NUMBER: _builtins.int
+    JOIN_FIELD_NUMBER: _builtins.int
+    ITEMS_JOIN_FIELD_NUMBER: _builtins.int
+    SCHEDULE_TO_CLOSE_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    COMPENSATION_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the graph: 1 to 63 characters, a lower-case letter followed
     by lower-case letters, digits and `_`. Required.
     """
     for_each: _builtins.str
-    """CEL expression for a list: the step then runs once per item, all in
-    parallel, as `NAME[0]`, `NAME[1]`, …, and its output is the list of their
-    outputs in the items' order. Empty means that the step runs once. At most
+    """CEL expression for a list: the step then runs once per item, in parallel, as
+    `NAME[0]`, `NAME[1]`, …, and its output is the list of their outputs in the
+    items' order (null for items that failed, where `items_join` allows it). Empty means that the step runs once. At most
     10,000 items; more fail the step.
     """
     input: _builtins.str
@@ -91,10 +245,18 @@ class Step(_message.Message):
     """Queue in which the step waits for a worker: one that the server is configured
     with. Empty means `default`.
     """
+    when: _builtins.str
+    """CEL expression for a truth value: where it is false the step is SKIPPED. Empty
+    means true. It is evaluated once the dependencies have ended.
+    """
+    max_parallel: _builtins.int
+    """Most items of a `for_each` step that run at once. 0 means all of them."""
+    priority: _builtins.int
+    """1 (goes first) to 9. 0 means the task's priority."""
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the steps that must have succeeded before this one starts. Empty
-        means that it starts with the task. At most 100.
+        """Names of the steps that must have ended before this one starts; `join` says
+        how. Empty means that it starts with the task. At most 100.
         """
 
     @_builtins.property
@@ -105,8 +267,8 @@ class Step(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long one attempt may run. Unset or 0 means 5 minutes; the limit is 24
-        hours.
+        """How long one attempt may run (start to close). Unset or 0 means 5 minutes;
+        the limit is 24 hours.
         """
 
     @_builtins.property
@@ -137,6 +299,55 @@ class Step(_message.Message):
     def http(self) -> Global___HttpStep:
         """Calls an HTTP API."""
 
+    @_builtins.property
+    def sleep(self) -> Global___SleepStep:
+        """Waits for a time, without holding anything."""
+
+    @_builtins.property
+    def wait_signal(self) -> Global___WaitSignalStep:
+        """Waits for a signal from outside."""
+
+    @_builtins.property
+    def subtask(self) -> Global___SubtaskStep:
+        """Runs another graph or workflow as a task of its own."""
+
+    @_builtins.property
+    def webhook(self) -> Global___WebhookStep:
+        """Delivers an event to a subscription's webhook. Made by the server itself."""
+
+    @_builtins.property
+    def join(self) -> Global___JoinPolicy:
+        """Which of the dependencies must have succeeded. Unset means all."""
+
+    @_builtins.property
+    def items_join(self) -> Global___JoinPolicy:
+        """Which of the items of a `for_each` step must succeed. Unset means all."""
+
+    @_builtins.property
+    def schedule_to_close(self) -> _duration_pb2.Duration:
+        """How long the step may take from when it could first start to its end, waits in
+        queues and all attempts included (schedule to close). Unset or 0 means no limit.
+        """
+
+    @_builtins.property
+    def heartbeat_timeout(self) -> _duration_pb2.Duration:
+        """Longest time between two heartbeats of an attempt of a Python step, or before
+        the first; an attempt that is silent for longer fails and is retried. Unset or 0
+        means that none are expected.
+        """
+
+    @_builtins.property
+    def compensation(self) -> Global___Compensation:
+        """What undoes the step: runs when the task fails after the step has succeeded, in
+        the reverse order of the steps' ends. Unset means that nothing does.
+        """
+
+    @_builtins.property
+    def limit(self) -> Global___Limit:
+        """Bounds attempts of steps with the same key in the whole cluster. Unset means no
+        bound.
+        """
+
     def __init__(
         self,
         *,
@@ -147,6 +358,8 @@ class Step(_message.Message):
         queue: _builtins.str = ...,
         retry: Global___RetryPolicy | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        when: _builtins.str = ...,
+        max_parallel: _builtins.int = ...,
         python: Global___PythonStep | None = ...,
         transform: Global___TransformStep | None = ...,
         embed: Global___EmbedStep | None = ...,
@@ -154,22 +367,168 @@ class Step(_message.Message):
         search: Global___SearchStep | None = ...,
         model: Global___ModelStep | None = ...,
         http: Global___HttpStep | None = ...,
+        sleep: Global___SleepStep | None = ...,
+        wait_signal: Global___WaitSignalStep | None = ...,
+        subtask: Global___SubtaskStep | None = ...,
+        webhook: Global___WebhookStep | None = ...,
+        join: Global___JoinPolicy | None = ...,
+        items_join: Global___JoinPolicy | None = ...,
+        schedule_to_close: _duration_pb2.Duration | None = ...,
+        heartbeat_timeout: _duration_pb2.Duration | None = ...,
+        priority: _builtins.int = ...,
+        compensation: Global___Compensation | None = ...,
+        limit: Global___Limit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["embed", b"embed", "http", b"http", "kind", b"kind", "model", b"model", "python", b"python", "retry", b"retry", "search", b"search", "timeout", b"timeout", "transform", b"transform", "upsert", b"upsert"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compensation", b"compensation", "embed", b"embed", "heartbeat_timeout", b"heartbeat_timeout", "http", b"http", "items_join", b"items_join", "join", b"join", "kind", b"kind", "limit", b"limit", "model", b"model", "python", b"python", "retry", b"retry", "schedule_to_close", b"schedule_to_close", "search", b"search", "sleep", b"sleep", "subtask", b"subtask", "timeout", b"timeout", "transform", b"transform", "upsert", b"upsert", "wait_signal", b"wait_signal", "webhook", b"webhook"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depends_on", b"depends_on", "embed", b"embed", "for_each", b"for_each", "http", b"http", "input", b"input", "kind", b"kind", "model", b"model", "name", b"name", "python", b"python", "queue", b"queue", "retry", b"retry", "search", b"search", "timeout", b"timeout", "transform", b"transform", "upsert", b"upsert"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensation", b"compensation", "depends_on", b"depends_on", "embed", b"embed", "for_each", b"for_each", "heartbeat_timeout", b"heartbeat_timeout", "http", b"http", "input", b"input", "items_join", b"items_join", "join", b"join", "kind", b"kind", "limit", b"limit", "max_parallel", b"max_parallel", "model", b"model", "name", b"name", "priority", b"priority", "python", b"python", "queue", b"queue", "retry", b"retry", "schedule_to_close", b"schedule_to_close", "search", b"search", "sleep", b"sleep", "subtask", b"subtask", "timeout", b"timeout", "transform", b"transform", "upsert", b"upsert", "wait_signal", b"wait_signal", "webhook", b"webhook", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["python", "transform", "embed", "upsert", "search", "model", "http"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["python", "transform", "embed", "upsert", "search", "model", "http", "sleep", "wait_signal", "subtask", "webhook"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Step: _TypeAlias = Step  # noqa: Y015
 
 @_typing.final
+class JoinPolicy(_message.Message):
+    """Which of several steps must have succeeded before what follows them starts.
+
+    A step that failed fails its task, unless everything that depends on it can go on
+    without it: under ANY and AT_LEAST while enough others can still succeed, under
+    ALL_DONE always. A skipped step counts as not succeeded: under ALL what depends on
+    it is skipped too.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    mode: Global___JoinMode.ValueType
+    """The rule. Unspecified means ALL."""
+    at_least: _builtins.int
+    """How many must succeed, for AT_LEAST: from 1 to the number of dependencies (for
+    items: of items; fewer items than that fail the step). 0 otherwise.
+    """
+    def __init__(
+        self,
+        *,
+        mode: Global___JoinMode.ValueType = ...,
+        at_least: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "mode", b"mode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinPolicy: _TypeAlias = JoinPolicy  # noqa: Y015
+
+@_typing.final
+class Compensation(_message.Message):
+    """Undoes a step. Expressions see what the step's own see, and the step's own output
+    as `output`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    RETRY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    PYTHON_FIELD_NUMBER: _builtins.int
+    HTTP_FIELD_NUMBER: _builtins.int
+    input: _builtins.str
+    """CEL expression for the input. Empty means the step's output."""
+    queue: _builtins.str
+    """Queue in which it waits. Empty means the step's queue."""
+    @_builtins.property
+    def retry(self) -> Global___RetryPolicy:
+        """What happens when an attempt fails. Unset means 3 attempts with the default
+        backoff. A compensation that fails for good does not keep the others from running;
+        the task's failure then names it in `compensation_failed`.
+        """
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long one attempt may run. Unset or 0 means 5 minutes."""
+
+    @_builtins.property
+    def python(self) -> Global___PythonStep:
+        """Calls a registered Python function."""
+
+    @_builtins.property
+    def http(self) -> Global___HttpStep:
+        """Calls an HTTP API."""
+
+    def __init__(
+        self,
+        *,
+        input: _builtins.str = ...,
+        queue: _builtins.str = ...,
+        retry: Global___RetryPolicy | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        python: Global___PythonStep | None = ...,
+        http: Global___HttpStep | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["http", b"http", "kind", b"kind", "python", b"python", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["http", b"http", "input", b"input", "kind", b"kind", "python", b"python", "queue", b"queue", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["python", "http"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___Compensation: _TypeAlias = Compensation  # noqa: Y015
+
+@_typing.final
+class Limit(_message.Message):
+    """Bounds what runs at once, and how much starts per time, in the whole cluster. An
+    attempt that finds the bound reached waits in order of arrival without holding a
+    worker. Steps of a tenant that give the same key share the bound; each brings its
+    own figures.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    MAX_STARTS_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """CEL expression for the key: a text of 1 to 200 characters. It sees what the
+    step's `input` sees. Required.
+    """
+    max_running: _builtins.int
+    """Most attempts of the key that run at once. 0 means no such bound; at most 100,000."""
+    max_starts: _builtins.int
+    """Most attempts of the key that start per `period`. 0 means no such bound; at most
+    1,000,000. They may come all at once; their mean rate is kept.
+    """
+    @_builtins.property
+    def period(self) -> _duration_pb2.Duration:
+        """The span for `max_starts`. Unset or 0 means 1 second; at most 1 day."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        max_running: _builtins.int = ...,
+        max_starts: _builtins.int = ...,
+        period: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "max_running", b"max_running", "max_starts", b"max_starts", "period", b"period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Limit: _TypeAlias = Limit  # noqa: Y015
+
+@_typing.final
 class RetryPolicy(_message.Message):
     """Which failed attempts are tried again, and when. The n-th retry waits
-    initial_backoff * multiplier^(n-1), at most max_backoff, with full jitter of
-    the upper half of that span.
+    initial_backoff * multiplier^(n-1), at most max_backoff, less a random part of at
+    most `jitter` of it; longer if the failure itself asks for more time.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -178,12 +537,16 @@ class RetryPolicy(_message.Message):
     INITIAL_BACKOFF_FIELD_NUMBER: _builtins.int
     MAX_BACKOFF_FIELD_NUMBER: _builtins.int
     MULTIPLIER_FIELD_NUMBER: _builtins.int
+    NON_RETRYABLE_REASONS_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
     """Attempts in all, the first included. 0 means 3, 1 means no retry; at most 100.
     Attempts lost with a dead worker are not counted here.
     """
     multiplier: _builtins.float
     """Growth of the wait from retry to retry. 0 means 2; at least 1."""
+    jitter: _builtins.float
+    """Share of the wait that is random, from 0 to 1. Unset means 0.5."""
     @_builtins.property
     def initial_backoff(self) -> _duration_pb2.Duration:
         """Wait before the first retry. Unset or 0 means 500 ms."""
@@ -192,6 +555,13 @@ class RetryPolicy(_message.Message):
     def max_backoff(self) -> _duration_pb2.Duration:
         """Longest wait between attempts. Unset or 0 means 30 s."""
 
+    @_builtins.property
+    def non_retryable_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Reasons that no other attempt could mend: a failure with one of them fails the
+        step at once. Names of an `ErrorReason` without its prefix, or of a Python
+        exception's class. At most 50, of at most 200 characters each.
+        """
+
     def __init__(
         self,
         *,
@@ -199,12 +569,16 @@ class RetryPolicy(_message.Message):
         initial_backoff: _duration_pb2.Duration | None = ...,
         max_backoff: _duration_pb2.Duration | None = ...,
         multiplier: _builtins.float = ...,
+        non_retryable_reasons: _abc.Iterable[_builtins.str] | None = ...,
+        jitter: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["initial_backoff", b"initial_backoff", "max_backoff", b"max_backoff"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_jitter", b"_jitter", "initial_backoff", b"initial_backoff", "jitter", b"jitter", "max_backoff", b"max_backoff"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["initial_backoff", b"initial_backoff", "max_attempts", b"max_attempts", "max_backoff", b"max_backoff", "multiplier", b"multiplier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_jitter", b"_jitter", "initial_backoff", b"initial_backoff", "jitter", b"jitter", "max_attempts", b"max_attempts", "max_backoff", b"max_backoff", "multiplier", b"multiplier", "non_retryable_reasons", b"non_retryable_reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__jitter: _TypeAlias = _typing.Literal["jitter"]  # noqa: Y015
+    _WhichOneofArgType__jitter: _TypeAlias = _typing.Literal["_jitter", b"_jitter"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__jitter) -> _WhichOneofReturnType__jitter | None: ...
 
 Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
 
@@ -212,7 +586,9 @@ Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
 class PythonStep(_message.Message):
     """Calls a Python function that the worker has registered. The step's input is the
     function's argument; what it returns is the output. A function that raises
-    fails the attempt; one that raises `PermanentError` fails the step at once.
+    fails the attempt; one that raises `PermanentError` fails the step at once. A
+    function that returns steps (`stepwire.sdk.AddedSteps`) adds them to the task as
+    `NAME/…`: the step then waits for them, and their result is its output.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -410,3 +786,127 @@ class HttpStep(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HttpStep: _TypeAlias = HttpStep  # noqa: Y015
+
+@_typing.final
+class SleepStep(_message.Message):
+    """Waits. The output is the step's input. One of the fields is required."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DURATION_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    until: _builtins.str
+    """CEL expression for how long or until when: a number of seconds, or an RFC 3339
+    text.
+    """
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long. At most 400 days (server's setting)."""
+
+    def __init__(
+        self,
+        *,
+        duration: _duration_pb2.Duration | None = ...,
+        until: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SleepStep: _TypeAlias = SleepStep  # noqa: Y015
+
+@_typing.final
+class WaitSignalStep(_message.Message):
+    """Waits for SignalTask. The output is the signal's payload. Signals that came before
+    the step was reached are kept for it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the signal: 1 to 63 characters, a lower-case letter followed by
+    lower-case letters, digits and `_`. Required.
+    """
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long to wait. Unset or 0 means 30 days; at most 400 days (server's setting)."""
+
+    @_builtins.property
+    def default(self) -> _struct_pb2.Value:
+        """The output when the time is up. Unset means that the step then fails with
+        `SIGNAL_TIMED_OUT`.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        default: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "name", b"name", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitSignalStep: _TypeAlias = WaitSignalStep  # noqa: Y015
+
+@_typing.final
+class SubtaskStep(_message.Message):
+    """Runs another graph as a task of its own, with this step's input; its output is this
+    step's output. The task is cancelled with this one. One of the fields is required.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRAPH_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def graph(self) -> Global___Graph:
+        """The graph."""
+
+    @_builtins.property
+    def workflow(self) -> Global___WorkflowRef:
+        """The workflow."""
+
+    def __init__(
+        self,
+        *,
+        graph: Global___Graph | None = ...,
+        workflow: Global___WorkflowRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph", "workflow", b"workflow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph", "workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubtaskStep: _TypeAlias = SubtaskStep  # noqa: Y015
+
+@_typing.final
+class WebhookStep(_message.Message):
+    """Delivers an event. Input: the event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_ID_FIELD_NUMBER: _builtins.int
+    subscription_id: _builtins.str
+    """The subscription whose webhook is called. Required."""
+    def __init__(
+        self,
+        *,
+        subscription_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subscription_id", b"subscription_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebhookStep: _TypeAlias = WebhookStep  # noqa: Y015

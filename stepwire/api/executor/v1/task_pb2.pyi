@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from stepwire.api.common.v1 import payload_pb2 as _payload_pb2
+from stepwire.api.executor.v1 import graph_pb2 as _graph_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -35,11 +36,17 @@ class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.V
     TASK_STATE_RUNNING: _TaskState.ValueType  # 2
     """At least one step has started."""
     TASK_STATE_SUCCEEDED: _TaskState.ValueType  # 3
-    """Final: every step succeeded."""
+    """Final: every step that nothing depends on succeeded or was skipped."""
     TASK_STATE_FAILED: _TaskState.ValueType  # 4
     """A step failed for good. Final unless RetryTask continues it."""
     TASK_STATE_CANCELLED: _TaskState.ValueType  # 5
-    """Final: cancelled by CancelTask."""
+    """Final: cancelled by CancelTask, or by its concurrency key."""
+    TASK_STATE_WAITING: _TaskState.ValueType  # 6
+    """Nothing of it runs or could run: it waits for a time, a signal, another task, or
+    for room under its concurrency key.
+    """
+    TASK_STATE_PAUSED: _TaskState.ValueType  # 7
+    """Nothing new of it starts until ResumeTask."""
 
 class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper):
     """State of a task."""
@@ -51,11 +58,17 @@ TASK_STATE_PENDING: TaskState.ValueType  # 1
 TASK_STATE_RUNNING: TaskState.ValueType  # 2
 """At least one step has started."""
 TASK_STATE_SUCCEEDED: TaskState.ValueType  # 3
-"""Final: every step succeeded."""
+"""Final: every step that nothing depends on succeeded or was skipped."""
 TASK_STATE_FAILED: TaskState.ValueType  # 4
 """A step failed for good. Final unless RetryTask continues it."""
 TASK_STATE_CANCELLED: TaskState.ValueType  # 5
-"""Final: cancelled by CancelTask."""
+"""Final: cancelled by CancelTask, or by its concurrency key."""
+TASK_STATE_WAITING: TaskState.ValueType  # 6
+"""Nothing of it runs or could run: it waits for a time, a signal, another task, or
+for room under its concurrency key.
+"""
+TASK_STATE_PAUSED: TaskState.ValueType  # 7
+"""Nothing new of it starts until ResumeTask."""
 Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
 
 class _StepState:
@@ -73,13 +86,15 @@ class _StepStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepState.V
     STEP_STATE_RUNNING: _StepState.ValueType  # 3
     """A worker runs it."""
     STEP_STATE_WAITING: _StepState.ValueType  # 4
-    """Waits for a time (its next attempt), or for its `for_each` items."""
+    """Waits for what `StepRun.waits_for` says, without holding a worker."""
     STEP_STATE_SUCCEEDED: _StepState.ValueType  # 5
     """Final: its output is recorded."""
     STEP_STATE_FAILED: _StepState.ValueType  # 6
     """Failed for good. Final unless RetryTask continues the task."""
     STEP_STATE_CANCELLED: _StepState.ValueType  # 7
-    """Final: the task was cancelled before the step finished."""
+    """Final: the task ended before the step did."""
+    STEP_STATE_SKIPPED: _StepState.ValueType  # 8
+    """Final: its `when` was false, or what it depends on was skipped."""
 
 class StepState(_StepState, metaclass=_StepStateEnumTypeWrapper):
     """State of a step."""
@@ -93,13 +108,15 @@ STEP_STATE_READY: StepState.ValueType  # 2
 STEP_STATE_RUNNING: StepState.ValueType  # 3
 """A worker runs it."""
 STEP_STATE_WAITING: StepState.ValueType  # 4
-"""Waits for a time (its next attempt), or for its `for_each` items."""
+"""Waits for what `StepRun.waits_for` says, without holding a worker."""
 STEP_STATE_SUCCEEDED: StepState.ValueType  # 5
 """Final: its output is recorded."""
 STEP_STATE_FAILED: StepState.ValueType  # 6
 """Failed for good. Final unless RetryTask continues the task."""
 STEP_STATE_CANCELLED: StepState.ValueType  # 7
-"""Final: the task was cancelled before the step finished."""
+"""Final: the task ended before the step did."""
+STEP_STATE_SKIPPED: StepState.ValueType  # 8
+"""Final: its `when` was false, or what it depends on was skipped."""
 Global___StepState: _TypeAlias = StepState  # noqa: Y015
 
 class _TaskEventType:
@@ -122,6 +139,12 @@ class _TaskEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskEve
     """It was cancelled."""
     TASK_EVENT_TYPE_TASK_RETRIED: _TaskEventType.ValueType  # 6
     """RetryTask continues it."""
+    TASK_EVENT_TYPE_TASK_PAUSED: _TaskEventType.ValueType  # 7
+    """PauseTask holds it."""
+    TASK_EVENT_TYPE_TASK_RESUMED: _TaskEventType.ValueType  # 8
+    """ResumeTask lets it go on."""
+    TASK_EVENT_TYPE_TASK_COMPENSATING: _TaskEventType.ValueType  # 9
+    """A step failed for good; the compensations run before the task ends."""
     TASK_EVENT_TYPE_STEP_STARTED: _TaskEventType.ValueType  # 10
     """An attempt of a step started."""
     TASK_EVENT_TYPE_STEP_SUCCEEDED: _TaskEventType.ValueType  # 11
@@ -133,7 +156,13 @@ class _TaskEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskEve
     TASK_EVENT_TYPE_STEP_LOST: _TaskEventType.ValueType  # 14
     """The worker that ran an attempt died; the step is ready again."""
     TASK_EVENT_TYPE_STEP_EXPANDED: _TaskEventType.ValueType  # 15
-    """A `for_each` step has started its items."""
+    """A `for_each` step has started its items, or a step has added steps."""
+    TASK_EVENT_TYPE_STEP_SKIPPED: _TaskEventType.ValueType  # 16
+    """A step was skipped."""
+    TASK_EVENT_TYPE_STEP_WAITING: _TaskEventType.ValueType  # 17
+    """A step waits; `detail` says for what."""
+    TASK_EVENT_TYPE_TASK_SIGNALLED: _TaskEventType.ValueType  # 18
+    """A signal was taken in; `detail` names it."""
 
 class TaskEventType(_TaskEventType, metaclass=_TaskEventTypeEnumTypeWrapper):
     """What can happen to a task."""
@@ -152,6 +181,12 @@ TASK_EVENT_TYPE_TASK_CANCELLED: TaskEventType.ValueType  # 5
 """It was cancelled."""
 TASK_EVENT_TYPE_TASK_RETRIED: TaskEventType.ValueType  # 6
 """RetryTask continues it."""
+TASK_EVENT_TYPE_TASK_PAUSED: TaskEventType.ValueType  # 7
+"""PauseTask holds it."""
+TASK_EVENT_TYPE_TASK_RESUMED: TaskEventType.ValueType  # 8
+"""ResumeTask lets it go on."""
+TASK_EVENT_TYPE_TASK_COMPENSATING: TaskEventType.ValueType  # 9
+"""A step failed for good; the compensations run before the task ends."""
 TASK_EVENT_TYPE_STEP_STARTED: TaskEventType.ValueType  # 10
 """An attempt of a step started."""
 TASK_EVENT_TYPE_STEP_SUCCEEDED: TaskEventType.ValueType  # 11
@@ -163,7 +198,13 @@ TASK_EVENT_TYPE_STEP_FAILED: TaskEventType.ValueType  # 13
 TASK_EVENT_TYPE_STEP_LOST: TaskEventType.ValueType  # 14
 """The worker that ran an attempt died; the step is ready again."""
 TASK_EVENT_TYPE_STEP_EXPANDED: TaskEventType.ValueType  # 15
-"""A `for_each` step has started its items."""
+"""A `for_each` step has started its items, or a step has added steps."""
+TASK_EVENT_TYPE_STEP_SKIPPED: TaskEventType.ValueType  # 16
+"""A step was skipped."""
+TASK_EVENT_TYPE_STEP_WAITING: TaskEventType.ValueType  # 17
+"""A step waits; `detail` says for what."""
+TASK_EVENT_TYPE_TASK_SIGNALLED: TaskEventType.ValueType  # 18
+"""A signal was taken in; `detail` names it."""
 Global___TaskEventType: _TypeAlias = TaskEventType  # noqa: Y015
 
 @_typing.final
@@ -263,6 +304,12 @@ class Task(_message.Message):
     TRACE_ID_FIELD_NUMBER: _builtins.int
     LAST_CURSOR_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    PARENT_TASK_ID_FIELD_NUMBER: _builtins.int
+    PARENT_STEP_ID_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """UUIDv7 as text. Output only."""
     tenant_id: _builtins.str
@@ -275,6 +322,14 @@ class Task(_message.Message):
     """
     last_cursor: _builtins.int
     """Cursor of the task's newest event; see `TaskEvent.cursor`. Output only."""
+    priority: _builtins.int
+    """1 (goes first) to 9."""
+    parent_task_id: _builtins.str
+    """The task and step that started this one as a subtask; empty for others. Output only."""
+    parent_step_id: _builtins.str
+    """See `parent_task_id`. Output only."""
+    forked_from: _builtins.str
+    """The task that this one was forked from; empty for others. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the task was accepted. Output only."""
@@ -311,6 +366,14 @@ class Task(_message.Message):
     def input(self) -> _payload_pb2.Payload:
         """The task's input. Filled by GetTask. Output only."""
 
+    @_builtins.property
+    def workflow(self) -> _graph_pb2.WorkflowRef:
+        """The workflow and version that it runs; unset for an inline graph. Output only."""
+
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """When the task fails if it has not ended; unset if it has no such time. Output only."""
+
     def __init__(
         self,
         *,
@@ -327,10 +390,16 @@ class Task(_message.Message):
         trace_id: _builtins.str = ...,
         last_cursor: _builtins.int = ...,
         input: _payload_pb2.Payload | None = ...,
+        workflow: _graph_pb2.WorkflowRef | None = ...,
+        priority: _builtins.int = ...,
+        parent_task_id: _builtins.str = ...,
+        parent_step_id: _builtins.str = ...,
+        forked_from: _builtins.str = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "input", b"input", "output", b"output", "result", b"result", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "failure", b"failure", "input", b"input", "output", b"output", "result", b"result", "start_time", b"start_time", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "input", b"input", "labels", b"labels", "last_cursor", b"last_cursor", "output", b"output", "result", b"result", "start_time", b"start_time", "state", b"state", "steps", b"steps", "task_id", b"task_id", "tenant_id", b"tenant_id", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "failure", b"failure", "forked_from", b"forked_from", "input", b"input", "labels", b"labels", "last_cursor", b"last_cursor", "output", b"output", "parent_step_id", b"parent_step_id", "parent_task_id", b"parent_task_id", "priority", b"priority", "result", b"result", "start_time", b"start_time", "state", b"state", "steps", b"steps", "task_id", b"task_id", "tenant_id", b"tenant_id", "trace_id", b"trace_id", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["output", "failure"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
@@ -352,7 +421,9 @@ class StepRun(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
-    NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
+    WAIT_UNTIL_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """Id in the task: the step's name, or `NAME[i]` for item i of a `for_each`."""
     state: Global___StepState.ValueType
@@ -361,6 +432,11 @@ class StepRun(_message.Message):
     """Number of the current attempt, from 1; it fences every write."""
     queue: _builtins.str
     """Queue in which it waits or waited."""
+    waits_for: _builtins.str
+    """What a WAITING step waits for: `retry`, `sleep`, `signal:NAME`, `task:ID`, `items`,
+    `steps`, `limit:KEY`, `worker` for one that knows the step's function, or `start` for a
+    task that is to start later. Empty otherwise.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the current attempt started; unset before."""
@@ -378,8 +454,14 @@ class StepRun(_message.Message):
         """Failure of the newest failed attempt; unset when none failed."""
 
     @_builtins.property
-    def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
-        """When the next attempt is due, for a step that waits for it."""
+    def wait_until(self) -> _timestamp_pb2.Timestamp:
+        """When the wait of a WAITING step ends at the latest: the next attempt, the end of a
+        sleep, the time-out of a signal. Unset where no time ends it.
+        """
+
+    @_builtins.property
+    def heartbeat(self) -> _payload_pb2.Payload:
+        """What the newest heartbeat reported. Filled when `include_outputs` is set."""
 
     def __init__(
         self,
@@ -392,11 +474,13 @@ class StepRun(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         output: _payload_pb2.Payload | None = ...,
         failure: Global___Failure | None = ...,
-        next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
+        wait_until: _timestamp_pb2.Timestamp | None = ...,
+        waits_for: _builtins.str = ...,
+        heartbeat: _payload_pb2.Payload | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "next_attempt_time", b"next_attempt_time", "output", b"output", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "heartbeat", b"heartbeat", "output", b"output", "start_time", b"start_time", "wait_until", b"wait_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "end_time", b"end_time", "failure", b"failure", "next_attempt_time", b"next_attempt_time", "output", b"output", "queue", b"queue", "start_time", b"start_time", "state", b"state", "step_id", b"step_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "end_time", b"end_time", "failure", b"failure", "heartbeat", b"heartbeat", "output", b"output", "queue", b"queue", "start_time", b"start_time", "state", b"state", "step_id", b"step_id", "wait_until", b"wait_until", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""Operations: queues and workers, their signals for autoscalers, and steps that failed."""

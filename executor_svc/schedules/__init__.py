@@ -1,0 +1,1 @@
+"""Schedules: tasks that are created again and again, as a cron expression says."""

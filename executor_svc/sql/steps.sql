@@ -1,0 +1,127 @@
+-- Statements of workers and of the sweep. Transitions are functions (migrations/0002).
+
+-- name: add_graphs
+-- Store graphs. $1 hashes, $2 specs.
+INSERT INTO executor.graphs (graph_hash, spec)
+SELECT * FROM unnest($1::bytea[], $2::bytea[])
+ON CONFLICT DO NOTHING
+
+-- name: read_graphs
+-- Read graphs. $1 hashes.
+SELECT graph_hash, spec FROM executor.graphs WHERE graph_hash = ANY ($1::bytea[])
+
+-- name: add_payloads
+-- Keep outputs apart. $1 tasks, $2 step ids, $3 attempts, $4 outputs.
+INSERT INTO executor.payloads (task_id, step_id, attempt, data)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::bytea[])
+ON CONFLICT DO NOTHING
+
+-- name: read_task_inputs
+-- Read inputs of tasks that are kept apart. $1 tasks.
+SELECT task_id, data FROM executor.payloads
+WHERE task_id = ANY ($1::uuid[]) AND step_id = '' AND attempt = 0
+
+-- name: read_outputs
+-- Read the outputs of steps that have succeeded. $1 tasks, $2 step ids.
+SELECT s.task_id, s.step_id, s.items, s.output_type, coalesce(s.output, p.data) AS output
+FROM unnest($1::uuid[], $2::text[]) AS r (task_id, step_id)
+JOIN executor.steps s ON s.task_id = r.task_id AND s.step_id = r.step_id
+LEFT JOIN executor.payloads p ON s.output IS NULL AND s.output_type IS NOT NULL
+    AND p.task_id = s.task_id AND p.step_id = s.step_id AND p.attempt = s.attempt
+WHERE s.state = 'SUCCEEDED'
+
+-- name: read_item_outputs
+-- Read the outputs of a for_each step's items in order, null for those that have none.
+-- $1 task, $2 first step id of the items' range (NAME[), $3 its end (NAME\), $4 the step's
+-- scope.
+SELECT coalesce(s.output, p.data) AS output
+FROM executor.steps s
+LEFT JOIN executor.payloads p ON s.output IS NULL AND s.output_type IS NOT NULL
+    AND p.task_id = s.task_id AND p.step_id = s.step_id AND p.attempt = s.attempt
+WHERE s.task_id = $1 AND s.step_id > $2 AND s.step_id < $3 AND s.item IS NOT NULL
+    AND s.scope IS NOT DISTINCT FROM $4
+ORDER BY s.item
+
+-- name: endings
+-- How the steps of a task's own graph, or those that a step has added, stand. $1 task, $2
+-- the step; null for the task's own.
+SELECT step_id, state FROM executor.steps
+WHERE task_id = $1 AND scope IS NOT DISTINCT FROM $2 AND item IS NULL AND step_id <> '~undo'
+
+-- name: item_endings
+-- How the items of a step stand. $1 task, $2 and $3 the range of their ids, $4 the step's
+-- scope.
+SELECT state FROM executor.steps
+WHERE task_id = $1 AND step_id > $2 AND step_id < $3 AND item IS NOT NULL
+    AND scope IS NOT DISTINCT FROM $4
+
+-- name: undoable
+-- What has succeeded or still runs of a task's own graph, last ended first. $1 task.
+SELECT step_id, ordinal, item, state FROM executor.steps
+WHERE task_id = $1 AND scope IS NULL AND step_id < '~' AND state IN ('SUCCEEDED', 'RUNNING')
+ORDER BY ended_at DESC, step_id DESC
+
+-- name: claim
+-- See executor.claim_v1.
+SELECT * FROM executor.claim_v1($1, $2, $3, $4)
+
+-- name: start
+-- See executor.start_v1.
+SELECT * FROM executor.start_v1($1, $2, $3, $4)
+
+-- name: settle
+-- See executor.settle_v1.
+SELECT * FROM executor.settle_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+    $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
+    $33, $34, $35, $36, $37, $38, $39, $40, $41, $42)
+
+-- name: heartbeat
+-- See executor.heartbeat_v1.
+SELECT executor.heartbeat_v1($1, $2, $3, $4)
+
+-- name: running_of_session
+-- Steps that a session has run for some time. $1 session, $2 time.
+SELECT task_id, step_id FROM executor.steps
+WHERE state = 'RUNNING' AND session_id = $1 AND started_at < now() - $2::interval
+
+-- name: lose_steps
+-- See executor.lose_steps_v1.
+SELECT * FROM executor.lose_steps_v1($1, $2, $3, $4)
+
+-- name: lose_orphans
+-- See executor.lose_orphans_v1.
+SELECT * FROM executor.lose_orphans_v1($1, $2)
+
+-- name: wake_due
+-- See executor.wake_due_v1.
+SELECT * FROM executor.wake_due_v1($1, $2)
+
+-- name: expire_tasks
+-- See executor.expire_tasks_v1.
+SELECT * FROM executor.expire_tasks_v1($1, $2)
+
+-- name: republish
+-- Take the steps that have stayed ready too long; each time the wait doubles.
+-- $1 first wait, $2 queues, $3 by how much a step of each queue must be overdue, $4 most
+-- rows of each queue.
+WITH due AS (
+    SELECT s.task_id, s.step_id
+    FROM unnest($2::text[], $3::interval[]) AS q (queue, patience)
+    CROSS JOIN LATERAL (
+        SELECT task_id, step_id FROM executor.steps
+        WHERE state = 'READY' AND queue = q.queue AND due_at <= now() - q.patience
+        ORDER BY due_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED
+    ) AS s
+    WHERE q.queue <> ALL (ARRAY(SELECT p.queue FROM executor.queues p WHERE p.paused))
+)
+UPDATE executor.steps s
+SET due_at = now() + $1::interval * (1 << least(s.publications, 6)),
+    publications = s.publications + 1
+FROM due d WHERE s.task_id = d.task_id AND s.step_id = d.step_id
+RETURNING s.task_id, s.step_id, s.attempt, s.queue
+
+-- name: next_due
+-- When the next wait is over by the clock; null when none is.
+SELECT least(
+    (SELECT min(due_at) FROM executor.steps WHERE state = 'WAITING' AND due_at IS NOT NULL),
+    (SELECT min(deadline) FROM executor.deadlines))

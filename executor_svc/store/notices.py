@@ -1,0 +1,55 @@
+"""NoticeStore on Postgres."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import asyncpg
+import orjson
+
+from executor_svc.relay import Notice, Work
+from stepwire.db import load_queries
+
+queries = load_queries("executor_svc", "sql/notices.sql")
+
+
+class PostgresNoticeStore:
+    """See `executor_svc.relay.NoticeStore`.
+
+    The rows are locked by a transaction that lasts as long as the work: when the process
+    dies, they are free at once.
+    """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def carry_out(self, kinds: Sequence[str], *, limit: int, work: Work) -> int:
+        async with self._pool.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(queries.take_notices, kinds, limit)
+            if not rows:
+                return 0
+            postponed = await work([_notice_of(row) for row in rows])
+            kept = {each.notice.notice_id for each in postponed}
+            await connection.execute(
+                queries.finish_notices,
+                [row["notice_id"] for row in rows if row["notice_id"] not in kept],
+                [each.notice.notice_id for each in postponed],
+                [each.by for each in postponed],
+                [int(each.tried) for each in postponed],
+            )
+            return len(rows)
+
+    async def until_due(self, kinds: Sequence[str]) -> timedelta | None:
+        wait: timedelta | None = await self._pool.fetchval(queries.until_notice_due, kinds)
+        return wait
+
+
+def _notice_of(row: asyncpg.Record) -> Notice:
+    return Notice(
+        notice_id=row["notice_id"],
+        kind=row["kind"],
+        tenant_id=row["tenant_id"],
+        task_id=row["task_id"],
+        payload=orjson.loads(row["payload"]),
+        created_at=row["created_at"],
+        attempts=row["attempts"],
+    )

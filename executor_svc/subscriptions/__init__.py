@@ -1,0 +1,1 @@
+"""Subscriptions: what happens elsewhere when something happens to a task."""

@@ -1,0 +1,1 @@
+"""Workflows: graphs under names, in versions that never change once they were used."""

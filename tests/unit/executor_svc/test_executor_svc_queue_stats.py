@@ -1,0 +1,67 @@
+"""Counting what happens in queues."""
+
+import asyncio
+from contextlib import suppress
+
+from executor_svc.queues.records import Traffic
+from executor_svc.queues.stats import QueueStats
+from stepwire.testing.poll import eventually
+
+
+class Store:
+    """Keeps traffic, or refuses them."""
+
+    def __init__(self):
+        self.traffic: dict[str, Traffic] = {}
+        self.calls = 0
+        self.away = False
+
+    async def add_traffic(self, traffic):
+        self.calls += 1
+        if self.away:
+            raise ConnectionError
+        for queue, each in traffic.items():
+            self.traffic[queue] = self.traffic.get(queue, Traffic()) + each
+
+    async def forget_traffic(self, older_than):
+        raise NotImplementedError
+
+
+def count(stats):
+    stats.arrived("a", 3)
+    stats.started("a", 2, 0.5)
+    stats.finished("a", 1, 0.25, failed=1)
+    stats.arrived("b")
+
+
+async def test_counts_are_added_once():
+    stats, store = QueueStats(), Store()
+    count(stats)
+    await stats.flush(store)
+    await stats.flush(store)
+    assert store.calls == 1
+    assert store.traffic == {"a": Traffic(3, 2, 1, 1, 0.5, 0.25), "b": Traffic(arrived=1)}
+
+
+async def test_counts_that_were_refused_are_added_later():
+    stats, store = QueueStats(), Store()
+    store.away = True
+    count(stats)
+    await stats.flush(store)
+    count(stats)
+    store.away = False
+    await stats.flush(store)
+    assert store.traffic == {"a": Traffic(6, 4, 2, 2, 1.0, 0.5), "b": Traffic(arrived=2)}
+
+
+async def test_counts_are_added_again_and_again():
+    stats, store = QueueStats(), Store()
+    store.away = True
+    running = asyncio.create_task(stats.run(store, every_seconds=0.001))
+    count(stats)
+    await eventually(lambda: store.calls > 1)
+    store.away = False
+    await eventually(lambda: "b" in store.traffic)
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
