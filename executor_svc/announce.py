@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 
 from executor_svc.ports import Effects, EventBus, Wakeups
 from executor_svc.queues.stats import QueueStats
@@ -29,14 +29,29 @@ class Announcer:
         """Have `listener` called with the effects of every commit from now on."""
         self._listeners.append(listener)
 
-    def announce(self, effects: Effects, *, cancelled: bool = False, again: bool = False) -> None:
-        """Publish the wakeups and events of a commit; `again` if its steps were ready before."""
+    def announce(
+        self,
+        effects: Effects,
+        *,
+        cancelled: bool = False,
+        again: bool = False,
+        held: Collection[str] = (),
+    ) -> None:
+        """Publish the wakeups and events of a commit.
+
+        Args:
+            effects: what the commit asks for.
+            cancelled: whether the events tell workers to stop.
+            again: whether its steps were ready before.
+            held: queues whose steps are not published yet: they wait in the record.
+        """
         for listener in self._listeners:
             listener(effects)
         if effects.ready:
             if not again:
                 self._stats.arrived_all(effects.ready)
-            self._begin(self._wakeups.publish(effects.ready))
+            published = [ref for ref in effects.ready if ref.queue not in held]
+            self._begin(self._wakeups.publish(published if held else effects.ready))
         if effects.events:
             publish = self._bus.publish_cancelled if cancelled else self._bus.publish
             self._begin(publish(effects.events))

@@ -18,6 +18,7 @@ from executor_svc.family import CHILD_NOTICES, PARENT_NOTICES, Family
 from executor_svc.forking import Forks
 from executor_svc.graphs import GraphCache
 from executor_svc.intake import Intake
+from executor_svc.limits import Admitter
 from executor_svc.messaging import AmqpEventBus, AmqpWakeups, LocalEventBus, LocalWakeups
 from executor_svc.metrics import ExecutorMetrics, RelayMetrics
 from executor_svc.ports import EventBus, Wakeups
@@ -25,17 +26,24 @@ from executor_svc.queues import app as queues_app
 from executor_svc.queues.stats import start_stats
 from executor_svc.queues.store import PostgresQueueStore
 from executor_svc.relay import Handler, Relay
+from executor_svc.releaser import Releaser
 from executor_svc.schedules import app as schedules_app
 from executor_svc.servicer import Domain, ExecutorServicer
 from executor_svc.settings import ExecutorSettings, WorkerSettings
 from executor_svc.starter import TaskStarter
 from executor_svc.steering import Steering
-from executor_svc.store import PostgresSweepStore, PostgresTaskStore
+from executor_svc.store import (
+    PostgresLimitStore,
+    PostgresReleaseStore,
+    PostgresSweepStore,
+    PostgresTaskStore,
+)
 from executor_svc.store.notices import PostgresNoticeStore
 from executor_svc.subscriptions import app as subscriptions_app
 from executor_svc.sweeper import Sweeper
 from executor_svc.tasks import Tasks
 from executor_svc.watching import Watches
+from executor_svc.window import Window
 from executor_svc.worker import Worker, start_worker
 from executor_svc.workflows import app as workflows_app
 from stepwire import rpc
@@ -67,6 +75,8 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
         wakeups, bus, worker = await _local(settings, stack)
     stats = await start_stats(PostgresQueueStore(pool), stack, every_seconds=settings.stats_seconds)
     announcer = Announcer(wakeups, bus, stats)
+    window = Window(wakeups, max_steps=settings.max_published_steps, max_bundle=settings.max_bundle)
+    stack.callback(window.close)
     graphs = GraphCache()
     limits = GraphLimits(
         max_steps=settings.max_steps,
@@ -91,18 +101,12 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
         graphs=graphs,
         hub=hub,
         has_subscriptions=interest.has,
+        window=window,
+        on_held=lambda: releaser.nudge(),  # noqa: PLW0108 - made below
     )
-    sweeper = Sweeper(
-        PostgresSweepStore(pool, republish_after=settings.republish_after),
-        wakeups,
-        announcer,
-        ExecutorMetrics(),
-        queues=settings.queues,
-        every_seconds=settings.sweep_seconds,
+    releaser, admitter = await _wake(
+        settings, pool, stack, wakeups=wakeups, bus=bus, announcer=announcer, window=window
     )
-    await bus.subscribe(sweeper.observe)
-    sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
-    stack.callback(sweeping.cancel)
     starter = TaskStarter(domain.intake, domain.creator, domain.steering)
     subscriptions = subscriptions_app.wire(pool, starter, domain.tasks, interest, settings=settings)
     family = Family(store, announcer)
@@ -124,6 +128,7 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
         domain.watches.close()
         await domain.creator.drain()
         await relay.drain()
+        await admitter.drain()
         if worker is not None:
             await worker.drain(timeout_seconds=LOCAL_DRAIN_SECONDS)
         await announcer.drain()
@@ -156,6 +161,8 @@ def _domain(
     graphs: GraphCache,
     hub: EventHub,
     has_subscriptions: Callable[[str], bool],
+    window: Window,
+    on_held: Callable[[], None],
 ) -> Domain:
     """Put together what the calls of ExecutorService lead to."""
     metrics = ExecutorMetrics()
@@ -168,9 +175,11 @@ def _domain(
             store,
             announcer,
             metrics,
+            window,
             max_batch=settings.create_batch,
             max_waiting=settings.create_waiting,
             has_subscriptions=has_subscriptions,
+            on_held=on_held,
         ),
         tasks=tasks,
         watches=Watches(tasks, store, hub, recheck=timedelta(seconds=settings.recheck_seconds)),
@@ -178,6 +187,41 @@ def _domain(
         forks=forks,
         bulk=Bulk(store, steering, forks),
     )
+
+
+async def _wake(
+    settings: ExecutorSettings,
+    pool: asyncpg.Pool,
+    stack: AsyncExitStack,
+    *,
+    wakeups: Wakeups,
+    bus: EventBus,
+    announcer: Announcer,
+    window: Window,
+) -> tuple[Releaser, Admitter]:
+    """Wake, from now on, what waits in the record: for its turn, for the clock, by mischance."""
+    limits = PostgresLimitStore(pool, republish_after=settings.republish_after)
+    releases = PostgresReleaseStore(pool, republish_after=settings.republish_after)
+    admitter = Admitter(limits, announcer.announce)
+    announcer.listen(lambda effects: admitter.admit(effects.released))
+    releaser = Releaser(
+        releases, wakeups, window, queues=settings.queues, every_seconds=settings.sweep_seconds
+    )
+    sweeper = Sweeper(
+        PostgresSweepStore(pool, republish_after=settings.republish_after),
+        announcer,
+        ExecutorMetrics(),
+        limits=limits,
+        releases=releases,
+        window=window,
+        queues=settings.queues,
+        every_seconds=settings.sweep_seconds,
+    )
+    await bus.subscribe(releaser.observe)
+    await bus.subscribe(sweeper.observe)
+    for name, running in (("releaser", releaser.run()), ("sweeper", sweeper.run())):
+        stack.callback(asyncio.create_task(running, name=name).cancel)
+    return releaser, admitter
 
 
 def _relay(

@@ -1,6 +1,7 @@
 """Accepting tasks: concurrent calls meet in one commit, then workers are woken."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -13,6 +14,7 @@ from executor_svc.records import Blob, NewStep, NewTask, Place, StepAddress, Ste
 from executor_svc.refusals import request_id_reused
 from executor_svc.task_ids import created_at
 from executor_svc.task_ports import NewTaskStore
+from executor_svc.window import Window
 from stepwire.batcher import Batcher
 from stepwire.errors import StepwireError
 from stepwire.failpoints import failpoint
@@ -71,7 +73,8 @@ class Accepted:
 class Creator:
     """Creates tasks. All submissions that wait while a commit is under way share the next.
 
-    `has_subscriptions` says of a tenant whether somebody may want to hear of its tasks.
+    `has_subscriptions` says of a tenant whether somebody may want to hear of its tasks;
+    `on_held` is called when steps were left in the record, to be published in their turn.
     """
 
     def __init__(
@@ -79,12 +82,16 @@ class Creator:
         store: NewTaskStore,
         announcer: Announcer,
         metrics: ExecutorMetrics,
+        window: Window,
         *,
         max_batch: int,
         max_waiting: int,
         has_subscriptions: Callable[[str], bool] = lambda _: False,
+        on_held: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
+        self._window = window
+        self._on_held = on_held
         self._announcer = announcer
         self._metrics = metrics
         self._has_subscriptions = has_subscriptions
@@ -120,12 +127,21 @@ class Creator:
         while True:
             known = await self._store.find([task for each in tasks for task in each])
             results, wanted = _plan(tasks, known)
-            if not wanted or await self._store.create(wanted):
+            effects = after_creation(wanted)
+            held = self._held(effects)
+            if not wanted or await self._store.create(wanted, unpublished=held):
                 break
             # Another executor was faster with a request_id: it is known now.
-        self._announcer.announce(after_creation(wanted))
+        self._announcer.announce(effects, held=held)
+        if held:
+            self._on_held()
         self._metrics.accepted(len(wanted))
         return results
+
+    def _held(self, effects: Effects) -> Collection[str]:
+        """Return the queues in which no more steps are to wait."""
+        counts = Counter(ref.queue for ref in effects.ready)
+        return [queue for queue, count in counts.items() if not self._window.allows(queue, count)]
 
     def _notify(self, submission: Submission) -> bool:
         return submission.notify and self._has_subscriptions(submission.tenant_id)

@@ -9,10 +9,11 @@ comes back with it and goes on here.
 import asyncio
 import logging
 import random
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from executor_svc.outcomes import Waits
 from executor_svc.patience import outlast
 from executor_svc.ports import Effects, LimitStore, Settled, StepStore, Want
 from executor_svc.queues.stats import QueueStats
-from executor_svc.records import Attempt, EventBatch, StepAddress, StepRef
+from executor_svc.records import Attempt, EventBatch, Phase, StepAddress, StepRef
 from executor_svc.runner import Acquire, Ended
 from executor_svc.scope import Memo
 from executor_svc.slots import Slots
@@ -34,12 +35,15 @@ from executor_svc.state_machine import (
     settle_undo,
     settle_wait,
 )
+from executor_svc.window import Window
 from stepwire.batcher import Batcher
 from stepwire.errors import StepwireError
 from stepwire.failpoints import failpoint
 
 logger = logging.getLogger(__name__)
 
+# So many steps that become ready together are published whatever waits in their queue.
+FEW_STEPS = 64
 # An attempt that is over sooner has its start recorded together with its end.
 ANNOUNCE_AFTER_SECONDS = 0.05
 # A worker that runs so many attempts has much to do.
@@ -103,6 +107,7 @@ class Dispatcher:
         announcer: Announcer,
         session: Session,
         slots: Slots,
+        window: Window,
         metrics: WorkerMetrics,
         stats: QueueStats,
         max_batch: int = 256,
@@ -113,6 +118,7 @@ class Dispatcher:
         self._announcer = announcer
         self._session = session
         self._slots = slots
+        self._window = window
         self._metrics = metrics
         self._stats = stats
         self._rng = random.Random()  # noqa: S311 - jitter
@@ -216,9 +222,11 @@ class Dispatcher:
         if ended is not None:
             self._end(held, ended)
             return
-        self._fresh.append(held)
-        if self._announcing is None:
-            self._announcing = asyncio.create_task(self._announce_starts(), name="announce")
+        if attempt.phase <= Phase.PLACED:
+            # What comes back from a wait has started before.
+            self._fresh.append(held)
+            if self._announcing is None:
+                self._announcing = asyncio.create_task(self._announce_starts(), name="announce")
         held.task = asyncio.create_task(self._run(held), name=f"step:{attempt.step_id}")
 
     async def _run(self, held: Held) -> None:
@@ -293,10 +301,12 @@ class Dispatcher:
 
     async def _settle_of(self, session_id: UUID, batch: Sequence[tuple[Held, Settlement]]) -> None:
         await failpoint("settle.before")
+        settlements = [settlement for _, settlement in batch]
+        publish = self._may_publish(settlements)
         try:
             settled, effects = await outlast(
-                lambda: self._store.settle(session_id, [settlement for _, settlement in batch]),
-                as_long_as=lambda: self._session.session_id == session_id,
+                lambda: self._store.settle(session_id, settlements, publish=publish),
+                as_long_as=partial(self._is_ours, session_id),
             )
         except StepwireError as error:
             logger.warning("results were not recorded", extra={"cause": str(error)})
@@ -313,8 +323,25 @@ class Dispatcher:
             for each in batch:
                 await self._settle_of(session_id, [each])
             return
-        self._announcer.announce(effects)
+        held_back = () if publish else {ref.queue for ref in effects.ready}
+        self._announcer.announce(effects, held=held_back)
         self._go_on(session_id, batch, settled)
+
+    def _is_ours(self, session_id: UUID) -> bool:
+        return self._session.session_id == session_id
+
+    def _may_publish(self, settlements: Sequence[Settlement]) -> bool:
+        """Say whether what becomes ready may be published at once: a fan-out may have to wait."""
+        counts = Counter(
+            step.queue
+            for settlement in settlements
+            for step in settlement.next
+            if not step.claim and not step.open
+        )
+        return all(
+            count <= FEW_STEPS or self._window.allows(queue, count)
+            for queue, count in counts.items()
+        )
 
     def _go_on(
         self, session_id: UUID, batch: Sequence[tuple[Held, Settlement]], settled: Settled
@@ -383,8 +410,10 @@ class Dispatcher:
         for place, (session_id, _) in enumerate(batch):
             by_session[session_id].append(place)
         for session_id, places in by_session.items():
-            given, effects = await self._limits.acquire(
-                session_id, [batch[place][1] for place in places]
+            wants = [batch[place][1] for place in places]
+            given, effects = await outlast(
+                partial(self._limits.acquire, session_id, wants),
+                as_long_as=partial(self._is_ours, session_id),
             )
             self._announcer.announce(effects)
             for place, each in zip(places, given, strict=True):

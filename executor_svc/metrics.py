@@ -7,7 +7,7 @@ from functools import partial
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from executor_svc.queues.queues import QueueView
-from stepwire.telemetry import meter, names
+from stepwire.telemetry import durations, meter, names
 
 
 class ExecutorMetrics:
@@ -74,11 +74,11 @@ class WorkerMetrics:
         self._claims = meter().create_counter(
             names.STEPS_CLAIMED, description="Steps named by messages, by what came of them."
         )
-        self._duration = meter().create_histogram(
+        self._duration = durations(
             names.STEP_DURATION,
-            unit="s",
             description="Duration of an attempt, by kind of step and outcome.",
-            explicit_bucket_boundaries_advisory=names.STEP_DURATION_BUCKETS,
+            attributes=(names.STEP_KIND, names.RESULT),
+            bounds=names.STEP_DURATION_BUCKETS,
         )
 
         def observe_used(_: CallbackOptions) -> Iterable[Observation]:
@@ -102,7 +102,7 @@ class WorkerMetrics:
 
     def finished(self, kind: str, result: str, seconds: float) -> None:
         """Count an attempt of a kind of step that has ended."""
-        self._duration.record(seconds, {names.STEP_KIND: kind, names.RESULT: result})
+        self._duration.record(seconds, kind, result)
 
 
 class QueueMetrics:

@@ -136,9 +136,12 @@ class StepStore(Protocol):
         """Record that attempts have started, of those that take their time."""
 
     async def settle(
-        self, session_id: UUID, settlements: Sequence[Settlement]
+        self, session_id: UUID, settlements: Sequence[Settlement], *, publish: bool = True
     ) -> tuple[Settled, Effects]:
-        """Record how attempts ended, all in one commit."""
+        """Record how attempts ended, all in one commit.
+
+        Unless `publish`, the steps that this makes ready wait in the record to be published.
+        """
 
     async def heartbeat(self, session_id: UUID, beats: Sequence[tuple[StepAddress, bytes]]) -> None:
         """Keep what attempts report of themselves, as JSON."""

@@ -48,6 +48,13 @@ class RecordSettings(BaseSettings):
         ge=1,
         description="Most steps that one message carries.",
     )
+    max_published_steps: int = Field(
+        default=1000,
+        ge=8,
+        description="Most steps of a queue that wait in RabbitMQ, where they go in the order in"
+        " which they were sent. More wait in the record, and are sent in order of priority and"
+        " in fair shares between tenants. Fewer are used while workers are slow.",
+    )
     republish_after_seconds: float = Field(
         default=5,
         gt=0,

@@ -17,8 +17,12 @@ class TaskStarter:
         self._creator = creator
         self._steering = steering
 
-    async def check(self, request: CreateTaskRequest, *, tenant_id: str, field: str) -> None:
-        await self._intake.read(request, tenant_id=tenant_id, prefix=f"{field}.", only_check=True)
+    async def check(
+        self, request: CreateTaskRequest, *, tenant_id: str, field: str, keep: bool = False
+    ) -> None:
+        await self._intake.read(
+            request, tenant_id=tenant_id, prefix=f"{field}.", only_check=not keep
+        )
 
     async def start(
         self, request: CreateTaskRequest, *, tenant_id: str, depth: int = 0, notify: bool = True

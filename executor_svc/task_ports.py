@@ -1,6 +1,6 @@
 """What a task's owner can have done needs of the world."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -34,8 +34,8 @@ class NewTaskStore(Protocol):
     async def find(self, tasks: Sequence[NewTask]) -> Mapping[RequestKey, Existing]:
         """Return the tasks that the request_ids of `tasks` belong to already."""
 
-    async def create(self, tasks: Sequence[NewTask]) -> bool:
-        """Create tasks in one commit.
+    async def create(self, tasks: Sequence[NewTask], *, unpublished: Collection[str]) -> bool:
+        """Create tasks in one commit; ready steps of `unpublished` queues wait in the record.
 
         Returns:
             False, without creating any, when a request_id belongs to a task by now.

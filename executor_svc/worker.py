@@ -26,6 +26,7 @@ from executor_svc.graphs import ACCEPTED, GraphCache
 from executor_svc.heartbeats import Heartbeats
 from executor_svc.intake import Intake
 from executor_svc.lease import Lease
+from executor_svc.limits import Admitter
 from executor_svc.messaging import AmqpEventBus, AmqpWakeups
 from executor_svc.metrics import ExecutorMetrics, WorkerMetrics
 from executor_svc.ports import EventBus, SessionStore, Wakeups, WorkerProfile
@@ -46,6 +47,7 @@ from executor_svc.subscriptions.app import open_interest
 from executor_svc.subscriptions.store import PostgresSubscriptionStore
 from executor_svc.subtasks import RecordSubtasks
 from executor_svc.tasks import Tasks
+from executor_svc.window import Window
 from executor_svc.workflows.resolver import Resolver
 from executor_svc.workflows.store import PostgresWorkflowStore
 from stepwire.db import open_pool
@@ -65,10 +67,16 @@ class Worker:
     """A worker that runs; `drain` lets it finish what it has."""
 
     def __init__(
-        self, actors: Actors, dispatcher: Dispatcher, announcer: Announcer, lease: Lease
+        self,
+        actors: Actors,
+        dispatcher: Dispatcher,
+        admitter: Admitter,
+        announcer: Announcer,
+        lease: Lease,
     ) -> None:
         self._actors = actors
         self._dispatcher = dispatcher
+        self._admitter = admitter
         self._announcer = announcer
         self._lease = lease
         self._retiring: asyncio.Task[None] | None = None
@@ -95,6 +103,7 @@ class Worker:
             async with asyncio.timeout(timeout_seconds / 2):
                 await asyncio.shield(self._retiring)
         await self._dispatcher.drain(max(0.0, end - time.monotonic()))
+        await self._admitter.drain()
         await self._announcer.drain()
 
 
@@ -137,7 +146,11 @@ async def start_worker(
     slots = Slots(settings.slots)
     stats = await start_stats(PostgresQueueStore(pool), stack, every_seconds=settings.stats_seconds)
     announcer = Announcer(wakeups, bus, stats)
-    subtasks = await _open_subtasks(settings, pool, announcer, stack)
+    admitter = Admitter(limits, announcer.announce)
+    announcer.listen(lambda effects: admitter.admit(effects.released))
+    window = Window(wakeups, max_steps=settings.max_published_steps, max_bundle=settings.max_bundle)
+    stack.callback(window.close)
+    subtasks = await _open_subtasks(settings, pool, announcer, window, stack)
     kinds = await open_kinds(
         settings, stack, targets=PostgresSubscriptionStore(pool), subtasks=subtasks
     )
@@ -178,6 +191,7 @@ async def start_worker(
         announcer=announcer,
         session=lease,
         slots=slots,
+        window=window,
         metrics=metrics,
         stats=stats,
     )
@@ -203,13 +217,17 @@ async def start_worker(
         offer=dispatcher.offer,
         decline=dispatcher.decline,
     )
-    worker = Worker(actors, dispatcher, announcer, lease)
+    worker = Worker(actors, dispatcher, admitter, announcer, lease)
     await actors.start()
     return worker
 
 
 async def _open_subtasks(
-    settings: WorkerSettings, pool: asyncpg.Pool, announcer: Announcer, stack: AsyncExitStack
+    settings: WorkerSettings,
+    pool: asyncpg.Pool,
+    announcer: Announcer,
+    window: Window,
+    stack: AsyncExitStack,
 ) -> Subtasks:
     """Open what subtask steps need: the ways by which tasks are accepted and read."""
     store = PostgresTaskStore(
@@ -223,6 +241,7 @@ async def _open_subtasks(
         store,
         announcer,
         ExecutorMetrics(),
+        window,
         max_batch=SUBTASK_BATCH,
         max_waiting=settings.slots,
         has_subscriptions=interest.has,

@@ -27,7 +27,7 @@ class QueueStore(Protocol):
         """Count the running steps of a queue."""
 
     async def pause(self, queue: str, *, note: str) -> None:
-        """Pause a queue; one that is paused gets the new note."""
+        """Pause a queue; one that is paused gets the new note, unless it is empty."""
 
     async def resume(self, queue: str) -> bool:
         """Resume a queue and have its ready steps published; False if it was not paused."""

@@ -13,6 +13,8 @@ from executor_svc.fields import check_request_id, time_of
 from executor_svc.schedules import rules
 from executor_svc.schedules.records import Config, OverlapPolicy, Request, Run, Schedule
 from executor_svc.schedules.registry import Edit, etag_of
+from stepwire import payload
+from stepwire.api.common.v1.payload_pb2 import Payload
 from stepwire.api.executor.v1 import schedule_service_pb2 as pb
 from stepwire.errors import field_invalid
 from stepwire.ids import uuid7
@@ -120,6 +122,7 @@ def _write_config(config: Config, message: pb.ScheduleConfig) -> None:
     message.time_zone = config.time_zone
     if config.task:
         message.task.ParseFromString(config.task)
+        _write_input(message.task.input)
     message.overlap_policy = pb.OverlapPolicy.Value(f"OVERLAP_POLICY_{config.overlap}")
     message.catch_up_window.FromTimedelta(config.catch_up_window)
     message.max_catch_up = config.max_catch_up
@@ -127,6 +130,14 @@ def _write_config(config: Config, message: pb.ScheduleConfig) -> None:
     _write_time(config.end_at, message.end_time)
     if config.jitter:
         message.jitter.FromTimedelta(config.jitter)
+
+
+def _write_input(value: Payload) -> None:
+    """Give JSON that came as bytes its natural form."""
+    if value.WhichOneof("value") == "data" and value.content_type in ("", payload.JSON):
+        data = value.data
+        value.Clear()
+        payload.decode(data or payload.NULL, payload.JSON, value)
 
 
 def _write_time(time: datetime | None, message: Timestamp) -> None:

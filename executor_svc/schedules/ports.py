@@ -107,8 +107,17 @@ class ScheduleStore(Protocol):
 class Starter(Protocol):
     """Starts tasks as CreateTask does, and cancels them."""
 
-    async def check(self, request: CreateTaskRequest, *, tenant_id: str, field: str) -> None:
-        """Check a request without recording anything.
+    async def check(
+        self, request: CreateTaskRequest, *, tenant_id: str, field: str, keep: bool = False
+    ) -> None:
+        """Check a request without creating its task.
+
+        Args:
+            request: the request.
+            tenant_id: whose it is.
+            field: path of the request, for errors.
+            keep: whether the workflow that it names is recorded as used, so that the version
+                stays what it is.
 
         Raises:
             StepwireError: what CreateTask would raise, naming fields below `field`.

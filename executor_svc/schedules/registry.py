@@ -72,7 +72,7 @@ class Schedules:
         """
         rules.check_config(new.config, min_interval=self._min_interval)
         now = await self._store.now()
-        await self._check_task(new, now)
+        await self._check_task(new, now, keep=not validate_only)
         _check_fires(new, now)
         timed = _timed(new, now)
         if validate_only:
@@ -108,7 +108,7 @@ class Schedules:
         old = await self.get(tenant_id, name)
         edited = replace(old, config=edit(old.config))
         if edited.config.task != old.config.task:
-            await self._check_task(edited, await self._store.now())
+            await self._check_task(edited, await self._store.now(), keep=True)
 
         def change(schedule: Schedule, now: datetime) -> Schedule:
             _check_etag(schedule, etag)
@@ -205,12 +205,18 @@ class Schedules:
         following = timing.preview(schedule.next_at, count - 1)
         return [schedule.next_at, *(firing.nominal_at for firing in following)]
 
-    async def _check_task(self, schedule: Schedule, now: datetime) -> None:
+    async def _check_task(self, schedule: Schedule, now: datetime, *, keep: bool) -> None:
         # With what a firing adds, since that counts against the limits as well.
         request = rules.tasks_request(
             schedule.config.task, name=schedule.name, nominal_at=now, request_id=""
         )
-        await self._starter.check(request, tenant_id=schedule.tenant_id, field="config.task")
+        await self._starter.check(
+            request,
+            tenant_id=schedule.tenant_id,
+            field="config.task",
+            # What stands for the newest version is looked up at each firing.
+            keep=keep and bool(request.workflow.version),
+        )
 
     async def _change(
         self,

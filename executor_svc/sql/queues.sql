@@ -74,10 +74,11 @@ SELECT now()
 SELECT queue, note, paused_at FROM executor.queues WHERE paused
 
 -- name: pause_queue
--- Pause a queue; one that is paused gets the new note. $1 queue, $2 note.
+-- Pause a queue; one that is paused gets the new note, if there is one. $1 queue, $2 note.
 INSERT INTO executor.queues AS q (queue, paused, note, paused_at) VALUES ($1, true, $2, now())
 ON CONFLICT (queue) DO UPDATE SET
-    paused = true, note = excluded.note, paused_at = coalesce(q.paused_at, now())
+    paused = true, note = coalesce(nullif(excluded.note, ''), q.note),
+    paused_at = coalesce(q.paused_at, now())
 
 -- name: resume_queue
 -- Resume a queue; no row means that it was not paused. $1 queue.

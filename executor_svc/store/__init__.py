@@ -1,6 +1,7 @@
 """The executor's ports on Postgres, schema `executor`."""
 
 from executor_svc.store.limits import PostgresLimitStore
+from executor_svc.store.release import PostgresReleaseStore
 from executor_svc.store.sessions import PostgresSessionStore
 from executor_svc.store.steps import PostgresStepStore
 from executor_svc.store.sweep import PostgresSweepStore
@@ -8,6 +9,7 @@ from executor_svc.store.tasks import PostgresTaskStore
 
 __all__ = [
     "PostgresLimitStore",
+    "PostgresReleaseStore",
     "PostgresSessionStore",
     "PostgresStepStore",
     "PostgresSweepStore",

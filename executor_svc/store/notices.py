@@ -8,6 +8,7 @@ import orjson
 
 from executor_svc.relay import Notice, Work
 from stepwire.db import load_queries
+from stepwire.failpoints import failpoint
 
 queries = load_queries("executor_svc", "sql/notices.sql")
 
@@ -27,7 +28,9 @@ class PostgresNoticeStore:
             rows = await connection.fetch(queries.take_notices, kinds, limit)
             if not rows:
                 return 0
+            await failpoint("relay.taken")
             postponed = await work([_notice_of(row) for row in rows])
+            await failpoint("relay.done")
             kept = {each.notice.notice_id for each in postponed}
             await connection.execute(
                 queries.finish_notices,

@@ -96,7 +96,7 @@ class PostgresStepStore:
 
     @retryable()
     async def settle(
-        self, session_id: UUID, settlements: Sequence[Settlement]
+        self, session_id: UUID, settlements: Sequence[Settlement], *, publish: bool = True
     ) -> tuple[Settled, Effects]:
         arguments, apart = settle_arguments(settlements, inline_bytes=self._inline_bytes)
         async with self._pool.acquire() as connection:
@@ -104,9 +104,8 @@ class PostgresStepStore:
                 # Before the settlement, which says that they are there; what is left behind
                 # by a settlement that is refused is overwritten or dropped with the task.
                 await connection.execute(queries.add_payloads, *apart)
-            facts = await connection.fetch(
-                queries.settle, session_id, self._republish_after, *arguments
-            )
+            republish_after = self._republish_after if publish else None
+            facts = await connection.fetch(queries.settle, session_id, republish_after, *arguments)
         await failpoint("settle.committed")
         accepted: set[int] = set()
         started: list[Attempt] = []

@@ -26,7 +26,7 @@ def cors_policy(origins: Sequence[str]) -> CorsPolicy:
     """Returns what browsers are told about pages of these origins."""
     return CorsPolicy(
         allow_origin_string_match=tuple(_matcher(origin) for origin in origins),
-        allow_methods="GET, POST, DELETE",
+        allow_methods="GET, POST, PATCH, DELETE",
         allow_headers=", ".join(_REQUEST_HEADERS),
         expose_headers=", ".join(_RESPONSE_HEADERS),
         max_age="7200",

@@ -8,6 +8,7 @@ from stepwire.cli.demo import demo
 from stepwire.cli.ingest import ingest
 from stepwire.cli.models import models
 from stepwire.cli.queues import queues
+from stepwire.cli.schedules import schedules
 from stepwire.cli.search import search
 from stepwire.cli.submit import submit
 from stepwire.cli.subscriptions import subscriptions
@@ -40,6 +41,7 @@ app.command(rich_help_panel=_TASKS)(watch)
 app.command(rich_help_panel=_TASKS)(trace)
 app.add_typer(tasks, name="tasks", rich_help_panel=_TASKS)
 app.add_typer(workflows, name="workflows", rich_help_panel=_TASKS)
+app.add_typer(schedules, name="schedules", rich_help_panel=_TASKS)
 app.add_typer(subscriptions, name="subscriptions", rich_help_panel=_TASKS)
 app.add_typer(queues, name="queues", rich_help_panel=_OPERATIONS)
 app.add_typer(workers, name="workers", rich_help_panel=_OPERATIONS)

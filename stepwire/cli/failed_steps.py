@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from stepwire.api.executor.v1.queue_service_pb2 import FailedStep, ListFailedStepsResponse
 from stepwire.cli.connect import Connection, connect
@@ -14,7 +13,7 @@ from stepwire.cli.options import GatewayOption, HomeOption, Output, OutputOption
 from stepwire.cli.output import console, moment, print_json, shortened, to_json
 from stepwire.sdk.queues import FailedConditions, Replayed
 
-_MESSAGE_CHARACTERS = 60
+_MESSAGE_CHARACTERS = 100
 
 ReasonOption = Annotated[
     str, typer.Option(help="Only steps that failed for this reason, e.g. STEP_TIMED_OUT.")
@@ -100,19 +99,11 @@ async def _failed(
         screen.print(f"{each.steps:>8} {each.reason}")
     if first.reasons_capped:
         screen.print("         (of the newest only; there may be more)")
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("TASK", "STEP", "QUEUE", "FAILED", "REASON", "MESSAGE"):
-        table.add_column(column, no_wrap=column != "MESSAGE")
     for step in steps[:limit]:
-        table.add_row(
-            step.task_id,
-            step.step_id,
-            step.queue,
-            moment(step.end_time),
-            step.failure.reason,
-            shortened(step.failure.message, _MESSAGE_CHARACTERS),
-        )
-    screen.print(table)
+        where = f"{step.task_id} {step.step_id}"
+        screen.print(f"{where}  in {step.queue}, {moment(step.end_time)}", soft_wrap=True)
+        message = shortened(step.failure.message, _MESSAGE_CHARACTERS)
+        screen.print(f"    {step.failure.reason}: {message}", soft_wrap=True)
 
 
 async def _replay(

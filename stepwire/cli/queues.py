@@ -33,17 +33,15 @@ queues = typer.Typer(
     help="Show, pause and drain queues; list and replay failed steps.", no_args_is_help=True
 )
 
+# As many as fit on a terminal of 80 characters; `get` and JSON have the rest.
 _COLUMNS = (
     "QUEUE",
     "STATE",
     "READY",
     "RUNNING",
-    "WAITING",
     "OLDEST",
-    "TO START",
     "IN/S",
     "OUT/S",
-    "SLOTS",
     "WORKERS",
     "WANTED",
 )
@@ -229,9 +227,17 @@ def _print(queue: Queue, output: Output) -> None:
     if output is Output.JSON:
         print_json(to_json(queue))
         return
-    console().print(_table([queue]))
-    if queue.note:
-        console().print(f"paused since {moment(queue.pause_time)}: {queue.note}")
+    screen, signals = console(), queue.signals
+    screen.print(_table([queue]))
+    screen.print(
+        f"waiting for a time: {signals.waiting}, slots taken: "
+        f"{signals.busy_slots} of {signals.slots}"
+    )
+    for text, name in (("time to start", "time_to_start"), ("service time", "service_time")):
+        if span := _span(signals, name):
+            screen.print(f"{text}: {span} on average")
+    if queue.state != QueueState.QUEUE_STATE_ACTIVE:
+        screen.print(f"paused since {moment(queue.pause_time)} {queue.note}".rstrip())
 
 
 def _table(found: Sequence[Queue]) -> Table:
@@ -246,12 +252,9 @@ def _table(found: Sequence[Queue]) -> Table:
             Text(state, style=STATE_STYLES.get(state, "")),
             str(signals.ready),
             str(signals.running),
-            str(signals.waiting),
             _span(signals, "oldest_ready_age"),
-            _span(signals, "time_to_start"),
             f"{signals.arrival_rate:.1f}",
             f"{signals.completion_rate:.1f}",
-            f"{signals.busy_slots}/{signals.slots}",
             str(signals.workers),
             str(signals.workers_wanted),
         )

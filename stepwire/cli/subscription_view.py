@@ -21,7 +21,9 @@ from stepwire.cli.output import (
 from stepwire.sdk.subscriptions import Revealed
 
 EVENT_PREFIX = "TASK_EVENT_TYPE_TASK_"
-_WHERE_CHARACTERS = 60
+TASK_LABEL = "stepwire.task"
+_SHOWN = 60
+_SHOWN_OF_FAILURE = 200
 
 
 def show_subscription(revealed: Revealed, output: Output) -> None:
@@ -54,24 +56,23 @@ def show_subscriptions(found: Sequence[Subscription]) -> None:
         table.add_column(column, no_wrap=column == "NAME")
     for each in found:
         paused = each.paused_because or ("yes" if each.paused else "")
-        table.add_row(each.name, _events(each), _tasks(each), _where(each), paused)
+        table.add_row(
+            each.name, _events(each), _tasks(each), shortened(_where(each), _SHOWN), paused
+        )
     console().print(table)
 
 
 def show_deliveries(found: Sequence[Task]) -> None:
-    """Prints the tasks that deliver events as a table."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("DELIVERY", "STATE", "CREATED", "EVENT OF", "FAILURE"):
-        table.add_column(column, no_wrap=column != "FAILURE")
+    """Prints the tasks that deliver events, one on a line, which two ids make a long one."""
+    screen = console()
     for task in found:
-        table.add_row(
-            task.task_id,
-            Text(task_state(task), style=STATE_STYLES.get(task_state(task), "")),
-            moment(task.create_time),
-            task.labels.get("stepwire.task", "ping"),
-            f"{task.failure.reason}: {task.failure.message}" if task.HasField("failure") else "",
-        )
-    console().print(table)
+        state = task_state(task)
+        line = Text.assemble(task.task_id, " ", Text(f"{state:9}", STATE_STYLES.get(state, "")))
+        line.append(f" {moment(task.create_time)} {task.labels.get(TASK_LABEL, 'ping')}")
+        if task.HasField("failure"):
+            failure = f"{task.failure.reason}: {task.failure.message}"
+            line.append(f" {shortened(failure, _SHOWN_OF_FAILURE)}")
+        screen.print(line, soft_wrap=True)
 
 
 def _events(subscription: Subscription) -> str:
@@ -87,7 +88,7 @@ def _tasks(subscription: Subscription) -> str:
 
 def _where(subscription: Subscription) -> str:
     if subscription.WhichOneof("target") == "webhook":
-        return shortened(subscription.webhook.url, _WHERE_CHARACTERS)
+        return subscription.webhook.url
     task = subscription.handler.task
     if task.HasField("workflow"):
         return f"workflow {task.workflow.name} {task.workflow.version}".rstrip()

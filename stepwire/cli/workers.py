@@ -10,7 +10,7 @@ from stepwire.api.executor.v1.queue_service_pb2 import Worker
 from stepwire.cli.connect import Connection, connect
 from stepwire.cli.exits import CommandError, ExitCode, run
 from stepwire.cli.options import GatewayOption, HomeOption, Output, OutputOption
-from stepwire.cli.output import console, moment, print_json, to_json
+from stepwire.cli.output import console, print_json, to_json
 
 workers = typer.Typer(help="List and drain workers.", no_args_is_help=True)
 
@@ -57,7 +57,7 @@ def _print(found: Sequence[Worker], output: Output) -> None:
         print_json([to_json(worker) for worker in found])
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("WORKER", "STATE", "SLOTS", "QUEUES", "VERSION", "SINCE", "SESSION"):
+    for column in ("WORKER", "STATE", "SLOTS", "QUEUES", "VERSION"):
         table.add_column(column, no_wrap=column != "QUEUES")
     for worker in found:
         table.add_row(
@@ -66,7 +66,5 @@ def _print(found: Sequence[Worker], output: Output) -> None:
             f"{worker.busy_slots}/{worker.slots}",
             ", ".join(worker.queues),
             worker.version,
-            moment(worker.start_time),
-            worker.session_id,
         )
     console().print(table)

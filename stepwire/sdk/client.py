@@ -20,6 +20,7 @@ from stepwire.sdk.failures import raising_ours
 from stepwire.sdk.models import Models
 from stepwire.sdk.queues import Queues
 from stepwire.sdk.requests import Conditions, NewTask, TaskOptions, new_request_id, task_filter
+from stepwire.sdk.schedules import Schedules
 from stepwire.sdk.subscriptions import Subscriptions
 from stepwire.sdk.values import to_duration, to_payload
 from stepwire.sdk.vectors import Vectors
@@ -51,6 +52,7 @@ class Client:
     Attributes:
         target: Host and port of the gateway.
         workflows: The registered workflows.
+        schedules: Tasks that are created again and again.
         subscriptions: Where the events of tasks go.
         queues: Queues, workers, and steps that failed.
         vectors: The vector service.
@@ -64,6 +66,7 @@ class Client:
         self._channel = open_channel(target)
         self._executor: ExecutorServiceAsyncStub = ExecutorServiceStub(self._channel)
         self.workflows = Workflows(self._channel, target=target, timeout=timeout)
+        self.schedules = Schedules(self._channel, target=target, timeout=timeout)
         self.subscriptions = Subscriptions(self._channel, target=target, timeout=timeout)
         self.queues = Queues(self._channel, target=target, timeout=timeout)
         self.vectors = Vectors(self._channel, target=target, timeout=timeout)

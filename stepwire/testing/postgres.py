@@ -20,11 +20,14 @@ START_SECONDS = 60.0
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(*, shared_buffers_mb: int = 64) -> Iterator[PostgresServer]:
     """Runs a server on a free port with a folder of its own, both gone afterwards.
 
     It has a database `stepwire_template` with the extension pgvector in it. fsync is on,
     as it is in the stack.
+
+    Args:
+        shared_buffers_mb: Postgres' own cache, in MiB.
     """
     wanted = Path(tempfile.mkdtemp(prefix="stepwire-postgres-"))
     folder, account = place(wanted, key="test")
@@ -33,7 +36,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         port=free_port(),
         password=secrets.token_hex(16),
         account=account,
-        shared_buffers_mb=64,
+        shared_buffers_mb=shared_buffers_mb,
     )
     log = folder / "log"
     try:

@@ -14,8 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stepwire.api.executor.v1.graph_pb2 import Graph
 from stepwire.failpoints import failpoint, failpoint_in_thread
-from stepwire.sdk.functions import PermanentError, StepContext, step
+from stepwire.sdk.functions import AddedSteps, PermanentError, StepContext, step
 from tests.chaos.ledger import FOLDER_VARIABLE, Ledger
 from tests.chaos.values import digest, nonces
 
@@ -70,3 +71,11 @@ def _fail(do: dict[str, Any], context: StepContext) -> None:
         raise PermanentError("it never works")
     if context.attempt <= do.get("fail_to", 0):
         raise RuntimeError(f"attempt {context.attempt} fails")
+
+
+@step("chaos.add")
+async def add(value: dict[str, Any], context: StepContext) -> AddedSteps:
+    with _noted({"in": {}, "do": {}}, context):
+        graph = Graph.FromString(bytes.fromhex(value["graph"]))
+    await failpoint(AFTER_EFFECT)
+    return AddedSteps(graph)

@@ -68,7 +68,13 @@ class Cluster:
 
     async def ready(self) -> None:
         """Wait until every part has become ready once."""
-        await eventually(lambda: all(part.ready_times() for part in self.parts), START_SECONDS)
+
+        def all_are() -> bool:
+            waiting = [part for part in self.parts if not part.ready_times()]
+            assert not waiting, f"not ready: {waiting[0].log}:\n{waiting[0].log.read_text('utf-8')}"
+            return True
+
+        await eventually(all_are, START_SECONDS)
 
     async def heal(self) -> None:
         """Make everything run again."""

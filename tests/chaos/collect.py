@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from stepwire.api.executor.v1.task_pb2 import StepRun, StepState, Task
@@ -13,19 +13,37 @@ from stepwire.sdk.client import Client
 from stepwire.testing.poll import eventually
 from tests.chaos.customers import LABEL, Dealings, event_of, persist, state_of
 from tests.chaos.history import Event, StepEnd, TaskEnd, TaskHistory
-from tests.chaos.oracles import FINAL, UNFINISHED
+from tests.chaos.intents import CANCELLED, SUCCEEDED, TaskIntent
+from tests.chaos.oracles.common import FINAL, UNFINISHED
 
 STREAM_SECONDS = 20.0
 
 
-async def recorded_tasks(client: Client) -> dict[str, list[str]]:
-    """The ids of all tasks by the request that made them."""
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The ids of all tasks: by the request that made them, or by the parent's id and step."""
 
-    async def read() -> dict[str, list[str]]:
-        found: dict[str, list[str]] = defaultdict(list)
+    sent: Mapping[str, Sequence[str]]
+    started: Mapping[tuple[str, str], Sequence[str]]
+
+    def ids(self) -> Iterator[str]:
+        """All of them."""
+        for ids in (*self.sent.values(), *self.started.values()):
+            yield from ids
+
+
+async def recorded_tasks(client: Client) -> Recorded:
+    """Read which tasks there are."""
+
+    async def read() -> Recorded:
+        sent: dict[str, list[str]] = defaultdict(list)
+        started: dict[tuple[str, str], list[str]] = defaultdict(list)
         async for task in client.find():
-            found[task.labels[LABEL]].append(task.task_id)
-        return found
+            if task.parent_task_id:
+                started[task.parent_task_id, task.parent_step_id].append(task.task_id)
+            else:
+                sent[task.labels[LABEL]].append(task.task_id)
+        return Recorded(sent, started)
 
     return await persist(read)
 
@@ -33,26 +51,37 @@ async def recorded_tasks(client: Client) -> dict[str, list[str]]:
 async def collect(client: Client, dealings: Sequence[Dealings]) -> tuple[TaskHistory, ...]:
     """Read the end of every task, also of those that nobody was told of."""
     recorded = await recorded_tasks(client)
-    return tuple(
-        await asyncio.gather(
-            *(_collect(client, each, recorded[each.intent.request_id]) for each in dealings)
-        )
-    )
+    found = [_sent(each, recorded) for each in dealings]
+    found += [child for task in found for child in _started(task, recorded)]
+    return tuple(await asyncio.gather(*(_with_end(client, task) for task in found)))
 
 
-async def _collect(client: Client, dealings: Dealings, recorded: Sequence[str]) -> TaskHistory:
-    history = TaskHistory(
+def _sent(dealings: Dealings, recorded: Recorded) -> TaskHistory:
+    return TaskHistory(
         intent=dealings.intent,
         answers=tuple(dealings.answers),
         unanswered=dealings.unanswered,
         refusals=tuple(dealings.refusals),
         cancelled=dealings.cancelled,
         watches=tuple(dealings.watches),
-        recorded=tuple(recorded),
+        recorded=tuple(recorded.sent.get(dealings.intent.request_id, ())),
     )
-    if not recorded:
-        return history
-    return replace(history, end=await _end(client, recorded[0]))
+
+
+def _started(parent: TaskHistory, recorded: Recorded) -> Iterator[TaskHistory]:
+    """The subtasks of a task; what they come to when it ends badly is open."""
+    ends = (SUCCEEDED,) if parent.intent.ends == (SUCCEEDED,) else (SUCCEEDED, CANCELLED)
+    for step in parent.intent.steps:
+        for task_id in parent.recorded:
+            if ids := recorded.started.get((task_id, step.name)):
+                intent = TaskIntent(parent.intent.number, step.inner, ends=ends)
+                yield TaskHistory(intent, parent_step=step.name, recorded=tuple(ids))
+
+
+async def _with_end(client: Client, task: TaskHistory) -> TaskHistory:
+    if not task.recorded:
+        return task
+    return replace(task, end=await _end(client, task.recorded[0]))
 
 
 async def _end(client: Client, task_id: str) -> TaskEnd:
@@ -92,7 +121,7 @@ async def until_quiet(client: Client, timeout_seconds: float) -> None:
         AssertionError: something still is, after so long.
     """
     recorded = await recorded_tasks(client)
-    for task_id in (task_id for ids in recorded.values() for task_id in ids):
+    for task_id in recorded.ids():
         await eventually(partial(_is_quiet, client, task_id), timeout_seconds)
 
 

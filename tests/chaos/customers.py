@@ -1,4 +1,4 @@
-"""Those who ask for tasks: they send, send again, watch, cancel, retry, and never give up.
+"""Those who ask for tasks: they send, watch, signal, pause, cancel, retry, and never give up.
 
 What they were told is kept for the oracles.
 """
@@ -14,12 +14,14 @@ from stepwire.api.executor.v1.task_pb2 import Task, TaskEvent, TaskEventType, Ta
 from stepwire.errors import Reason, StepwireError
 from stepwire.sdk.client import Client, NewTask
 from tests.chaos.history import Event, Watch
-from tests.chaos.intents import FAILED, TaskIntent
+from tests.chaos.intents import FAILED, SIGNAL, TaskIntent
 
 T = TypeVar("T")
 PAUSE_SECONDS = 0.1
 LABEL = "chaos"
 RETRIES = 20
+SIGNAL_WITHIN_SECONDS = 0.5
+PAUSED_SECONDS = 0.3
 
 
 @dataclass
@@ -61,6 +63,11 @@ class Customer:
             first = await next(asyncio.as_completed(senders))
             if intent.watched:
                 group.create_task(self._watch(dealings, first))
+            if intent.signal is not None:
+                for _ in range(intent.senders):
+                    group.create_task(self._signal(dealings, first))
+            if intent.pause_after is not None:
+                group.create_task(self._pause(dealings, first))
             if intent.cancel_after is not None:
                 await asyncio.sleep(intent.cancel_after)
                 await self._cancel(dealings, first)
@@ -98,27 +105,43 @@ class Customer:
         return task
 
     async def _retry(self, task_id: str) -> None:
-        async def retry() -> None:
+        # A conflict: the first answer was lost, and the task goes on already.
+        await self._unless_conflict(lambda: self._client().retry(task_id))
+
+    async def _signal(self, dealings: Dealings, task_id: str) -> None:
+        """Send its signal, before the step that waits for it is reached, or after."""
+        intent = dealings.intent
+        await asyncio.sleep(self._rng.uniform(0, SIGNAL_WITHIN_SECONDS))
+        await self._unless_conflict(
+            lambda: self._client().signal(
+                task_id, SIGNAL, intent.signal, request_id=f"signal-{intent.number}"
+            )
+        )
+
+    async def _pause(self, dealings: Dealings, task_id: str) -> None:
+        assert dealings.intent.pause_after is not None
+        await asyncio.sleep(dealings.intent.pause_after)
+        await self._unless_conflict(lambda: self._client().pause(task_id))
+        await asyncio.sleep(PAUSED_SECONDS)
+        await self._unless_conflict(lambda: self._client().resume(task_id))
+
+    async def _unless_conflict(self, call: Callable[[], Awaitable[Task]]) -> Task | None:
+        """Make a call that the task's state may forbid; None if it does."""
+
+        async def attempt() -> Task | None:
             try:
-                await self._client().retry(task_id)
+                return await call()
             except StepwireError as error:
-                # The first answer was lost, and the task goes on already.
                 if error.reason != Reason.TASK_STATE_CONFLICT:
                     raise
+                return None
 
-        await persist(retry, self.errors)
+        return await persist(attempt, self.errors)
 
     async def _cancel(self, dealings: Dealings, task_id: str) -> None:
-        async def cancel() -> None:
-            try:
-                task = await self._client().cancel(task_id)
-            except StepwireError as error:
-                if error.reason != Reason.TASK_STATE_CONFLICT:
-                    raise
-            else:
-                dealings.cancelled = task.last_cursor
-
-        await persist(cancel, self.errors)
+        task = await self._unless_conflict(lambda: self._client().cancel(task_id))
+        if task is not None:
+            dealings.cancelled = task.last_cursor
 
     async def _watch(self, dealings: Dealings, task_id: str) -> None:
         events: list[Event] = []

@@ -11,9 +11,11 @@ from typing import Any
 
 from stepwire import failpoints
 from stepwire.failpoints import Action
+from stepwire.sdk.client import Client
 from stepwire.testing.poll import eventually
 from tests.chaos.cluster import LEASE_SECONDS, Cluster
-from tests.chaos.history import Block
+from tests.chaos.customers import persist
+from tests.chaos.history import Block, Halt
 from tests.chaos.ledger import read_ledgers
 from tests.chaos.meddler import Meddler
 from tests.chaos.parts import EXECUTOR, WORKER
@@ -311,15 +313,18 @@ class ClockJumped(Fault):
         if self.clock == POSTGRES_CLOCK:
             return "by its own clock" if await self._is_off(cluster.servers.postgres_time()) else ""
         if self.clock.startswith(EXECUTOR):
-            async for task in cluster.clients[int(self.clock[-1]) - 1].find():
-                if abs(task.create_time.seconds - time.time() - self.seconds) < MANY_SECONDS:
-                    return f"it made task {task.task_id} then"
-            return ""
+            return await persist(lambda: self._made(cluster.clients[0]))
         pid = cluster.part(self.clock).pid
         offset = time.time() - time.monotonic()
         for each in read_ledgers(cluster.ledgers):
             if each.pid == pid and abs(each.wall - each.begun - offset - self.seconds) < 1:
                 return f"process {pid} began {each.step} then"
+        return ""
+
+    async def _made(self, client: Client) -> str:
+        async for task in client.find():
+            if abs(task.create_time.seconds - time.time() - self.seconds) < MANY_SECONDS:
+                return f"task {task.task_id} was made then"
         return ""
 
     async def _is_off(self, reading: Awaitable[float]) -> bool:
@@ -333,6 +338,7 @@ async def stopped_past_its_lease(cluster: Cluster, name: str) -> str:
     lost = sum(LEASE_LOST in line["message"] for line in part.lines())
     with or_not_fired(f"{name} does not stop"):
         await eventually(part.is_stopped, FIRE_SECONDS)
+    part.halts.append(Halt(pid, time.monotonic()))
     await asyncio.sleep(STOP_SECONDS)
     if part.kind == WORKER:
         # Somebody must be there to notice that the lease has run out.

@@ -67,17 +67,20 @@ class TaskHistory:
     """What was asked of a task, answered, seen, and recorded.
 
     Attributes:
+        intent: what was asked; of a subtask, what its parent's step asks for.
+        parent_step: the step that has started it; empty for what was sent.
         answers: the task ids with which its request was answered, one per answer.
         unanswered: senders that got no answer until the run's end.
         refusals: refusals that the task's owner met and that nothing explains.
         cancelled: the cursor that CancelTask's answer named; None without such an answer.
         watches: what its watchers saw.
         end: what the record says; None if it does not know the task.
-        recorded: ids of all tasks that the record has for the request.
+        recorded: ids of all tasks that the record has for the request, or for the step.
     """
 
     intent: TaskIntent
-    answers: tuple[str, ...]
+    answers: tuple[str, ...] = ()
+    parent_step: str = ""
     unanswered: int = 0
     refusals: tuple[str, ...] = ()
     cancelled: int | None = None
@@ -88,7 +91,8 @@ class TaskHistory:
     @property
     def name(self) -> str:
         """How violations name the task."""
-        return f"{self.intent.request_id} ({', '.join(sorted(set(self.answers))) or 'no id'})"
+        ids = ", ".join(sorted({*self.answers, *self.recorded})) or "no id"
+        return f"{self.intent.request_id}{self.parent_step and '/'}{self.parent_step} ({ids})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +112,27 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Halt:
+    """When a process was stopped by SIGSTOP, or ended, by the monotonic clock."""
+
+    pid: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """A whole run.
 
     Attributes:
         executions: what the ledgers say, in the order in which they began.
         blocks: event loops that were blocked.
+        halts: when processes stopped and ended.
     """
 
     tasks: tuple[TaskHistory, ...]
     executions: tuple[Execution, ...]
     blocks: tuple[Block, ...] = ()
+    halts: tuple[Halt, ...] = ()
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -134,6 +148,7 @@ def load(path: Path) -> History:
             Execution(**{**each, "saw": tuple(each["saw"])}) for each in data["executions"]
         ),
         blocks=tuple(Block(**each) for each in data["blocks"]),
+        halts=tuple(Halt(**each) for each in data["halts"]),
     )
 
 
@@ -142,6 +157,7 @@ def _task(data: dict[str, Any]) -> TaskHistory:
     return TaskHistory(
         intent=_intent(data["intent"]),
         answers=tuple(data["answers"]),
+        parent_step=data["parent_step"],
         unanswered=data["unanswered"],
         refusals=tuple(data["refusals"]),
         cancelled=data["cancelled"],
@@ -162,11 +178,19 @@ def _task(data: dict[str, Any]) -> TaskHistory:
 
 
 def _intent(data: dict[str, Any]) -> TaskIntent:
-    steps = tuple(
-        StepIntent(**{**each, "depends_on": tuple(each["depends_on"])}) for each in data["steps"]
-    )
     tuples = {name: tuple(data[name]) for name in ("items", "ends")}
-    return TaskIntent(**{**data, **tuples, "steps": steps})
+    concurrency = data["concurrency"] and tuple(data["concurrency"])
+    steps = tuple(_step_intent(each) for each in data["steps"])
+    return TaskIntent(**{**data, **tuples, "steps": steps, "concurrency": concurrency})
+
+
+def _step_intent(data: dict[str, Any]) -> StepIntent:
+    changes = {
+        "depends_on": tuple(data["depends_on"]),
+        "limit": data["limit"] and tuple(data["limit"]),
+        "inner": tuple(_step_intent(each) for each in data["inner"]),
+    }
+    return StepIntent(**{**data, **changes})
 
 
 def _events(data: Sequence[dict[str, Any]]) -> tuple[Event, ...]:

@@ -1,19 +1,15 @@
-"""What a run asks for: tasks with known answers, drawn from a seed. Pure."""
+"""What a run asks for: tasks with known answers. Pure."""
 
 import json
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from stepwire.api.executor.v1 import graph_pb2
-from tests.chaos.values import digest
 
-SUCCEEDED, FAILED, CANCELLED = "SUCCEEDED", "FAILED", "CANCELLED"
-FAST_RETRY = {
-    "initial_backoff": {"nanos": 20_000_000},
-    "max_backoff": {"nanos": 100_000_000},
-}
+SUCCEEDED, FAILED, CANCELLED, SKIPPED = "SUCCEEDED", "FAILED", "CANCELLED", "SKIPPED"
+FIRST_BACKOFF_NANOS, LONGEST_BACKOFF_NANOS = 20_000_000, 100_000_000
+SIGNAL = "go"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +22,14 @@ class StepIntent:
         attempts: the most attempts of its retry policy.
         items: number of items of a for_each step; None for a plain one.
         in_thread: whether its function is an ordinary one.
+        kind: "work" calls a function; "sleep" and "signal" wait, "subtask" runs `inner` as a
+            task of its own, "adds" has a function that adds `inner` to the task.
+        join: "ALL", "ANY" or "ALL_DONE"; a step with ANY does not look at what it is given.
+        when: what its condition says.
+        max_parallel: most items at once; 0 for all.
+        limit: key and most steps of the key at once.
+        undone: whether it has a compensation.
+        inner: see `kind`.
     """
 
     name: str
@@ -34,20 +38,63 @@ class StepIntent:
     attempts: int = 5
     items: int | None = None
     in_thread: bool = False
+    kind: str = "work"
+    join: str = "ALL"
+    when: bool = True
+    max_parallel: int = 0
+    limit: tuple[str, int] | None = None
+    undone: bool = False
+    inner: tuple["StepIntent", ...] = ()
+
+    @property
+    def fails(self) -> bool:
+        """Whether it fails for good."""
+        return bool(self.do.get("never"))
 
     def message(self) -> graph_pb2.Step:
         """The step as the API takes it."""
-        function = "chaos.work_in_thread" if self.in_thread else "chaos.work"
-        given = "{" + ", ".join(f'"{name}": steps.{name}' for name in self.depends_on) + "}"
-        source = "item" if self.items is not None else given
-        return graph_pb2.Step(
+        step = graph_pb2.Step(
             name=self.name,
             depends_on=self.depends_on,
             for_each="input.items" if self.items is not None else "",
-            input=f'{{"in": {source}, "do": {json.dumps(dict(self.do))}}}',
-            retry=graph_pb2.RetryPolicy(max_attempts=self.attempts, **FAST_RETRY),
-            python=graph_pb2.PythonStep(function=function),
+            when="" if self.when else "false",
+            max_parallel=self.max_parallel,
         )
+        step.join.mode = graph_pb2.JoinMode.Value(f"JOIN_MODE_{self.join}")
+        step.retry.max_attempts = self.attempts
+        step.retry.initial_backoff.nanos = FIRST_BACKOFF_NANOS
+        step.retry.max_backoff.nanos = LONGEST_BACKOFF_NANOS
+        if self.limit is not None:
+            step.limit.key, step.limit.max_running = json.dumps(self.limit[0]), self.limit[1]
+        if self.undone:
+            step.compensation.input = '{"in": output, "do": {}}'
+            step.compensation.python.function = "chaos.work"
+        self._set_kind(step)
+        return step
+
+    def _set_kind(self, step: graph_pb2.Step) -> None:
+        match self.kind:
+            case "work":
+                step.input = self._input()
+                step.python.function = "chaos.work_in_thread" if self.in_thread else "chaos.work"
+            case "adds":
+                graph = graph_of(self.inner)
+                step.input = f'{{"graph": {json.dumps(graph.SerializeToString().hex())}}}'
+                step.python.function = "chaos.add"
+            case "sleep":
+                step.sleep.duration.FromMilliseconds(self.do["ms"])
+            case "signal":
+                step.wait_signal.name = SIGNAL
+            case "subtask":
+                step.subtask.graph.CopyFrom(graph_of(self.inner))
+
+    def _input(self) -> str:
+        given = ", ".join(f'"{name}": steps.{name}' for name in self.depends_on)
+        source = "item" if self.items is not None else f"{{{given}}}"
+        if self.join == "ANY":
+            # Which of them had succeeded by then, nobody can tell beforehand.
+            source = "{}"
+        return f'{{"in": {source}, "do": {json.dumps(dict(self.do))}}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +106,12 @@ class TaskIntent:
         steps: its steps, each behind those it depends on.
         items: the items of its for_each steps.
         ends: the states that it may end in.
-        senders: how many send the same request at once.
+        senders: how many send the same request at once, and the same signal.
         cancel_after: seconds after which it is cancelled; None if it is not.
+        pause_after: seconds after which it is paused for a while; None if it is not.
         retried: whether it is retried each time it has failed.
         watched: whether somebody watches it from the start.
+        concurrency: key and most tasks of the key at once.
     """
 
     number: int
@@ -71,13 +120,21 @@ class TaskIntent:
     ends: tuple[str, ...] = (SUCCEEDED,)
     senders: int = 1
     cancel_after: float | None = None
+    pause_after: float | None = None
     retried: bool = False
     watched: bool = False
+    concurrency: tuple[str, int] | None = None
 
     @property
     def request_id(self) -> str:
         """The idempotency key under which it is sent."""
         return f"task-{self.number}"
+
+    @property
+    def signal(self) -> str | None:
+        """What it is signalled, if a step of it waits for that."""
+        waits = any(step.kind == "signal" for step in self.steps)
+        return f"signal of {self.request_id}" if waits else None
 
     @property
     def input(self) -> dict[str, Any]:
@@ -86,104 +143,13 @@ class TaskIntent:
 
     def graph(self) -> graph_pb2.Graph:
         """The task's graph as the API takes it."""
-        return graph_pb2.Graph(steps=[step.message() for step in self.steps])
-
-    def answers(self) -> dict[str, str]:
-        """The digest that each step gives, items included, when all goes well."""
-        found: dict[str, str] = {}
-        outputs: dict[str, Any] = {}
-        for step in self.steps:
-            if step.items is None:
-                given = {name: outputs[name] for name in step.depends_on}
-                outputs[step.name] = found[step.name] = digest(step.name, given)
-                continue
-            for place, item in enumerate(self.items):
-                step_id = f"{step.name}[{place}]"
-                found[step_id] = digest(step_id, item)
-            outputs[step.name] = [found[f"{step.name}[{i}]"] for i in range(len(self.items))]
-        return found
+        graph = graph_of(self.steps)
+        if self.concurrency is not None:
+            graph.concurrency.key = json.dumps(self.concurrency[0])
+            graph.concurrency.max_running = self.concurrency[1]
+        return graph
 
 
-def draw_tasks(rng: random.Random) -> Iterator[TaskIntent]:
-    """Draw tasks without end."""
-    number = 0
-    while True:
-        yield _draw_task(rng, number)
-        number += 1
-
-
-def _draw_task(rng: random.Random, number: int) -> TaskIntent:
-    items = tuple(f"item-{i}" for i in range(rng.randint(2, 9)))
-    draw = rng.choices([_chain, _layers, _items], weights=[2, 3, 2])[0]
-    steps = draw(rng, len(items))
-    fate = rng.choices(["well", "cancel", "retry", "never"], weights=[12, 3, 3, 1])[0]
-    ends, cancel_after, retried = (SUCCEEDED,), None, False
-    if fate == "cancel":
-        ends, cancel_after = (SUCCEEDED, CANCELLED), rng.uniform(0, 0.6)
-    elif fate == "retry":
-        steps, retried = _spoil(rng, steps, {"ms": 5, "fail_to": rng.randint(2, 4)}), True
-    elif fate == "never":
-        steps, ends = _spoil(rng, steps, {"ms": 5, "never": True}), (FAILED,)
-    return TaskIntent(
-        number=number,
-        steps=steps,
-        items=items,
-        ends=ends,
-        senders=rng.choices([1, 2, 3], weights=[6, 3, 1])[0],
-        cancel_after=cancel_after,
-        retried=retried,
-        watched=rng.random() < 0.4,
-    )
-
-
-def _do(rng: random.Random) -> dict[str, Any]:
-    do: dict[str, Any] = {"ms": rng.choice([0, 1, 5, 20, 60, 60, 250])}
-    if rng.random() < 0.1:
-        do["fail_to"] = rng.randint(1, 2)
-    return do
-
-
-def _chain(rng: random.Random, _: int) -> tuple[StepIntent, ...]:
-    return tuple(
-        StepIntent(f"s{i}", (f"s{i - 1}",) if i else (), _do(rng), in_thread=rng.random() < 0.2)
-        for i in range(rng.randint(2, 8))
-    )
-
-
-def _layers(rng: random.Random, _: int) -> tuple[StepIntent, ...]:
-    """Two to four layers, each step behind one to three of the layer before; one last join."""
-    layers: list[list[StepIntent]] = []
-    for depth in range(rng.randint(2, 4)):
-        above = [step.name for step in layers[-1]] if layers else []
-        layers.append(
-            [
-                StepIntent(
-                    f"l{depth}_{place}",
-                    tuple(sorted(rng.sample(above, min(len(above), rng.randint(1, 3))))),
-                    _do(rng),
-                )
-                for place in range(rng.randint(1, 4))
-            ]
-        )
-    steps = [step for layer in layers for step in layer]
-    last = StepIntent("last", tuple(step.name for step in steps), _do(rng))
-    return (*steps, last)
-
-
-def _items(rng: random.Random, count: int) -> tuple[StepIntent, ...]:
-    return (
-        StepIntent("before", (), _do(rng)),
-        StepIntent("each", ("before",), _do(rng), items=count),
-        StepIntent("after", ("each",), _do(rng)),
-    )
-
-
-def _spoil(
-    rng: random.Random, steps: tuple[StepIntent, ...], do: Mapping[str, Any]
-) -> tuple[StepIntent, ...]:
-    """Make one plain step fail for good at its first attempt."""
-    bad = rng.choice([step.name for step in steps if step.items is None])
-    return tuple(
-        StepIntent(step.name, step.depends_on, do, attempts=1) if step.name == bad else step
-        for step in steps
-    )
+def graph_of(steps: tuple[StepIntent, ...]) -> graph_pb2.Graph:
+    """Steps as the API takes them."""
+    return graph_pb2.Graph(steps=[step.message() for step in steps])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from stepwire import failpoints
 from stepwire.stack.process import Command
 from stepwire.testing.poll import eventually
 from tests.chaos.clocks import Clocks
+from tests.chaos.history import Halt
 
 ROOT = Path(__file__).parents[2]
 EXECUTOR, WORKER = "executor", "worker"
@@ -32,6 +34,7 @@ class Part:
         name: its place.
         lives: failpoints of the lives to come; a life without an entry has none.
         log: what all its processes have written.
+        halts: when its processes were stopped and when they ended.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Part:
         self.kind = kind
         self.name = f"{kind}-{number}"
         self.lives: deque[str] = deque()
+        self.halts: list[Halt] = []
         self.log = folder / f"{self.name}.log"
         self.log.touch()
         self._environment = environment
@@ -141,6 +145,7 @@ class Part:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             if not self.alive:
+                self.halts.append(Halt(self.pid, time.monotonic()))
                 await asyncio.sleep(RESTART_SECONDS)
                 self._start()
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from tests.chaos.cluster import Cluster, running_cluster
 from tests.chaos.collect import collect, until_quiet
 from tests.chaos.customers import Customer, Dealings
+from tests.chaos.draws import draw_tasks
 from tests.chaos.faults import Fault, NotFiredError
 from tests.chaos.history import History
-from tests.chaos.intents import TaskIntent, draw_tasks
+from tests.chaos.intents import TaskIntent
 from tests.chaos.ledger import read_ledgers
 from tests.chaos.oracles import Violation, judge
 from tests.chaos.plan import Plan
@@ -107,6 +108,7 @@ class Run:
             tasks=tasks,
             executions=tuple(read_ledgers(cluster.ledgers)),
             blocks=tuple(block for fault in plan.armed for block in fault.blocks),
+            halts=tuple(halt for part in cluster.parts for halt in part.halts),
         )
         history.save(self._folder / "history.json")
         return Report(

@@ -4,11 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from tests.chaos.history import Block, Event, History, StepEnd, TaskEnd, TaskHistory, Watch
+from tests.chaos.answers import expected
+from tests.chaos.history import (
+    Block,
+    Event,
+    Halt,
+    History,
+    StepEnd,
+    TaskEnd,
+    TaskHistory,
+    Watch,
+    load,
+)
 from tests.chaos.intents import StepIntent, TaskIntent
 from tests.chaos.ledger import Execution
 from tests.chaos.oracles import ORACLES, judge
-from tests.chaos.values import nonces
+from tests.chaos.values import digest, nonces
 
 JOIN = TaskIntent(
     number=0,
@@ -42,6 +53,30 @@ STEP_SUCCEEDED each 1
 STEP_STARTED join 1
 STEP_SUCCEEDED join 1
 TASK_SUCCEEDED"""
+# Its last step fails, and what had succeeded is undone.
+FAILING = TaskIntent(
+    number=2,
+    steps=(
+        StepIntent("a", undone=True, limit=("narrow", 1)),
+        StepIntent("b", ("a",), undone=True, limit=("narrow", 1)),
+        StepIntent("bad", ("b",), {"never": True}),
+    ),
+    ends=("FAILED",),
+)
+FAIL_RUN = """TASK_CREATED
+TASK_STARTED
+STEP_STARTED a 1
+STEP_SUCCEEDED a 1
+STEP_STARTED b 1
+STEP_SUCCEEDED b 1
+STEP_STARTED bad 1
+STEP_FAILED bad 1
+TASK_COMPENSATING
+STEP_STARTED ~undo/b 1
+STEP_SUCCEEDED ~undo/b 1
+STEP_STARTED ~undo/a 1
+STEP_SUCCEEDED ~undo/a 1
+TASK_FAILED"""
 CANCEL_RUN = """TASK_CREATED
 TASK_STARTED
 STEP_STARTED a 1
@@ -64,13 +99,17 @@ def nonce(step, attempt):
 
 
 def output(intent, step, attempt):
-    return {"v": intent.answers()[step], "by": nonce(step, attempt)}
+    return {"v": expected(intent).answers[step], "by": nonce(step, attempt)}
 
 
 def execution(task, step, attempt, *, saw=(), pid=1):
     return Execution(
         task, step, attempt, f"{task}/{step}", nonce(step, attempt), pid, tuple(saw), 1.0, 1.0, 2.0
     )
+
+
+def at_times(execution, begun, ended, *, failed=False):
+    return replace(execution, begun=begun, ended=ended, failed=failed)
 
 
 def join_task():
@@ -106,6 +145,28 @@ def cancelled_task():
     return TaskHistory(intent=CANCELLED, answers=("t1",), cancelled=6, end=end, recorded=("t1",))
 
 
+def undo(step):
+    undo_id = f"~undo/{step}"
+    v = digest(undo_id, expected(FAILING).answers[step])
+    return StepEnd(undo_id, "SUCCEEDED", 1, {"v": v, "by": nonce(undo_id, 1)})
+
+
+def failing_task():
+    end = TaskEnd(
+        state="FAILED",
+        last_cursor=14,
+        steps=(
+            StepEnd("a", "SUCCEEDED", 1, output(FAILING, "a", 1)),
+            StepEnd("b", "SUCCEEDED", 1, output(FAILING, "b", 1)),
+            StepEnd("bad", "FAILED", 1),
+            undo("a"),
+            undo("b"),
+        ),
+        events=events_of(FAIL_RUN),
+    )
+    return TaskHistory(intent=FAILING, answers=("t2",), end=end, recorded=("t2",))
+
+
 def sound():
     executions = [
         execution("t0", "a", 1),
@@ -121,8 +182,13 @@ def sound():
         ),
         execution("t1", "a", 1),
         execution("t1", "b", 1, saw=[nonce("a", 1)]),
+        at_times(execution("t2", "a", 1), 1.0, 2.0),
+        at_times(execution("t2", "b", 1, saw=[nonce("a", 1)]), 2.0, 3.0),
+        execution("t2", "bad", 1, saw=[nonce("b", 1)]),
+        execution("t2", "~undo/b", 1, saw=[nonce("b", 1)]),
+        execution("t2", "~undo/a", 1, saw=[nonce("a", 1)]),
     ]
-    return History((join_task(), cancelled_task()), tuple(executions))
+    return History((join_task(), cancelled_task(), failing_task()), tuple(executions))
 
 
 def with_task(history, number, **changes):
@@ -189,7 +255,7 @@ BROKEN = {
         h, 0, "each[1]", output=output(JOIN, "each[1]", 1)
     ),
     "P3 another result was used": lambda h: with_execution(
-        replace(h, executions=h.executions[:-1]),
+        replace(h, executions=tuple(e for e in h.executions if (e.task, e.step) != ("t1", "b"))),
         execution("t1", "b", 1, saw=["unheard of"]),
     ),
     "P3 no event": lambda h: with_events(h, 0, without(RUN, "STEP_SUCCEEDED each[0] 1")),
@@ -224,6 +290,9 @@ BROKEN = {
     ),
     "P6 ends otherwise": lambda h: with_end(h, 1, state="SUCCEEDED"),
     "P6 moves on": lambda h: with_task(h, 1, cancelled=5),
+    "P7 two at once": lambda h: with_times(h, "b", 1.5, 3.0),
+    "P7 a lost one runs on": lambda h: with_times(h, "a", 1.0, None),
+    "P8 two subtasks": lambda h: with_task(h, 1, parent_step="s", recorded=("t1", "t8")),
     "P8 two answers": lambda h: with_task(h, 0, answers=("t0", "t9")),
     "P8 two tasks": lambda h: with_task(h, 0, recorded=("t0", "t9")),
     "P9 gap in the record": lambda h: with_end(
@@ -239,7 +308,27 @@ BROKEN = {
         h, 0, watches=(Watch(0, h.tasks[0].end.events[:9], ended=True),)
     ),
     "lease lost in a block": lost_in_a_block,
+    "undo is missing": lambda h: with_end(h, 2, steps=h.tasks[2].end.steps[:-1]),
+    "undo of something else": lambda h: with_step(h, 2, "~undo/a", output={"v": "x", "by": "y"}),
+    "undo in the wrong order": lambda h: with_events(
+        h,
+        2,
+        FAIL_RUN.replace("~undo/a", "~undo/c")
+        .replace("~undo/b", "~undo/a")
+        .replace("~undo/c", "~undo/b"),
+    ),
+    "undo of what did not fail": lambda h: with_end(h, 2, state="SUCCEEDED"),
 }
+
+
+def with_times(history, step, begun, ended):
+    return replace(
+        history,
+        executions=tuple(
+            at_times(each, begun, ended) if (each.task, each.step) == ("t2", step) else each
+            for each in history.executions
+        ),
+    )
 
 
 def test_a_sound_history_breaks_no_promise():
@@ -286,3 +375,22 @@ def test_a_watch_may_end_behind_the_failure_of_its_task():
 def test_nonces_are_found_wherever_outputs_are():
     one, other = ({"v": "1", "by": "x"}, {"v": "2", "by": "y"})
     assert list(nonces({"a": one, "each": [other, one], "n": 1})) == ["x", "y", "x"]
+
+
+def test_what_a_dead_or_stopped_process_held_does_not_run():
+    """Its execution has no end, or was cut off when the process went on."""
+    sound_history = with_times(sound(), "a", 1.0, None)
+    assert list(ORACLES["P7"](replace(sound_history, halts=(Halt(1, 1.9),)))) == []
+    executions = tuple(
+        replace(each, ended=9.0, failed=True) if (each.task, each.step) == ("t2", "a") else each
+        for each in sound_history.executions
+    )
+    history = replace(sound_history, executions=executions, halts=(Halt(1, 1.9),))
+    assert list(ORACLES["P7"](history)) == []
+    assert list(ORACLES["P7"](replace(history, halts=(Halt(2, 1.9),))))
+
+
+def test_histories_are_read_as_they_were_saved(tmp_path):
+    history = replace(lost_in_a_block(sound()), halts=(Halt(1, 1.0),))
+    history.save(tmp_path / "history.json")
+    assert load(tmp_path / "history.json") == history

@@ -1,19 +1,25 @@
-"""DBOS Transact, no-op workflows of 1 and 5 steps; prints one JSON object.
+"""DBOS Transact: workflows of 1 and 5 steps that do nothing; prints one JSON object.
 
-Direct calls from 4 and 8 threads, its best settings on two cores. Run by bench.executor in
-an environment of its own: python run.py POSTGRES_URL RUNS
+Each way in which a user with two cores may run it: direct calls from threads or coroutines,
+in one process or two, and its queue, on the polling interval at which it does best. Run by
+bench.executor in an environment of its own:
+
+    python run.py POSTGRES_URL
 """
 
+import asyncio
 import json
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from dbos import DBOS, DBOSConfig
 
-WARM_UP = 100
-ONE_STEP = 1500
-FIVE_STEP = 500
+WARM_UP = 50
+COUNTS = {"one_step": 1500, "five_step": 500}
+POLL_SECONDS = 0.01
 
 
 @DBOS.step()
@@ -32,27 +38,130 @@ def five_step() -> None:
         nothing()
 
 
-def rate(workflow, count: int, threads: int) -> float:
-    with ThreadPoolExecutor(threads) as pool:
-        started = time.perf_counter()
+@DBOS.step()
+async def nothing_async() -> None:
+    return None
+
+
+@DBOS.workflow()
+async def one_step_async() -> None:
+    await nothing_async()
+
+
+@DBOS.workflow()
+async def five_step_async() -> None:
+    for _ in range(5):
+        await nothing_async()
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to run workflows: how, in how many processes, and how many at once in each."""
+
+    how: str
+    processes: int
+    width: int
+    # What differs from DBOS's own settings.
+    settings: tuple[tuple[str, object], ...] = ()
+
+
+WAYS = {
+    "direct_4": Way("threads", 1, 4),
+    "direct_8": Way("threads", 1, 8),
+    "direct_2x8": Way("threads", 2, 8),
+    "direct_2x8_no_ping": Way("threads", 2, 8, (("db_engine_kwargs", {"pool_pre_ping": False}),)),
+    "async_2x8": Way("coroutines", 2, 8),
+    "queue_2x8": Way("queue", 2, 8),
+}
+
+
+def by_threads(workflow, count: int, width: int) -> None:
+    with ThreadPoolExecutor(width) as pool:
         list(pool.map(lambda _: workflow(), range(count)))
-        return count / (time.perf_counter() - started)
+
+
+def by_coroutines(workflow, count: int, width: int) -> None:
+    left = iter(range(count))
+
+    async def caller() -> None:
+        for _ in left:
+            await workflow()
+
+    async def callers() -> None:
+        await asyncio.gather(*(caller() for _ in range(width)))
+
+    asyncio.run(callers())
+
+
+def by_queue(workflow, count: int, width: int) -> None:
+    with ThreadPoolExecutor(width) as pool:
+        handles = list(pool.map(lambda _: DBOS.enqueue_workflow("bench", workflow), range(count)))
+    for handle in handles:
+        handle.get_result(polling_interval_sec=POLL_SECONDS)
+
+
+def share(url: str, way: Way, name: str, count: int) -> None:
+    """One process's share: says that it is ready, waits for the word, says when it was done."""
+    config: DBOSConfig = {
+        "name": "bench",
+        "system_database_url": url,
+        "log_level": "ERROR",
+        **dict(way.settings),
+    }
+    DBOS(config=config)
+    DBOS.launch()
+    if way.how == "queue":
+        DBOS.register_queue(
+            "bench", worker_concurrency=way.width, polling_interval_sec=POLL_SECONDS
+        )
+    run = {"threads": by_threads, "coroutines": by_coroutines, "queue": by_queue}[way.how]
+    workflow = globals()[name + ("_async" if way.how == "coroutines" else "")]
+    run(workflow, WARM_UP, way.width)
+    tell("ready")
+    started = time.time()
+    run(workflow, count, way.width)
+    # The other process may still need this one, to run what it has taken from the queue.
+    tell(f"{started} {time.time()}")
+    DBOS.destroy()
+
+
+def tell(text: str) -> None:
+    """Write a line, and wait for one."""
+    print(text, flush=True)
+    sys.stdin.readline()
+
+
+def measure(url: str, way_name: str, workflow: str) -> float:
+    """Workflows per second of all processes together."""
+    way = WAYS[way_name]
+    count = COUNTS[workflow] // way.processes
+    command = [sys.executable, __file__, url, way_name, workflow, str(count)]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(way.processes)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        print(file=process.stdin, flush=True)
+    times = [tuple(map(float, process.stdout.readline().split())) for process in processes]
+    for process in processes:
+        process.communicate("\n")
+        assert process.returncode == 0
+    elapsed = max(end for _, end in times) - min(start for start, _ in times)
+    return count * way.processes / elapsed
 
 
 def main() -> None:
-    url, runs = sys.argv[1], int(sys.argv[2])
-    config: DBOSConfig = {"name": "bench", "system_database_url": url, "log_level": "ERROR"}
-    DBOS(config=config)
-    DBOS.launch()
-    figures: dict[str, list[float]] = {}
-    rate(one_step, WARM_UP, 4)
-    for _ in range(runs):
-        for threads in (4, 8):
-            one = rate(one_step, ONE_STEP, threads)
-            five = rate(five_step, FIVE_STEP, threads)
-            figures.setdefault(f"one_step_direct_{threads}", []).append(one)
-            figures.setdefault(f"five_step_direct_{threads}", []).append(five)
-    DBOS.destroy()
+    if len(sys.argv) > 2:
+        url, way, workflow, count = sys.argv[1:]
+        share(url, WAYS[way], workflow, int(count))
+        return
+    figures = {
+        f"{workflow}_{way}": measure(sys.argv[1], way, workflow)
+        for way in WAYS
+        for workflow in COUNTS
+    }
     print(json.dumps(figures))
 
 

@@ -298,6 +298,13 @@ DECLARE
     v_failed uuid[];
     v_ended uuid[];
     v_paused text[];
+    v_settled record;
+    -- Of each settlement: whether it is recorded, whether its task goes on, when its attempt
+    -- started, and whose it is.
+    v_accepted boolean[] := array_fill(false, ARRAY[cardinality(p_task_ids)]);
+    v_live boolean[] := v_accepted;
+    v_started timestamptz[] := array_fill(NULL::timestamptz, ARRAY[cardinality(p_task_ids)]);
+    v_tenants text[] := array_fill(NULL::text, ARRAY[cardinality(p_task_ids)]);
 BEGIN
     SELECT bit_or(t.traits) INTO v_traits FROM (
         SELECT t.traits FROM executor.tasks t
@@ -328,8 +335,9 @@ BEGIN
             AND t.ended_at IS NULL AND t.failure IS NULL
         WHERE r.fatal;
     END IF;
-    RETURN QUERY
-    WITH settled AS (
+    -- What each settlement means is asked for by its place, here and not by a join: with
+    -- hash joins off, a join of two lists would compare each with each.
+    FOR v_settled IN
         UPDATE executor.steps s
         SET state = r.state,
             output = r.output,
@@ -358,33 +366,40 @@ BEGIN
                     AND t.task_id <> ALL (coalesce(v_failed, '{}')) AS live
             FROM unnest(p_task_ids, p_step_ids, p_attempts, p_states, p_retries, p_outputs,
                 p_output_types, p_failures, p_fatals, p_waits_for, p_waits, p_untils,
-                p_items, p_needs, p_released, p_sinks, p_inboxes, p_added, p_events,
-                p_event_counts)
+                p_items, p_needs, p_released, p_inboxes, p_added)
                 WITH ORDINALITY AS u (task_id, step_id, attempt, state, retry, output,
                     output_type, failure, fatal, waits_for, wait, until, items, needs,
-                    released, sink, inbox, added, events, event_count, ordinality)
+                    released, inbox, added, ordinality)
             JOIN executor.tasks t ON t.task_id = u.task_id
         ) AS r
         WHERE s.task_id = r.task_id AND s.step_id = r.step_id AND s.attempt = r.attempt
             AND s.state::text = 'RUNNING' AND s.session_id = p_session
-        RETURNING r.ordinality::integer, s.task_id, s.step_id, s.tenant_id, r.state,
-            r.failure, r.fatal, r.sink, r.events, r.event_count, r.live, s.started_at
-    ), next AS (
+        RETURNING r.ordinality::integer, s.tenant_id, r.live, s.started_at
+    LOOP
+        v_accepted[v_settled.ordinality] := true;
+        v_live[v_settled.ordinality] := v_settled.live;
+        v_started[v_settled.ordinality] := v_settled.started_at;
+        v_tenants[v_settled.ordinality] := v_settled.tenant_id;
+    END LOOP;
+    RETURN QUERY
+    WITH next AS (
         INSERT INTO executor.steps AS s (task_id, step_id, ordinal, item, scope, graph_hash,
             state, phase, needs, open, tenant_id, queue, priority, item_input, lifetime,
             session_id, due_at, ready_at, started_at, expires_at)
-        SELECT l.task_id, n.step_id, n.ordinal, n.item, n.scope, n.graph_hash,
-            CASE WHEN n.needs + n.open > 0 OR NOT l.live THEN 'BLOCKED'
+        SELECT n.task_id, n.step_id, n.ordinal, n.item, n.scope, n.graph_hash,
+            CASE WHEN n.needs + n.open > 0 OR NOT n.live THEN 'BLOCKED'
                 WHEN n.claim THEN 'RUNNING' ELSE 'READY' END::executor.step_state,
-            n.phase, n.needs, n.open, l.tenant_id, n.queue, n.priority, n.input, n.lifetime,
-            CASE WHEN n.claim AND l.live THEN p_session END,
-            CASE WHEN n.needs + n.open = 0 AND l.live AND NOT n.claim
+            n.phase, n.needs, n.open, n.tenant_id, n.queue, n.priority, n.input, n.lifetime,
+            CASE WHEN n.claim AND n.live THEN p_session END,
+            CASE WHEN n.needs + n.open = 0 AND n.live AND NOT n.claim
                 THEN now() + p_republish END,
             CASE WHEN n.needs + n.open = 0 THEN now() END,
-            CASE WHEN n.claim AND l.live THEN now() END,
+            CASE WHEN n.claim AND n.live THEN now() END,
             CASE WHEN n.needs + n.open = 0 THEN now() + n.lifetime END
         FROM (
-            SELECT u."from", u.step_id, u.ordinal, u.item, u.queue, u.priority, u.input,
+            SELECT p_task_ids[u."from"] AS task_id, v_tenants[u."from"] AS tenant_id,
+                v_live[u."from"] AS live,
+                u.step_id, u.ordinal, u.item, u.queue, u.priority, u.input,
                 coalesce(u.needs, 0) AS needs, coalesce(u.open, 0) AS open, u.lifetime,
                 coalesce(u.phase, 0) AS phase, u.scope, u.graph_hash,
                 coalesce(u.claim, false) AS claim
@@ -393,17 +408,17 @@ BEGIN
                 p_next_lifetimes, p_next_phases, p_next_scopes, p_next_graphs, p_next_claim)
                 AS u ("from", step_id, ordinal, item, queue, priority, input, needs, open,
                     lifetime, phase, scope, graph_hash, claim)
+            WHERE v_accepted[u."from"]
         ) AS n
-        JOIN settled l ON l.ordinality = n."from"
         RETURNING s.*
     ), arrived AS (
-        SELECT l.task_id, j.step_id, count(*)::integer AS n,
+        SELECT p_task_ids[j."from"] AS task_id, j.step_id, count(*)::integer AS n,
             count(*) FILTER (WHERE j.counts)::integer AS c, bool_and(j.claim) AS claim,
-            bool_and(l.live) AS live
+            bool_and(v_live[j."from"]) AS live
         FROM unnest(p_join_from, p_join_step_ids, p_join_counts, p_join_claim)
             AS j ("from", step_id, counts, claim)
-        JOIN settled l ON l.ordinality = j."from"
-        GROUP BY l.task_id, j.step_id
+        WHERE v_accepted[j."from"]
+        GROUP BY p_task_ids[j."from"], j.step_id
     ), counted AS (
         -- A join wakes when it has what it needs, or when it cannot have it any more.
         SELECT a.*, s.needs <= a.c OR s.open - a.n < s.needs - a.c AS wakes,
@@ -456,7 +471,7 @@ BEGIN
     ), awakened AS (
         SELECT * FROM next UNION ALL SELECT * FROM joined UNION ALL SELECT * FROM laned
     ), per_task AS (
-        SELECT x.task_id, sum(x.event_count) AS n, min(x.started_at) AS started_at,
+        SELECT x.task_id, sum(x.event_count) AS n, min(v_started[x.ordinality]) AS started_at,
             string_agg(x.events, ',' ORDER BY x.ordinality) AS events,
             count(*) FILTER (WHERE x.sink AND x.state IN ('SUCCEEDED', 'SKIPPED')
                 AND x.step_id < '~') AS closed,
@@ -465,7 +480,11 @@ BEGIN
                 FILTER (WHERE x.step_id = '~undo'))[1] AS undo_failure,
             (array_agg(x.failure || jsonb_build_object('step_id', x.step_id)
                 ORDER BY x.ordinality) FILTER (WHERE x.fatal))[1] AS failure
-        FROM settled x GROUP BY x.task_id
+        FROM unnest(p_task_ids, p_step_ids, p_states, p_failures, p_fatals, p_sinks, p_events,
+            p_event_counts) WITH ORDINALITY AS x (task_id, step_id, state, failure, fatal, sink,
+                events, event_count, ordinality)
+        WHERE v_accepted[x.ordinality]
+        GROUP BY x.task_id
     ), ends AS (
         SELECT p.*, t.started_at IS NULL AS first,
             CASE
@@ -519,9 +538,8 @@ BEGIN
         FROM advanced a WHERE a."end" = 'UNDO'
         RETURNING s.task_id, s.step_id, s.attempt, s.queue
     )
-    SELECT 'ACCEPTED', array_agg(x.ordinality), NULL::uuid, NULL, NULL::integer, NULL,
+    SELECT 'ACCEPTED', array_positions(v_accepted, true), NULL::uuid, NULL, NULL::integer, NULL,
         NULL::executor.started, NULL::bigint, NULL::timestamptz, NULL, NULL, NULL
-    FROM settled x
     UNION ALL
     SELECT CASE k.state WHEN 'RUNNING' THEN 'STARTED' ELSE 'READY' END, NULL, k.task_id,
         k.step_id, k.attempt, k.queue,

@@ -177,9 +177,7 @@ class LimitRecord:
         await self.pool.execute(
             "DELETE FROM executor.worker_sessions WHERE session_id = $1", session_id
         )
-        facts = await self.pool.fetch(
-            "SELECT * FROM executor.lose_orphans_v1($1, 100)", REPUBLISH
-        )
+        facts = await self.pool.fetch("SELECT * FROM executor.lose_orphans_v1($1, 100)", REPUBLISH)
         return Effects(
             ready=[
                 StepRef(fact["task_id"], fact["step_id"], fact["attempt"], fact["queue"])

@@ -11,7 +11,14 @@ from stepwire.api.executor.v1 import schedule_service_pb2 as pb
 from stepwire.api.executor.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from stepwire.call import call_context
 from stepwire.rpc import open_channel
-from tests.integration.executor_svc.executor_mesh import Mesh, graph, running_mesh, transform
+from stepwire.testing.poll import eventually
+from tests.integration.executor_svc.executor_mesh import (
+    WAIT_SECONDS,
+    Mesh,
+    graph,
+    running_mesh,
+    transform,
+)
 
 EVERY_SECOND = "* * * * * *"
 ONCE_A_YEAR = "0 0 1 1 *"
@@ -144,6 +151,33 @@ class ScheduleMesh:
         )
         first: datetime = row["next_at"]
         return first
+
+    async def look(self) -> None:
+        """Have the executor look for what is due: any change makes it do so."""
+        await self.schedules.create("look")
+        await self.schedules.delete("look")
+
+    async def until(self, name: str, *wanted: str) -> pb.Schedule:
+        """Wait until all of `wanted` became of a schedule's firings."""
+
+        async def reached() -> pb.Schedule | None:
+            found = await self.schedules.get(name)
+            kinds = outcomes(found)
+            enough = all(kinds.count(each) >= wanted.count(each) for each in wanted)
+            return found if enough else None
+
+        found = await eventually(reached, WAIT_SECONDS)
+        assert found is not None
+        return found
+
+    async def until_tasks(self, name: str, count: int) -> list[tuple[str, str]]:
+        """Wait until a schedule has created some tasks; return them as `tasks` does."""
+
+        async def reached() -> list[tuple[str, str]]:
+            found = await self.tasks(name)
+            return found if len(found) >= count else []
+
+        return await eventually(reached, WAIT_SECONDS)
 
     async def tasks(self, name: str) -> list[tuple[str, str]]:
         """The tasks of a schedule: nominal times and states, in order."""

@@ -146,7 +146,7 @@ async def test_a_failed_attempt_is_tried_again_after_a_wait(client, tmp_path):
     step = await client.until(task_id, "bad", "WAITING")
     assert step.attempt == 2
     assert step.failure.metadata == {"exception": "FileNotFoundError"}
-    wait = step.next_attempt_time.ToDatetime() - step.start_time.ToDatetime()
+    wait = step.wait_until.ToDatetime() - step.start_time.ToDatetime()
     assert 1800 <= wait.total_seconds() <= 3660
     assert noted(path) == ["bad 1"]
 

@@ -134,7 +134,7 @@ async def test_retry_after_is_honoured(client, site, after):
     site.says(429, b"later", Retry_After=after)
     task_id = await client.create(graph(http(site.address, retry=AT_ONCE)))
     step = await client.until(task_id, "call", "WAITING")
-    wait = step.next_attempt_time.ToDatetime() - step.start_time.ToDatetime()
+    wait = step.wait_until.ToDatetime() - step.start_time.ToDatetime()
     assert wait.total_seconds() >= 3590
     await client.cancel(task_id)
 

@@ -1,6 +1,7 @@
 """Limits of steps in the record: places, turns, rates, and what a lost worker keeps."""
 
 import asyncio
+import itertools
 import random
 from datetime import timedelta
 
@@ -120,8 +121,7 @@ async def test_starts_come_at_once_as_far_as_the_burst_goes_then_at_the_rate(rec
     # As many as a second holds are promised their start; the others wait for a promise.
     assert 10 <= len(promised) <= 11
     gaps = {
-        round((later - sooner).total_seconds(), 3)
-        for sooner, later in zip(promised, promised[1:], strict=False)
+        round((later - sooner).total_seconds(), 3) for sooner, later in itertools.pairwise(promised)
     }
     assert gaps == {0.1}
     assert await record.waiters() == 20 - len(promised)

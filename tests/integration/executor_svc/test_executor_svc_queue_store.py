@@ -173,6 +173,8 @@ async def test_a_pause_keeps_its_time_and_takes_the_new_note(store):
     after = (await store.snapshot()).pauses["q"]
     assert (before.note, after.note) == ("one", "two")
     assert before.since == after.since
+    await store.pause("q", note="")
+    assert (await store.snapshot()).pauses["q"] == after
     assert await store.resume("q") is True
     assert (await store.snapshot()).pauses == {}
     assert await store.resume("q") is False

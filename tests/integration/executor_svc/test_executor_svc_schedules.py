@@ -24,6 +24,7 @@ from tests.integration.executor_svc.schedule_client import (
     task_of,
     times,
 )
+from tests.integration.executor_svc.workflow_client import workflow_client
 
 DECEMBER = datetime(2030, 12, 1, tzinfo=UTC)
 
@@ -346,6 +347,34 @@ async def test_a_policy_without_buffer_drops_what_waits(client: ScheduleClient) 
     await client.trigger("n")
     changed = await client.update("n", config_of(ONCE_A_YEAR, "ALLOW"), ["overlap_policy"])
     assert outcomes(changed) == ["STARTED", "DROPPED"]
+
+
+async def test_a_version_that_a_schedule_names_stays_what_it_is(
+    shared: ScheduleMesh, client: ScheduleClient
+) -> None:
+    async with workflow_client(shared.mesh.server.address, client.tenant) as workflows:
+        await workflows.register("w", graph(transform("one", "1")), "v1")
+        pinned = task_of()
+        pinned.workflow.name, pinned.workflow.version = "w", "v1"
+        await client.create("checked", config_of(task=pinned), validate_only=True)
+        await workflows.register("w", graph(transform("two", "2")), "v1")
+        await client.create("pinned", config_of(task=pinned))
+        async with refused() as error:
+            await workflows.register("w", graph(transform("three", "3")), "v1")
+        assert error().reason is Reason.WORKFLOW_VERSION_EXISTS
+        newest = task_of()
+        newest.workflow.name = "w"
+        await client.create("newest", config_of(task=newest))
+        await workflows.register("w", graph(transform("four", "4")), "v2")
+        for name, version in (("pinned", "v1"), ("newest", "v2")):
+            run = await client.trigger(name)
+            task = await shared.mesh.client.of(client.tenant).get(run.task_id)
+            assert (task.workflow.name, task.workflow.version) == ("w", version)
+        missing = task_of()
+        missing.workflow.name = "x"
+        async with refused() as error:
+            await client.create("missing", config_of(task=missing))
+        assert error().reason is Reason.WORKFLOW_NOT_FOUND
 
 
 async def test_a_schedule_fires_and_its_tasks_run(shared: ScheduleMesh) -> None:

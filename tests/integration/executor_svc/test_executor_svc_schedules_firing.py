@@ -16,14 +16,12 @@ from executor_svc.creator import Creator
 from executor_svc.schedules.ports import Busy
 from executor_svc.schedules.records import Held, Schedule
 from executor_svc.schedules.store import PostgresScheduleStore, queries
-from stepwire.api.executor.v1 import schedule_service_pb2 as pb
 from stepwire.api.executor.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from stepwire.db import migrate, open_pool
 from stepwire.errors import Reason, StepwireError
 from stepwire.ids import uuid7
 from stepwire.rpc import open_channel
 from stepwire.testing.poll import eventually
-from tests.integration.executor_svc.executor_mesh import graph, refused, transform
 from tests.integration.executor_svc.executor_process import ExecutorProcess, executor_process
 from tests.integration.executor_svc.schedule_client import (
     EVERY_SECOND,
@@ -35,7 +33,6 @@ from tests.integration.executor_svc.schedule_client import (
     outcome_of,
     outcomes,
     running_schedules,
-    task_of,
 )
 
 WAIT_SECONDS = 60.0
@@ -66,12 +63,6 @@ async def store(database_url: str, fired: ScheduleMesh) -> AsyncIterator[Postgre
         yield PostgresScheduleStore(pool)
 
 
-async def look(fired: ScheduleMesh) -> None:
-    """Have the executor look for what is due: any change makes it do so."""
-    await fired.schedules.create("look")
-    await fired.schedules.delete("look")
-
-
 async def let_go(fired: ScheduleMesh) -> None:
     """Have what is held by one who died be free."""
     await fired.mesh.fetch("UPDATE executor.schedules SET held_until = now() - interval '1 s'")
@@ -87,20 +78,6 @@ async def many(record: asyncpg.Connection | asyncpg.Pool, count: int, due: str) 
         f" FROM (SELECT place, {due} AS due FROM generate_series(1, $1) place)",
         count,
     )
-
-
-async def until(fired: ScheduleMesh, name: str, *wanted: str) -> pb.Schedule:
-    """Wait until all of `wanted` became of a schedule's firings."""
-
-    async def reached() -> pb.Schedule | None:
-        found = await fired.schedules.get(name)
-        kinds = outcomes(found)
-        enough = all(kinds.count(each) >= wanted.count(each) for each in wanted)
-        return found if enough else None
-
-    found = await eventually(reached, WAIT_SECONDS)
-    assert found is not None
-    return found
 
 
 def assert_each_second_once(tasks: Sequence[tuple[str, str]]) -> None:
@@ -119,7 +96,7 @@ async def test_two_executors_create_one_task_per_firing(
     async with running_schedules(url, rabbitmq_url, mq_namespace, schedule_batch=3) as other:
         await other.schedules.create("another")
         for name in names:
-            await until(fired, name, *["STARTED"] * 5)
+            await fired.until(name, *["STARTED"] * 5)
         for name in names:
             paused = await other.schedules.pause(name)
             tasks = await fired.tasks(name)
@@ -157,14 +134,14 @@ async def test_a_crash_before_a_firing_is_recorded_makes_no_second_task(
     monkeypatch.setattr(PostgresScheduleStore, "record", record_once_lost)
     await fired.schedules.create("n", ONE_LATE)
     first = await fired.fall_due("n", late=timedelta(0), every=HOUR)
-    await look(fired)
+    await fired.look()
     tasks = await eventually(lambda: fired.tasks("n"), WAIT_SECONDS)
     assert [datetime.fromisoformat(time) for time, _ in tasks] == [first]
     assert lost
     assert outcomes(await fired.schedules.get("n")) == []
     await let_go(fired)
-    await look(fired)
-    found = await until(fired, "n", "STARTED")
+    await fired.look()
+    found = await fired.until("n", "STARTED")
     assert await fired.tasks("n") == tasks
     assert found.last_task_id == str(lost[0][1].last_task_id)
     assert found.next_times[0].ToDatetime(tzinfo=UTC) > first
@@ -206,7 +183,7 @@ async def test_killed_executors_lose_and_double_nothing(
                 await killed_between_creating_and_recording(database_url, process)
     async with running_schedules(database_url, rabbitmq_url, mq_namespace) as fired:
         for name in names:
-            await until(fired, name, *["STARTED"] * 10)
+            await fired.until(name, *["STARTED"] * 10)
             await fired.schedules.pause(name)
             assert_each_second_once(await fired.tasks(name))
 
@@ -279,7 +256,7 @@ async def test_cut_connections_lose_and_double_nothing(fired: ScheduleMesh) -> N
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         await let_go(fired)
-        await look(fired)
+        await fired.look()
         count = len(await fired.tasks("n"))
         await eventually(lambda count=count: grows(count), WAIT_SECONDS)  # type: ignore[misc]
     await fired.schedules.pause("n")
@@ -290,8 +267,8 @@ async def test_an_outage_is_made_up_for_within_the_window(fired: ScheduleMesh) -
     config = config_of(EVERY_MINUTE, "ALLOW", catch_up_window=5 * MINUTE, max_catch_up=3)
     await fired.schedules.create("n", config)
     first = await fired.fall_due("n", late=timedelta(hours=1), every=MINUTE)
-    await look(fired)
-    found = await until(fired, "n", "STARTED", "STARTED", "STARTED", "MISSED")
+    await fired.look()
+    found = await fired.until("n", "STARTED", "STARTED", "STARTED", "MISSED")
     missed, *started = reversed(found.recent_runs)
     assert outcome_of(missed) == "MISSED"
     assert missed.nominal_time.ToDatetime(tzinfo=UTC) == first
@@ -305,8 +282,8 @@ async def test_an_outage_is_made_up_for_within_the_window(fired: ScheduleMesh) -
 async def test_an_outage_beyond_the_window_is_not_made_up_for(fired: ScheduleMesh) -> None:
     await fired.schedules.create("n", config_of("0 3 * * *"))
     await fired.fall_due("n", late=timedelta(days=2), every=timedelta(days=1))
-    await look(fired)
-    found = await until(fired, "n", "MISSED")
+    await fired.look()
+    found = await fired.until("n", "MISSED")
     assert outcomes(found) == ["MISSED"]
     assert await fired.tasks("n") == []
     assert found.next_times[0].ToDatetime(tzinfo=UTC) > datetime.now(UTC)
@@ -323,99 +300,6 @@ async def test_a_schedule_that_is_over_fires_no_more(fired: ScheduleMesh) -> Non
     tasks = await fired.tasks("n")
     assert datetime.fromisoformat(tasks[-1][0]) == end
     assert_each_second_once(tasks)
-
-
-async def test_skip_waits_for_the_end_of_the_last_task(fired: ScheduleMesh) -> None:
-    await fired.schedules.create("n", config_of(EVERY_SECOND, "SKIP"))
-    found = await until(fired, "n", "STARTED", "SKIPPED", "SKIPPED")
-    assert len(await fired.tasks("n")) == 1
-    await fired.mesh.client.cancel(found.last_task_id)
-    await eventually(lambda: _count(fired, "n", 2), WAIT_SECONDS)
-    assert [state for _, state in await fired.tasks("n")] == ["CANCELLED", "PENDING"]
-
-
-async def _count(fired: ScheduleMesh, name: str, count: int) -> bool:
-    return len(await fired.tasks(name)) >= count
-
-
-async def test_allow_does_not_wait(fired: ScheduleMesh) -> None:
-    await fired.schedules.create("n", config_of(EVERY_SECOND, "ALLOW"))
-    await until(fired, "n", *["STARTED"] * 3)
-    assert {state for _, state in await fired.tasks("n")} == {"PENDING"}
-
-
-async def test_cancel_other_leaves_one_task(fired: ScheduleMesh) -> None:
-    await fired.schedules.create("n", config_of(EVERY_SECOND, "CANCEL_OTHER"))
-    await until(fired, "n", *["STARTED"] * 3)
-    await fired.schedules.pause("n")
-    *others, last = [state for _, state in await fired.tasks("n")]
-    assert (set(others), last) == ({"CANCELLED"}, "PENDING")
-
-
-async def test_cancel_other_makes_up_for_the_newest_alone(fired: ScheduleMesh) -> None:
-    await fired.schedules.create(
-        "n", config_of(EVERY_MINUTE, "CANCEL_OTHER", catch_up_window=60 * MINUTE, max_catch_up=9)
-    )
-    await fired.fall_due("n", late=10 * MINUTE, every=MINUTE)
-    await look(fired)
-    assert outcomes(await until(fired, "n", "STARTED")) == ["MISSED", "STARTED"]
-    assert [state for _, state in await fired.tasks("n")] == ["PENDING"]
-
-
-@pytest.mark.parametrize("silent", [False, True], ids=["told-by-the-event", "found-by-a-look"])
-async def test_one_firing_waits_for_the_end_of_the_last_task(
-    fired: ScheduleMesh, *, silent: bool
-) -> None:
-    await fired.schedules.create("n", config_of(ONCE_A_YEAR, "BUFFER_ONE"))
-    first = await fired.schedules.trigger("n")
-    waiting = await fired.schedules.trigger("n")
-    skipped = await fired.schedules.trigger("n")
-    kinds = [outcome_of(run) for run in (first, waiting, skipped)]
-    assert kinds == ["STARTED", "BUFFERED", "SKIPPED"]
-    found = await fired.schedules.get("n")
-    assert found.buffered_time == waiting.nominal_time
-    if silent:
-        # As if the event had been lost.
-        await fired.mesh.fetch(
-            "UPDATE executor.tasks SET state = 'CANCELLED', ended_at = now() WHERE task_id = $1",
-            first.task_id,
-        )
-        await look(fired)
-    else:
-        await fired.mesh.client.cancel(first.task_id)
-    found = await until(fired, "n", "STARTED", "STARTED")
-    assert not found.HasField("buffered_time")
-    # In the place of the firing that waited is what became of it.
-    assert outcomes(found) == ["STARTED", "SKIPPED", "STARTED"]
-    assert found.recent_runs[0].nominal_time == waiting.nominal_time
-    assert found.recent_runs[0].task_id == found.last_task_id != first.task_id
-    assert len(await fired.tasks("n")) == 2
-
-
-async def test_regular_firings_wait_as_well(fired: ScheduleMesh) -> None:
-    await fired.schedules.create("n", config_of(EVERY_SECOND, "BUFFER_ONE"))
-    found = await until(fired, "n", "STARTED", "BUFFERED", "SKIPPED")
-    waiting = found.buffered_time
-    await fired.mesh.client.cancel(found.last_task_id)
-    await eventually(lambda: _count(fired, "n", 2), WAIT_SECONDS)
-    await fired.schedules.pause("n")
-    time = datetime.fromisoformat((await fired.tasks("n"))[1][0])
-    assert time == waiting.ToDatetime(tzinfo=UTC)
-
-
-async def test_a_task_that_is_refused_is_told_and_the_next_one_tried(fired: ScheduleMesh) -> None:
-    await fired.schedules.create("n", config_of(EVERY_SECOND, "ALLOW"))
-    task = task_of(graph(transform("a", "input", queue="gone")))
-    await fired.mesh.fetch("UPDATE executor.schedules SET task = $1", task.SerializeToString())
-    found = await until(fired, "n", "FAILED", "FAILED")
-    run = found.recent_runs[0]
-    assert (outcome_of(run), run.failure.reason) == ("FAILED", "FIELD_INVALID")
-    assert "queue" in run.failure.message
-    async with refused() as error:
-        await fired.schedules.trigger("n")
-    assert error().reason is Reason.FIELD_INVALID
-    await fired.schedules.update("n", config_of(), ["task"])
-    await eventually(lambda: _count(fired, "n", 1), WAIT_SECONDS)
 
 
 async def test_a_task_that_cannot_be_created_now_is_created_later(
@@ -435,14 +319,14 @@ async def test_a_task_that_cannot_be_created_now_is_created_later(
     first = await fired.fall_due("n", late=timedelta(0), every=HOUR)
 
     async def created() -> Sequence[tuple[str, str]]:
-        await look(fired)
+        await fired.look()
         return await fired.tasks("n")
 
     tasks = await eventually(created, WAIT_SECONDS)
     assert [datetime.fromisoformat(time) for time, _ in tasks] == [first]
     assert len(refusals) == 2
     assert len(set(refusals)) == 1
-    assert outcomes(await until(fired, "n", "STARTED")) == ["STARTED"]
+    assert outcomes(await fired.until("n", "STARTED")) == ["STARTED"]
 
 
 async def test_a_change_waits_for_a_firing_that_is_carried_out(

@@ -1,8 +1,6 @@
 """Webhooks: events of tasks that reach a real server, signed, once or more, never lost."""
 
-import asyncio
 import base64
-import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from executor_svc.subscriptions import deliveries
 from stepwire.api.executor.v1.executor_service_pb2 import PauseTaskRequest, ResumeTaskRequest
+from stepwire.api.executor.v1.graph_pb2 import ConcurrencyPolicy
 from stepwire.ids import uuid7
 from stepwire.sdk.webhooks import SignatureError, decode_secret, new_secret
 from stepwire.testing.poll import eventually
@@ -20,7 +19,6 @@ from tests.integration.executor_svc.executor_mesh import (
     graph,
     held_steps,
     python,
-    running_mesh,
     state_of,
     steps_of,
     transform,
@@ -85,6 +83,52 @@ async def test_failures_and_cancellations_are_events(subscriptions, receiver, tm
     assert request.event["data"]["state"] == "CANCELLED"
 
 
+def _undone():
+    return graph(
+        transform("done", "1", compensation={"python": {"function": "test.echo"}}),
+        python("bad", "fail_permanently", depends_on=["done"], retry=NO_RETRY),
+    )
+
+
+def _late():
+    late = graph({"name": "wait", "wait_signal": {"name": "never"}})
+    late.timeout.FromMilliseconds(100)
+    return late
+
+
+@pytest.mark.parametrize(
+    ("what", "event", "reason"),
+    [
+        (_undone(), "task.failed", "STEP_FAILED"),
+        (_late(), "task.failed", "TASK_TIMED_OUT"),
+        (graph(transform("skipped", "1", when="false")), "task.succeeded", ""),
+    ],
+)
+async def test_every_way_to_end_is_told(subscriptions, receiver, what, event, reason):
+    """Each of these is recorded by another transition."""
+    await subscriptions.webhook("hook", receiver.url)
+    task = await subscriptions.tasks.run(what, {})
+    (request,) = await receiver.got()
+    assert request.event["type"] == event
+    assert request.event["data"].get("failure", {}).get("reason", "") == reason
+    assert request.event["data"]["cursor"] == task.last_cursor
+
+
+async def test_a_task_without_a_place_is_cancelled(subscriptions, receiver):
+    keyed = graph({"name": "wait", "wait_signal": {"name": "never"}})
+    keyed.concurrency.key = "'one'"
+    keyed.concurrency.policy = ConcurrencyPolicy.CONCURRENCY_POLICY_CANCEL_NEWEST
+    await subscriptions.webhook("hook", receiver.url)
+    first = await subscriptions.tasks.create(keyed)
+    await subscriptions.tasks.until(first, "wait", "WAITING")
+    second = await subscriptions.tasks.run(keyed)
+    (request,) = await receiver.got()
+    assert request.event["type"] == "task.cancelled"
+    assert request.event["data"]["task_id"] == second.task_id
+    await subscriptions.tasks.cancel(first)
+    await receiver.got(2)
+
+
 async def test_a_task_that_is_retried_has_two_ends(subscriptions, receiver, tmp_path):
     await subscriptions.webhook("hook", receiver.url)
     needs, path = tmp_path / "needs", tmp_path / "notes"
@@ -123,27 +167,6 @@ async def test_what_is_done_with_a_task_is_an_event_too(subscriptions, receiver,
     ]
     assert events[1]["data"]["task_id"] == task_id
     assert events[2]["data"]["task_id"] == failed.task_id
-
-
-async def test_nobody_waits_for_the_relays_timer(
-    database_url, rabbitmq_url, mq_namespace, receiver, tmp_path
-):
-    """What ends in a worker, and what ends by a call."""
-    async with (
-        running_mesh(database_url, rabbitmq_url, mq_namespace, relay_seconds=3600) as mesh,
-        mesh.worker(),
-        subscription_client(mesh.server.address, mesh.client) as subscriptions,
-    ):
-        await subscriptions.webhook("hook", receiver.url)
-        await subscriptions.tasks.run(ONE)
-        await receiver.got(1)
-        await subscriptions.tasks.run(FAILING, {})
-        await receiver.got(2)
-        what, value, path, _ = held_steps(tmp_path, 1)
-        task_id = await subscriptions.tasks.create(what, value)
-        await eventually(lambda: len(noted(path)) == 2, WAIT_SECONDS)
-        await subscriptions.tasks.cancel(task_id)
-        await receiver.got(3)
 
 
 async def test_only_what_was_asked_for(subscriptions, receiver):
@@ -481,58 +504,3 @@ async def test_the_secret_stands_nowhere_else(mesh, receiver, quick, caplog):
         assert not any(form in caplog.text for form in forms)
         (kept,) = await mesh.fetch("SELECT t::text FROM executor.subscriptions AS t")
         assert key.hex() in kept[0], "the test would not see it"
-
-
-async def test_a_notice_that_is_carried_out_twice_makes_one_delivery(
-    subscriptions, shared_mesh, receiver
-):
-    """What a relay leaves that died between the two: the delivery, and the notice still."""
-    created = await subscriptions.webhook("hook", receiver.url)
-    task = await subscriptions.tasks.run(ONE)
-    await receiver.got()
-    payload = json.dumps({"state": "SUCCEEDED", "cursor": task.last_cursor})
-    again = (
-        "INSERT INTO executor.notices (kind, tenant_id, task_id, payload)"
-        " SELECT 'subscription', $1, $2::text::uuid, $3::text::jsonb FROM generate_series(1, 3)"
-    )
-    await shared_mesh.fetch(again, subscriptions.tasks.tenant, task.task_id, payload)
-    await eventually(lambda: _no_notices(shared_mesh, subscriptions.tasks.tenant), WAIT_SECONDS)
-    # Also if the subscription was changed meanwhile.
-    await subscriptions.update("hook", "include_output", include_output=True)
-    await shared_mesh.fetch(again, subscriptions.tasks.tenant, task.task_id, payload)
-    await eventually(lambda: _no_notices(shared_mesh, subscriptions.tasks.tenant), WAIT_SECONDS)
-    assert len(await subscriptions.started(created.subscription)) == 1
-    await receiver.got(1)
-
-
-async def _no_notices(mesh, tenant):
-    return not await mesh.fetch("SELECT 1 FROM executor.notices WHERE tenant_id = $1", tenant)
-
-
-async def test_two_executors_deliver_an_event_once(
-    database_url, rabbitmq_url, mq_namespace, receiver
-):
-    async with (
-        running_mesh(database_url, rabbitmq_url, mq_namespace) as one,
-        running_mesh(database_url, rabbitmq_url, mq_namespace) as other,
-        one.worker(),
-        subscription_client(one.server.address, one.client) as subscriptions,
-    ):
-        created = await subscriptions.webhook("hook", receiver.url)
-
-        async def other_knows() -> bool:
-            await other.client.run(ONE)
-            return len(receiver.requests) > 0
-
-        # It is effective in the other executor within two seconds.
-        await eventually(other_knows)
-        before = len(receiver.requests)
-        ids = [await mesh.client.create(ONE) for mesh in (one, other) for _ in range(25)]
-        await asyncio.gather(*(one.client.wait(task_id) for task_id in ids))
-        await eventually(lambda: len(receiver.requests) >= before + 50, WAIT_SECONDS)
-        await eventually(lambda: _no_notices(one, "default"), WAIT_SECONDS)
-        got = [request.event["data"]["task_id"] for request in receiver.requests]
-        assert len(got) == len(set(got))
-        assert set(ids) <= set(got)
-        tasks = await subscriptions.started(created.subscription)
-        assert len(tasks) == len(got)

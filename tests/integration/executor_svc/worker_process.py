@@ -22,6 +22,10 @@ class WorkerProcess:
         self._process = process
         self.log = log
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

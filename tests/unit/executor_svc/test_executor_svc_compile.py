@@ -194,14 +194,18 @@ def reads(**fields):
 
 def test_a_step_reads_the_outputs_that_it_uses():
     both = {"x", "y"}
-    plain = {"item": False, "expanded": False}
-    assert reads().reads(**plain) == both
-    assert reads(input="steps.x").reads(**plain) == {"x"}
-    assert reads(input="input").reads(**plain) == set()
-    assert reads(input="steps").reads(**plain) == both
-    assert reads(input="steps['x']").reads(**plain) == both
-    assert reads(input="input", spec={"expression": "steps.y"}).reads(**plain) == {"y"}
+    assert reads().reads_run == both
+    assert reads(input="steps.x").reads_run == {"x"}
+    assert reads(input="input").reads_run == set()
+    assert reads(input="steps").reads_run == both
+    assert reads(input="steps['x']").reads_run == both
+    assert reads(input="input", spec={"expression": "steps.y"}).reads_run == {"y"}
+    assert reads(when="steps.x > 1", input="1").reads_when == {"x"}
     each = reads(for_each="steps.x", spec={"expression": "item + steps.y"})
-    assert each.reads(**plain) == {"x"}
-    assert each.reads(item=True, expanded=False) == {"y"}
-    assert each.reads(item=False, expanded=True) == set()
+    assert each.reads_items == {"x"}
+    assert each.reads_run == {"y"}
+
+
+def test_a_step_that_asks_how_others_ended():
+    assert not reads(input="steps.x").reads_states
+    assert reads(when="states.x == 'SUCCEEDED'").reads_states

@@ -7,13 +7,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from cronsim import CronSim
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from executor_svc.schedules.cron import LIMITS, NICKNAMES, Cron, parse_cron
 from stepwire.errors import Reason, StepwireError
 
 MINUTE = timedelta(minutes=1)
+# How long an example takes says nothing: the machine may be busy.
+UNTIMED = settings(deadline=None)
 # Clocks change by an hour, by half an hour, at midnight, and in the south.
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Beirut", "UTC")
 # The days around the changes of 2025 in all of these zones, and some without.
@@ -251,6 +253,7 @@ references = st.builds(
     st.sampled_from(DAYS),
     st.integers(0, 24 * 60),
 )
+@UNTIMED
 def test_firings_are_those_that_a_look_at_every_minute_finds(reference, zone, day, minutes):
     start, end = day + minutes * MINUTE, day + timedelta(days=2)
     scan = (start + place * MINUTE for place in range(1, (end - start) // MINUTE + 1))
@@ -264,6 +267,7 @@ def test_firings_are_those_that_a_look_at_every_minute_finds(reference, zone, da
     st.sampled_from(("Europe/Berlin", "America/New_York")),
     st.datetimes(datetime(2025, 1, 1), datetime(2026, 12, 31)),  # noqa: DTZ001
 )
+@UNTIMED
 def test_firings_are_those_that_the_library_finds_by_itself(reference, zone, start):
     # In zones whose clocks change at a full hour of the day by an hour, both must agree.
     moment = start.replace(tzinfo=UTC)
@@ -286,6 +290,7 @@ def test_firings_are_those_that_the_library_finds_by_itself(reference, zone, sta
     DAYS[1],
     3,
 )
+@UNTIMED
 def test_the_newest_firings_are_the_end_of_all(reference, zone, day, limit):
     cron, end = parse_cron(reference.text, zone), day + timedelta(days=3)
     found = cron.newest(after=day, until=end, limit=limit)
@@ -293,6 +298,7 @@ def test_the_newest_firings_are_the_end_of_all(reference, zone, day, limit):
 
 
 @given(references)
+@UNTIMED
 def test_no_two_firings_are_nearer_than_the_shortest_interval(reference):
     cron = parse_cron(reference.text, "UTC")
     moments = list(cron.each(after=DAYS[0], until=DAYS[0] + timedelta(days=3)))
@@ -358,6 +364,7 @@ def test_a_bad_time_zone_is_refused(zone):
         st.from_regex(r"[*0-9L/,# -]{9,20}"),
     )
 )
+@UNTIMED
 def test_whatever_is_written_is_read_or_refused(expression):
     try:
         cron = parse_cron(expression, "Europe/Berlin")

@@ -13,7 +13,7 @@ def test_room_is_counted():
     slots = Slots(3)
     assert slots.take(2)
     assert slots.used == 2
-    slots.free()
+    slots.free(1)
     assert slots.used == 1
 
 
@@ -35,9 +35,9 @@ def test_taking_waits_until_there_is_room():
 
     thread = threading.Thread(target=take)
     thread.start()
-    slots.free()
+    slots.free(1)
     assert not taken.is_set()
-    slots.free()
+    slots.free(1)
     thread.join(JOIN_SECONDS)
     assert taken.is_set()
     assert slots.used == 1
@@ -68,7 +68,7 @@ def test_every_waiter_is_served_in_the_end():
     for thread in threads:
         thread.start()
     for _ in range(22):
-        slots.free()
+        slots.free(1)
     for thread in threads:
         thread.join(JOIN_SECONDS)
     assert served == [True] * 20

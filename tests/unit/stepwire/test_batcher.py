@@ -7,6 +7,7 @@ import pytest
 
 from stepwire.batcher import Batcher
 from stepwire.errors import Reason, StepwireError
+from stepwire.pace import Pace
 
 
 class Gate:
@@ -133,3 +134,33 @@ async def test_a_batch_is_no_part_of_the_call_that_began_it():
     caller.set("someone")
     await Batcher("test", flush).submit(1)
     assert seen == ["nobody"]
+
+
+async def test_with_a_pace_what_comes_too_soon_goes_together():
+    batches = []
+
+    async def flush(batch):
+        batches.append(list(batch))
+        return batch
+
+    batcher = Batcher("test", flush, pace=Pace(per_second=20, burst=2))
+    for number in range(2):
+        await batcher.submit(number)
+    await asyncio.gather(*(batcher.submit(number) for number in range(2, 10)))
+    assert batches == [[0], [1], [2, 3, 4, 5, 6, 7, 8, 9]]
+
+
+async def test_what_comes_while_a_batch_waits_for_its_turn_goes_with_it():
+    batches = []
+
+    async def flush(batch):
+        batches.append(list(batch))
+        return batch
+
+    batcher = Batcher("test", flush, pace=Pace(per_second=20, burst=1))
+    await batcher.submit(0)
+    second = batcher.put(1)
+    await asyncio.sleep(0)
+    assert batches == [[0]]
+    await asyncio.gather(second, batcher.put(2))
+    assert batches == [[0], [1, 2]]

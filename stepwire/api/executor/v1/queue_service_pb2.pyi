@@ -350,7 +350,9 @@ class PauseQueueRequest(_message.Message):
     queue: _builtins.str
     """The queue. Required."""
     note: _builtins.str
-    """Why, or by whom, for people. At most 1,000 characters."""
+    """Why, or by whom, for people. Empty keeps the note of a queue that is paused
+    already. At most 1,000 characters.
+    """
     request_id: _builtins.str
     """Idempotency key. A repeated pause has no further effect with or without it. At most
     128 characters.
@@ -459,7 +461,9 @@ class DrainQueueRequest(_message.Message):
     queue: _builtins.str
     """The queue. Required."""
     note: _builtins.str
-    """Why, or by whom, for people. At most 1,000 characters."""
+    """Why, or by whom, for people. Empty keeps the note of a queue that is paused
+    already. At most 1,000 characters.
+    """
     request_id: _builtins.str
     """Idempotency key. A repeated drain only waits again, with or without it. At most 128
     characters.

@@ -112,7 +112,7 @@ class QueueServiceServicer:
 
     def PauseQueue(self, request, context):
         """Lets no further step of a queue start; steps that run go on and are recorded, and
-        new ones are accepted and wait. A queue that is paused stays so, with the new note.
+        new ones are accepted and wait. A queue that is paused stays so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,7 @@ class QueueServiceStub:
     """
     PauseQueue: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.PauseQueueRequest, _queue_service_pb2.PauseQueueResponse]
     """Lets no further step of a queue start; steps that run go on and are recorded, and
-    new ones are accepted and wait. A queue that is paused stays so, with the new note.
+    new ones are accepted and wait. A queue that is paused stays so.
     """
     ResumeQueue: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.ResumeQueueRequest, _queue_service_pb2.ResumeQueueResponse]
     """Lets the steps of a paused queue start again. A queue that is not paused is returned
@@ -88,7 +88,7 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """
     PauseQueue: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.PauseQueueRequest, _queue_service_pb2.PauseQueueResponse]  # type: ignore[assignment]
     """Lets no further step of a queue start; steps that run go on and are recorded, and
-    new ones are accepted and wait. A queue that is paused stays so, with the new note.
+    new ones are accepted and wait. A queue that is paused stays so.
     """
     ResumeQueue: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.ResumeQueueRequest, _queue_service_pb2.ResumeQueueResponse]  # type: ignore[assignment]
     """Lets the steps of a paused queue start again. A queue that is not paused is returned
@@ -147,7 +147,7 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_queue_service_pb2.PauseQueueResponse, _abc.Awaitable[_queue_service_pb2.PauseQueueResponse]]:
         """Lets no further step of a queue start; steps that run go on and are recorded, and
-        new ones are accepted and wait. A queue that is paused stays so, with the new note.
+        new ones are accepted and wait. A queue that is paused stays so.
         """
 
     @_abc_1.abstractmethod

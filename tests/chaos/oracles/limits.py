@@ -1,0 +1,72 @@
+"""P7: limits hold in the whole cluster, also where a process was only taken for dead.
+
+What counts is what really runs, by the ledgers. A step is counted once, however many of its
+attempts overlap: its place belongs to the step.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tests.chaos.history import History
+from tests.chaos.intents import CANCELLED
+from tests.chaos.ledger import Execution
+
+NEVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A time in which the holder of a place ran."""
+
+    holder: str
+    begun: float
+    ended: float
+
+
+def p7_limits_hold(history: History) -> Iterator[str]:
+    """Never do more steps, or tasks, of a key run at once than its limit allows."""
+    halts = _halts(history)
+    spans: dict[tuple[str, int], list[Span]] = {}
+    for task in history.tasks:
+        # A cancelled step gives its place up at once, and is stopped a moment later.
+        if task.end is None or task.end.state == CANCELLED:
+            continue
+        limits = {step.name: step.limit for step in task.intent.steps if step.limit is not None}
+        for each in history.executions:
+            if each.task != task.recorded[0]:
+                continue
+            begun, ended = each.begun, _end_of(each, halts)
+            if limit := limits.get(each.step):
+                holder = f"{task.name} {each.step}"
+                spans.setdefault(limit, []).append(Span(holder, begun, ended))
+            if key := task.intent.concurrency:
+                spans.setdefault(key, []).append(Span(task.name, begun, ended))
+    for (key, most), of_key in spans.items():
+        holders = _most_at_once(of_key)
+        if len(holders) > most:
+            yield f"limit {key!r} of {most}: at once ran {', '.join(sorted(holders))}"
+
+
+def _halts(history: History) -> Mapping[int, list[float]]:
+    halts: dict[int, list[float]] = {}
+    for halt in history.halts:
+        halts.setdefault(halt.pid, []).append(halt.at)
+    return halts
+
+
+def _end_of(execution: Execution, halts: Mapping[int, list[float]]) -> float:
+    """When an execution did its last: it ended, or its process halted and it was cut off."""
+    ended = NEVER if execution.ended is None else execution.ended
+    if execution.ended is not None and not execution.failed:
+        return ended
+    return min([ended, *(at for at in halts.get(execution.pid, ()) if at >= execution.begun)])
+
+
+def _most_at_once(spans: list[Span]) -> set[str]:
+    """The holders that ran at once when most did."""
+    most: set[str] = set()
+    for span in spans:
+        at_once = {each.holder for each in spans if each.begun <= span.begun < each.ended}
+        if len(at_once) > len(most):
+            most = at_once
+    return most

@@ -1,0 +1,460 @@
+"""The record does what the model says, whatever happens in whatever order.
+
+Tasks of random graphs are driven through both by random workers, owners and clocks; after
+each step of it they must agree. STEPWIRE_PROPERTY_EXAMPLES asks for more examples, drawn at
+random, than the few that are the same on every run.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from executor_svc.ports import Effects
+from executor_svc.records import Attempt, Phase
+from stepwire.db import migrate, open_pool
+from tests.property.graphs import MAX_ITEMS, node_lists
+from tests.property.model import FINAL, End, Ending, Task, Why
+from tests.property.record import Decided, Record
+
+EXAMPLES = int(os.environ.get("STEPWIRE_PROPERTY_EXAMPLES", "0"))
+EXAMPLES_EACH_RUN = 40
+STEPS_OF_AN_EXAMPLE = 30
+MAX_ROUNDS = 200
+LATE = st.integers(0, 2)
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Hand:
+    """An attempt that a session was given, be it over or not."""
+
+    session: UUID
+    attempt: Attempt
+    announced: bool = False
+
+    @property
+    def task_id(self) -> UUID:
+        return self.attempt.task.task_id
+
+
+class Machine(RuleBasedStateMachine):
+    """Tasks in the record, and the same tasks in the model."""
+
+    loop: asyncio.Runner
+    record: Record
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks: dict[UUID, Task] = {}
+        self.sessions: list[UUID] = []
+        self.hands: list[Hand] = []
+        self.outputs: dict[tuple[UUID, str], bytes | None] = {}
+
+    def do(self, awaitable: Awaitable[T]) -> T:
+        async def wait() -> T:
+            return await awaitable
+
+        return self.loop.run(wait())
+
+    @initialize()
+    def open_sessions(self) -> None:
+        self.sessions = [self.do(self.record.session()) for _ in range(2)]
+
+    # What may happen.
+
+    @precondition(lambda self: len(self.tasks) < 3)
+    @rule(nodes=node_lists())
+    def create(self, nodes: Any) -> None:
+        task_id, ready = self.do(self.record.create(nodes))
+        task = self.tasks[task_id] = Task(nodes)
+        assert len(task.became_ready) == ready
+        task.became_ready.clear()
+
+    @precondition(lambda self: self.ready())
+    @rule(data=st.data(), which=st.integers(0, 1))
+    def claim(self, data: st.DataObject, which: int) -> None:
+        ready = self.ready()
+        places = data.draw(st.sets(st.sampled_from(range(len(ready))), min_size=1, max_size=4))
+        self.claim_all(self.sessions[which], [ready[place] for place in sorted(places)])
+
+    @precondition(lambda self: self.hands)
+    @rule(data=st.data(), which=st.integers(0, 1))
+    def claim_what_was_claimed(self, data: st.DataObject, which: int) -> None:
+        hand = self.draw_hand(data, self.hands)
+        attempt = hand.attempt
+        self.claim_all(
+            self.sessions[which], [(hand.task_id, attempt.step_id, attempt.attempt)]
+        )
+
+    @precondition(lambda self: self.in_hand())
+    @rule(data=st.data())
+    def announce(self, data: st.DataObject) -> None:
+        hand = self.draw_hand(data, self.in_hand())
+        effects = self.do(self.record.steps.start(hand.session, [hand.attempt]))
+        task, attempt = self.tasks[hand.task_id], hand.attempt
+        hand.announced = task.announce(attempt.step_id, attempt.attempt, hand.session)
+        assert bool(effects.events) == hand.announced
+
+    @precondition(lambda self: self.in_hand())
+    @rule(data=st.data(), claims=st.sampled_from((0, 1, 64)))
+    def settle(self, data: st.DataObject, claims: int) -> None:
+        first = self.draw_hand(data, self.in_hand())
+        same = [hand for hand in self.in_hand() if hand.session == first.session]
+        hands = [first]
+        for _ in range(data.draw(st.integers(0, 3))):
+            more = self.draw_hand(data, same)
+            if more not in hands:
+                hands.append(more)
+        ends = [(hand, self.draw_end(data, hand)) for hand in hands]
+        self.settle_all(first.session, ends, claims=claims)
+
+    @precondition(lambda self: self.hands)
+    @rule(data=st.data(), which=st.integers(0, 1))
+    def settle_whatever_was_claimed(self, data: st.DataObject, which: int) -> None:
+        """Settle an attempt that may be over, or in the name of the other session."""
+        hand = self.draw_hand(data, self.hands)
+        end = self.draw_end(data, hand)
+        self.settle_all(self.sessions[which], [(hand, end)], claims=1)
+
+    @precondition(lambda self: self.in_hand())
+    @rule(which=st.integers(0, 1), late=LATE)
+    def lose_a_session(self, which: int, late: int) -> None:
+        if late:
+            return
+        session = self.sessions[which]
+        effects = self.do(self.record.lose(session))
+        for task in self.tasks.values():
+            task.lose(session)
+        self.expect(effects)
+        self.sessions[which] = self.do(self.record.session())
+
+    @precondition(lambda self: self.any_step("WAITING"))
+    @rule(data=st.data())
+    def time_passes(self, data: st.DataObject) -> None:
+        task_id = self.draw_task(data)
+        effects = self.do(self.record.time_passes(task_id))
+        self.tasks[task_id].time_passes()
+        self.expect(effects)
+
+    @precondition(lambda self: self.any_task("PENDING", "RUNNING", "PAUSED"))
+    @rule(data=st.data(), late=LATE)
+    def deadline_passes(self, data: st.DataObject, late: int) -> None:
+        if late:
+            return
+        task_id = self.draw_task(data)
+        self.do(self.record.deadline_passes(task_id))
+        self.tasks[task_id].deadline_passes()
+
+    @precondition(lambda self: self.any_task("PENDING", "RUNNING", "PAUSED"))
+    @rule(data=st.data())
+    def signal(self, data: st.DataObject) -> None:
+        task_id = self.draw_task(data)
+        effects = self.do(self.record.signal(task_id, b"1"))
+        self.tasks[task_id].signal(b"1")
+        self.expect(effects)
+
+    @precondition(lambda self: self.any_task("PENDING", "RUNNING"))
+    @rule(data=st.data(), late=LATE)
+    def pause(self, data: st.DataObject, late: int) -> None:
+        if late:
+            return
+        task_id = self.draw_task(data)
+        self.do(self.record.tasks.pause(task_id))
+        self.tasks[task_id].pause()
+
+    @precondition(lambda self: self.any_task("PAUSED"))
+    @rule(data=st.data())
+    def resume(self, data: st.DataObject) -> None:
+        self.resume_one(self.draw_task(data, "PAUSED"))
+
+    @precondition(lambda self: self.any_task("FAILED"))
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        self.retry_one(self.draw_task(data, "FAILED"))
+
+    @precondition(lambda self: self.any_task("PENDING", "RUNNING", "PAUSED"))
+    @rule(data=st.data(), late=LATE)
+    def cancel(self, data: st.DataObject, late: int) -> None:
+        if late:
+            return
+        task_id = self.draw_task(data)
+        self.do(self.record.tasks.cancel(task_id))
+        self.tasks[task_id].cancel()
+
+    # What is true at any time.
+
+    @invariant()
+    def the_record_agrees(self) -> None:
+        for task_id, task in self.tasks.items():
+            row = self.do(self.record.task(task_id))
+            assert row["state"] == task.state
+            assert row["started"] == task.started
+            assert row["ended"] == (task.state in FINAL)
+            assert self.do(self.record.rows(task_id)) == {
+                key: (
+                    step.state,
+                    step.attempt,
+                    step.session,
+                    step.waits_for,
+                    step.failures,
+                    step.output,
+                    step.fired or step.state != "BLOCKED",
+                )
+                for key, step in task.recorded().items()
+            }
+            events = self.do(self.record.events(task_id))
+            assert row["last_cursor"] == len(events)
+            assert _sorted_losses(events) == _sorted_losses(task.events)
+
+    @invariant()
+    def nothing_is_taken_back(self) -> None:
+        for task_id, task in self.tasks.items():
+            for key, step in task.steps.items():
+                if step.state == "SUCCEEDED":
+                    known = self.outputs.setdefault((task_id, key), step.output)
+                    assert step.output == known
+                else:
+                    assert (task_id, key) not in self.outputs
+            if task.state in ("SUCCEEDED", "CANCELLED"):
+                assert not any(step.open for step in task.recorded().values())
+            if task.state in FINAL:
+                assert not any(step.state == "READY" for step in task.steps.values())
+            ended = [e for e in task.events if e[0] in ("STEP_SUCCEEDED", "STEP_SKIPPED")]
+            assert len({step_id for _, step_id, _ in ended}) == len(ended)
+
+    def teardown(self) -> None:
+        """Let everything go well from here on: every task comes to its end."""
+        if not self.sessions:
+            return
+        try:
+            for task_id in self.tasks:
+                self.resume_one(task_id)
+                self.retry_one(task_id)
+            for _ in range(MAX_ROUNDS):
+                if all(task.state in FINAL for task in self.tasks.values()):
+                    break
+                self.one_good_round()
+            self.the_record_agrees()
+            self.nothing_is_taken_back()
+            assert all(task.state in FINAL for task in self.tasks.values())
+        finally:
+            for task_id in self.tasks:
+                self.do(self.record.tasks.cancel(task_id))
+            for session in self.sessions:
+                self.do(self.record.lose(session))
+
+    def one_good_round(self) -> None:
+        if self.ready():
+            self.claim_all(self.sessions[0], self.ready())
+        while hands := self.in_hand():
+            ends = [(hands[0], self.do(self.decide(hands[0], Ending.SUCCESS)))]
+            self.settle_all(hands[0].session, ends, claims=64)
+        for task_id, task in self.tasks.items():
+            effects = self.do(self.record.time_passes(task_id))
+            task.time_passes()
+            self.expect(effects)
+
+    # How it is done.
+
+    def any_task(self, *states: str) -> bool:
+        return any(task.state in states for task in self.tasks.values())
+
+    def any_step(self, state: str) -> bool:
+        return any(
+            step.state == state for task in self.tasks.values() for step in task.steps.values()
+        )
+
+    def ready(self) -> list[tuple[UUID, str, int]]:
+        return [
+            (task_id, step.step_id, step.attempt)
+            for task_id, task in self.tasks.items()
+            for step in task.steps.values()
+            if step.state == "READY"
+        ]
+
+    def in_hand(self) -> list[Hand]:
+        """The attempts that run."""
+        return [hand for hand in self.hands if self.runs(hand)]
+
+    def runs(self, hand: Hand) -> bool:
+        step = self.tasks[hand.task_id].steps[hand.attempt.step_id]
+        mine = (hand.session, hand.attempt.attempt)
+        return step.state == "RUNNING" and (step.session, step.attempt) == mine
+
+    def draw_task(self, data: st.DataObject, state: str | None = None) -> UUID:
+        """Draw a task, one in this state if there is one."""
+        tasks = list(self.tasks)
+        places = [place for place, each in enumerate(tasks) if self.tasks[each].state == state]
+        return tasks[data.draw(st.sampled_from(places or range(len(tasks))))]
+
+    def draw_hand(self, data: st.DataObject, hands: Sequence[Hand]) -> Hand:
+        return hands[data.draw(st.integers(0, len(hands) - 1))]
+
+    def draw_end(self, data: st.DataObject, hand: Hand) -> Decided:
+        ending = data.draw(st.sampled_from(self.endings(hand.attempt)))
+        items = data.draw(st.integers(0, MAX_ITEMS)) if ending is Ending.ITEMS else 0
+        nodes = data.draw(node_lists(most=3)) if ending is Ending.STEPS else ()
+        return self.do(self.decide(hand, ending, items=items, nodes=nodes))
+
+    def decide(self, hand: Hand, ending: Ending, **what: Any) -> Awaitable[Decided]:
+        step = self.tasks[hand.task_id].steps[hand.attempt.step_id]
+        node, attempt = step.node, hand.attempt
+        if ending is Ending.SUCCESS and attempt.phase is Phase.NEW:
+            if node.each and attempt.item is None:
+                ending, what = Ending.ITEMS, {"items": 3}
+            elif node.waits:
+                ending = Ending.WAIT
+        return self.record.decide(attempt, ending, waits_for=node.waits, **what)
+
+    def endings(self, attempt: Attempt) -> Sequence[Ending]:
+        """How an attempt may end by itself."""
+        node = self.tasks[attempt.task.task_id].steps[attempt.step_id].node
+        if attempt.phase is Phase.UNSATISFIED or attempt.items is not None:
+            return (Ending.SUCCESS, Ending.SUCCESS, Ending.DECLINED)
+        endings = [
+            *[Ending.SUCCESS] * 4,
+            Ending.FAILURE,
+            Ending.PERMANENT_FAILURE,
+            Ending.DECLINED,
+        ]
+        if attempt.phase is Phase.NEW:
+            if attempt.item is None:
+                endings.append(Ending.SKIP)
+            if not (node.each and attempt.item is None) and attempt.step_id.count("/") < 2:
+                endings.append(Ending.STEPS)
+        return endings
+
+    def claim_all(self, session: UUID, wanted: Sequence[tuple[UUID, str, int]]) -> None:
+        attempts = self.do(self.record.claim(session, wanted))
+        expected = {
+            (task_id, step_id)
+            for task_id, step_id, attempt in wanted
+            if self.tasks[task_id].claim(step_id, attempt, session)
+        }
+        assert {(each.task.task_id, each.step_id) for each in attempts} == expected
+        self.take(session, attempts)
+
+    def take(self, session: UUID, attempts: Sequence[Attempt]) -> None:
+        # In an order that is the same whenever an example is run.
+        places = {task_id: place for place, task_id in enumerate(self.tasks)}
+        for attempt in sorted(attempts, key=lambda a: (places[a.task.task_id], a.step_id)):
+            step = self.tasks[attempt.task.task_id].steps[attempt.step_id]
+            phases = {Why.NEW: Phase.NEW, Why.CAME: Phase.CAME, Why.UNSATISFIED: Phase.UNSATISFIED}
+            assert attempt.phase is phases[step.why]
+            self.hands.append(Hand(session, attempt))
+
+    def settle_all(
+        self, session: UUID, ends: Sequence[tuple[Hand, Decided]], *, claims: int
+    ) -> None:
+        settled, effects = self.do(
+            self.record.settle(
+                session,
+                [(hand.attempt, decided, hand.announced) for hand, decided in ends],
+                claims=claims,
+            )
+        )
+        by_task: dict[UUID, list[int]] = {}
+        for place, (hand, _) in enumerate(ends):
+            by_task.setdefault(hand.task_id, []).append(place)
+        for task_id, places in by_task.items():
+            expected = self.tasks[task_id].settle(
+                session, [_end_of(*ends[place]) for place in places]
+            )
+            assert [settled.accepted[place] for place in places] == expected
+        for attempt in settled.started:
+            task = self.tasks[attempt.task.task_id]
+            assert task.claim(attempt.step_id, attempt.attempt, session)
+            task.became_ready.remove((attempt.step_id, attempt.attempt))
+        self.take(session, settled.started)
+        self.expect(effects)
+
+    def resume_one(self, task_id: UUID) -> None:
+        effects = self.do(self.record.tasks.resume(task_id))
+        self.tasks[task_id].resume()
+        self.expect(effects)
+
+    def retry_one(self, task_id: UUID) -> None:
+        effects = self.do(self.record.tasks.retry(task_id, request_id="", place=None))
+        self.tasks[task_id].retry()
+        self.expect(effects)
+
+    def expect(self, effects: Effects | None) -> None:
+        """Assert that exactly what has become ready is to be published."""
+        ready = () if effects is None else effects.ready
+        published = [(ref.task_id, ref.step_id, ref.attempt) for ref in ready]
+        expected = {
+            (task_id, *each) for task_id, task in self.tasks.items() for each in task.became_ready
+        }
+        assert len(published) == len(set(published))
+        assert set(published) == expected
+        for task in self.tasks.values():
+            task.became_ready.clear()
+
+
+def _end_of(hand: Hand, decided: Decided) -> End:
+    outcome = decided.outcome
+    blob = getattr(outcome, "output", None)
+    return End(
+        hand.attempt.step_id,
+        hand.attempt.attempt,
+        decided.ending,
+        output=None if blob is None else blob.data,
+        items=decided.items,
+        nodes=decided.nodes,
+        announced=hand.announced,
+    )
+
+
+def _sorted_losses(events: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """Put steps that were lost together in order: the record has no order among them."""
+    result: list[tuple[str, str, int]] = []
+    lost: list[tuple[str, str, int]] = []
+    for event in events:
+        if event[0] == "STEP_LOST":
+            lost.append(event)
+        else:
+            result += [*sorted(lost), event]
+            lost = []
+    return [*result, *sorted(lost)]
+
+
+@pytest.mark.timeout(max(120, EXAMPLES * 10))
+def test_the_record_does_what_the_model_says(database_url: str) -> None:
+    with asyncio.Runner() as loop:
+
+        async def opened() -> Any:
+            pool = await stack.__aenter__()
+            await migrate(pool, package="executor_svc", schema="executor")
+            return Record(pool)
+
+        stack = open_pool(database_url, application_name="test", max_size=2)
+        Machine.loop, Machine.record = loop, loop.run(opened())
+        try:
+            run_state_machine_as_test(
+                Machine,
+                settings=settings(
+                    max_examples=EXAMPLES or EXAMPLES_EACH_RUN,
+                    stateful_step_count=STEPS_OF_AN_EXAMPLE,
+                    derandomize=not EXAMPLES,
+                    database=None,
+                    deadline=None,
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+        finally:
+            loop.run(stack.__aexit__(None, None, None))
