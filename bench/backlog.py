@@ -51,7 +51,7 @@ async def fill(bench: Bench) -> None:
     record = bench.record
     await record.execute(GRAPH)
     await _add(record, FINISHED, hours=24, state="SUCCEEDED", step="SUCCEEDED")
-    await _add(record, WAITING // 2, hours=2, state="RUNNING", step="WAITING", waits_for="time")
+    await _add(record, WAITING // 2, hours=2, state="RUNNING", step="WAITING", waits_for="sleep")
     await _add(record, WAITING // 2, hours=1, state="PENDING", step="READY", queue=UNSERVED)
     await analyze(record)
 

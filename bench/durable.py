@@ -11,7 +11,7 @@ from uuid import UUID
 import psutil
 
 from bench.graphs import TRANSFORM, chain, fan_out, sleeper
-from bench.record import Verdict, settled
+from bench.record import Verdict, one_row, settled
 from bench.stacks import Bench
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.api.executor.v1 import graph_pb2, task_pb2
@@ -126,7 +126,7 @@ async def in_flight(runs: Runs) -> Figures:
 
 
 async def _until_none_runs(runs: Runs, running: str) -> int:
-    peak = now = await runs.bench.record.fetchval(running)
+    peak = now = int(await runs.bench.record.fetchval(running))
     while now:
         await asyncio.sleep(LOOK_SECONDS)
         now = await runs.bench.record.fetchval(running)
@@ -144,10 +144,11 @@ async def recovery(runs: Runs) -> Figures:
     )
     while await record.fetchval(running, first, 1) < VICTIMS:
         await asyncio.sleep(LOOK_SECONDS)
-    share = await record.fetchrow(
+    share = await one_row(
+        record,
         "SELECT w.worker, count(*) AS steps FROM executor.steps s"
         " JOIN executor.worker_sessions w USING (session_id)"
-        " WHERE s.state = 'RUNNING' GROUP BY 1 ORDER BY 2 DESC LIMIT 1"
+        " WHERE s.state = 'RUNNING' GROUP BY 1 ORDER BY 2 DESC LIMIT 1",
     )
     os.kill(int(share["worker"].rpartition(":")[2]), signal.SIGKILL)
     started = time.perf_counter()
@@ -170,7 +171,7 @@ async def _submit(runs: Runs, graph: graph_pb2.Graph, tasks: int) -> UUID:
     async def submit() -> str:
         async with gate:
             created = await runs.bench.executor.BatchCreateTasks(request, timeout=CALL_SECONDS)
-        return min(created.task_ids)
+        return str(min(created.task_ids))
 
     return UUID(min(await asyncio.gather(*(submit() for _ in range(tasks // size)))))
 

@@ -2,12 +2,14 @@
 
 from stepwire.api.executor.v1 import graph_pb2
 
+Kind = dict[str, dict[str, str]]
+
 # The peers' steps are Python functions too.
-PYTHON = {"python": {"function": "bench.nothing"}}
-TRANSFORM = {"transform": {"expression": "null"}}
+PYTHON: Kind = {"python": {"function": "bench.nothing"}}
+TRANSFORM: Kind = {"transform": {"expression": "null"}}
 
 
-def chain(length: int, *, kind: dict = PYTHON) -> graph_pb2.Graph:
+def chain(length: int, *, kind: Kind = PYTHON) -> graph_pb2.Graph:
     """Steps that follow each other."""
     graph = graph_pb2.Graph()
     for place in range(length):

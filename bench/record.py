@@ -63,15 +63,22 @@ class Verdict:
         Raises:
             AssertionError: the run's answers are wrong, and so is its figure.
         """
-        found = await bench.record.fetchrow(TASKS, first)
+        found = await one_row(bench.record, TASKS, first)
         repeated = await bench.record.fetchval(
             REPEATED, first, TaskEventType.TASK_EVENT_TYPE_STEP_SUCCEEDED
         )
         self.found.update(lost=tasks - found["succeeded"], repeated=repeated)
-        recorded = await bench.record.fetchrow(STEPS, first)
+        recorded = await one_row(bench.record, STEPS, first)
         assert found["tasks"] == tasks, f"{found} of {tasks}"
         assert recorded["steps"] == recorded["succeeded"] == steps, f"{recorded} of {steps}"
         assert kills or recorded["at_once"] == steps, f"{recorded} of {steps}"
+
+
+async def one_row(record: asyncpg.Connection, query: str, *arguments: object) -> asyncpg.Record:
+    """The row of a query that always has one."""
+    row = await record.fetchrow(query, *arguments)
+    assert row is not None
+    return row
 
 
 async def analyze(record: asyncpg.Connection) -> None:

@@ -185,6 +185,7 @@ def new_task(submission: Submission, *, notify: bool = False) -> NewTask:
         steps=graph.new_steps(submission.priority),
         start_after=submission.start_after,
         deadline=submission.deadline(now),
+        timeout=submission.timeout,
         place=submission.place,
         workflow=submission.workflow,
         workflow_version=submission.workflow_version,

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from uuid import UUID
 
 import orjson
@@ -75,7 +74,7 @@ class Forks:
             labels=labels or source.labels,
             traceparent=traceparent,
             priority=source.priority,
-            timeout=_timeout(source),
+            timeout=source.timeout,
             place=place_of(graph, source.input, field="task_id"),
             workflow=source.workflow,
             workflow_version=source.workflow_version,
@@ -106,7 +105,3 @@ class Forks:
 def _digest(task_id: UUID, from_step: str, labels: Mapping[str, str]) -> bytes:
     asked = ["fork", str(task_id), from_step, dict(labels)]
     return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
-
-
-def _timeout(source: TaskRecord) -> timedelta | None:
-    return None if source.deadline is None else source.deadline - source.created_at

@@ -208,7 +208,8 @@ class Graph:
             traits |= Trait.KEYED
         if any(step.kind == "subtask" for step in self.steps):
             traits |= Trait.PARENT
-        if any(step.join.mode is JoinMode.AT_LEAST for step in self.steps):
+        # A join need not wait for all, if some are enough or one is skipped.
+        if any(step.join.mode is JoinMode.AT_LEAST or step.when for step in self.steps):
             traits |= Trait.LEAVES_STEPS
         if any(step.compensation is not None for step in self.steps):
             traits |= Trait.COMPENSATES

@@ -1,8 +1,8 @@
 """Wakeups and events over RabbitMQ, or inside one process when there is no RabbitMQ.
 
-What is published while the last messages are not confirmed, or came too soon after
-others, waits and shares the next ones: alone, a step or an event leaves at once; under
-load, messages grow instead of becoming more.
+What is published while the last messages are not confirmed waits, and shares the next
+ones: alone, a step or the end of a task leaves at once; under load, messages grow instead
+of becoming more.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ import dramatiq
 from dramatiq.brokers.stub import StubBroker
 
 from executor_svc.records import EventBatch, StepRef
-from executor_svc.wire import bundles, decode_events, encode_events
-from stepwire.batcher import Batcher
+from executor_svc.wire import bundles, decode_events, encode_events, ends_task
+from stepwire.batcher import Batcher, Linger
 from stepwire.errors import StepwireError
 from stepwire.mq import AmqpConnection, Topology, encode_message
 from stepwire.pace import Pace
@@ -29,12 +29,12 @@ PROGRESS = "progress"
 MAX_WAITING = 20_000
 # Tasks whose events travel in one message.
 MAX_TASKS = 1000
-# How often a process publishes to one queue, or one kind of event. Each message costs it,
-# RabbitMQ and a receiver a quarter of a millisecond together.
-WAKEUPS_PER_SECOND = 200
-EVENTS_PER_SECOND = 100
-# So many go at once before that holds: what one task alone asks for never waits.
-BURST = 20
+# Up to so many wakeups a second, or in a burst, steps that are ready together are spread over
+# several messages; beyond it, one message after the other does that.
+SPREAD_PER_SECOND = 100
+SPREAD_BURST = 20
+# How long events wait for the end of a task, to go with it.
+LINGER_SECONDS = 0.01
 OnEvents = Callable[[Sequence[EventBatch]], None]
 
 
@@ -83,13 +83,9 @@ class _Outlet:
         self._queue = queue
         self._actor = actor
         self._max_bundle = max_bundle
-        self._pace = Pace(per_second=WAKEUPS_PER_SECOND, burst=BURST)
+        self._pace = Pace(per_second=SPREAD_PER_SECOND, burst=SPREAD_BURST)
         self._batcher: Batcher[Sequence[StepRef], None] = Batcher(
-            f"wakeups of {queue}",
-            self._send,
-            max_batch=MAX_WAITING,
-            max_waiting=MAX_WAITING,
-            pace=self._pace,
+            f"wakeups of {queue}", self._send, max_batch=MAX_WAITING, max_waiting=MAX_WAITING
         )
 
     async def publish(self, refs: Sequence[StepRef]) -> None:
@@ -102,7 +98,7 @@ class _Outlet:
 
     async def _send(self, waiting: Sequence[Sequence[StepRef]]) -> Sequence[BaseException | None]:
         refs = list(chain.from_iterable(waiting))
-        spread = not self._pace.is_held
+        spread = self._pace.is_rare()
         messages = [
             encode_message(queue=self._queue, actor=self._actor, argument=bundle)
             for _, bundle in bundles(refs, max_bundle=self._max_bundle, spread=spread)
@@ -162,7 +158,7 @@ class AmqpEventBus:
             send,
             max_batch=MAX_WAITING,
             max_waiting=MAX_WAITING,
-            pace=Pace(per_second=EVENTS_PER_SECOND, burst=BURST),
+            linger=Linger(LINGER_SECONDS, lambda batches: any(map(ends_task, batches))),
         )
 
     async def _send(self, key: str, batches: Sequence[EventBatch]) -> None:

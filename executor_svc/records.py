@@ -129,6 +129,8 @@ class NewTask:
     Attributes:
         digest: SHA-256 of what the request asked for; what a request_id stands for.
         start_after: when its first steps may start; None for at once.
+        deadline: when it fails if it has not ended; None for never.
+        timeout: how long it may last, from when it may start; None for no limit.
         place: its concurrency key; its steps are held until it has its place.
     """
 
@@ -147,6 +149,7 @@ class NewTask:
     steps: Sequence[NewStep]
     start_after: datetime | None = None
     deadline: datetime | None = None
+    timeout: timedelta | None = None
     place: Place | None = None
     workflow: str = ""
     workflow_version: str = ""
@@ -294,6 +297,7 @@ class TaskRecord:
     parent: StepAddress | None = None
     forked_from: UUID | None = None
     deadline: datetime | None = None
+    timeout: timedelta | None = None
     traits: Trait = Trait.NONE
     graph_hash: bytes = b""
     input: Blob | None = None

@@ -5,6 +5,7 @@ A wakeup is a bundle of [task_id, step_id, attempt]; an event message is a list 
 """
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from executor_svc.records import EventBatch, StepRef
 from stepwire.ids import parse_uuid
 
 MAX_ATTEMPT = 2**31 - 1
+# How the events begin that end a task: TASK_SUCCEEDED, TASK_FAILED, TASK_CANCELLED.
+ENDINGS = re.compile(r"\[[345],")
 # What waits at one time goes in so many messages at most, until they are full: enough to
 # share it out between workers, and few enough that their number does not grow with it.
 SPREAD = 8
@@ -64,6 +67,11 @@ def _read_ref(entry: object, queue: str) -> StepRef:
             if 1 <= attempt <= MAX_ATTEMPT and step_id.isprintable():
                 return StepRef(parse_uuid(task_id), step_id, attempt, queue)
     raise ValueError(f"{entry!r} does not name an attempt")
+
+
+def ends_task(batch: EventBatch) -> bool:
+    """Whether a task ends with these events; true for a few that only look like it."""
+    return ENDINGS.search(batch.events) is not None
 
 
 def encode_events(batches: Sequence[EventBatch]) -> bytes:

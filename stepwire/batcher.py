@@ -1,18 +1,19 @@
 """Group commit: what waits while the last batch is under way goes together.
 
 There is no timer. A lone item is flushed at once; under load, batches grow by
-themselves to what arrived during one flush. Where flushes are too quick for that, a
-pace makes them fewer.
+themselves to what arrived during one flush. Only items that nobody waits for may linger,
+until one comes that is wanted at once.
 """
 
 import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from stepwire.errors import Reason, StepwireError
-from stepwire.pace import Pace
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -20,12 +21,25 @@ R = TypeVar("R")
 Flush = Callable[[Sequence[T]], Awaitable[Sequence[R | BaseException]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Linger(Generic[T]):
+    """How long items may wait for company.
+
+    Attributes:
+        seconds: The longest that an item waits.
+        is_urgent: Whether an item is not to wait, nor those before it.
+    """
+
+    seconds: float
+    is_urgent: Callable[[T], bool]
+
+
 class Batcher(Generic[T, R]):
     """Collects items of concurrent callers and flushes them in batches, in order.
 
     `flush` gets the items of a batch and returns one result per item; a result that is
     an exception is raised to that item's caller. If `flush` itself raises, every caller
-    of the batch gets that exception. With a `pace`, batches wait for their turn.
+    of the batch gets that exception. With a `linger`, items that are not urgent wait.
     """
 
     def __init__(
@@ -35,13 +49,14 @@ class Batcher(Generic[T, R]):
         *,
         max_batch: int = 512,
         max_waiting: int = 50_000,
-        pace: Pace | None = None,
+        linger: Linger[T] | None = None,
     ) -> None:
         self._name = name
         self._flush = flush
         self._max_batch = max_batch
         self._max_waiting = max_waiting
-        self._pace = pace
+        self._linger = linger
+        self._hurry = asyncio.Event()
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._worker: asyncio.Task[None] | None = None
 
@@ -70,6 +85,8 @@ class Batcher(Generic[T, R]):
             )
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
+        if self._linger is not None and self._linger.is_urgent(item):
+            self._hurry.set()
         if self._worker is None:
             # A batch is no part of the call that happened to begin it.
             self._worker = asyncio.create_task(
@@ -85,8 +102,8 @@ class Batcher(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                if self._pace is not None and (pause := self._pace.take()):
-                    await asyncio.sleep(pause)
+                if self._linger is not None:
+                    await self._wait_for_company(self._linger.seconds)
                 count = min(len(self._waiting), self._max_batch)
                 await self._flush_batch([self._waiting.popleft() for _ in range(count)])
         finally:
@@ -95,6 +112,12 @@ class Batcher(Generic[T, R]):
             for _, future in self._waiting:
                 future.cancel()
             self._waiting.clear()
+
+    async def _wait_for_company(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+        self._hurry.clear()
 
     async def _flush_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:

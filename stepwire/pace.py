@@ -1,13 +1,13 @@
-"""How often something may be done: at once when it is rare, evenly when it is not."""
+"""Telling what is rare from what is frequent."""
 
 import time
 from collections.abc import Callable
 
 
 class Pace:
-    """Lets a burst of turns pass at once, and beyond it so many a second.
+    """Says of each event whether events are rare: a token bucket that never makes one wait.
 
-    A token bucket: a turn takes a token, and tokens come back at an even rate.
+    A burst counts as rare, and what comes no faster than `per_second` on average.
     """
 
     def __init__(
@@ -22,18 +22,14 @@ class Pace:
         self._clock = clock
         self._tokens = float(burst)
         self._counted_at = clock()
-        self._is_held = False
 
-    @property
-    def is_held(self) -> bool:
-        """Whether the last turn had to wait."""
-        return self._is_held
-
-    def take(self) -> float:
-        """Take a turn; return how many seconds it has to wait, 0 for none."""
+    def is_rare(self) -> bool:
+        """Count an event; return whether it is one of few."""
         now = self._clock()
         came = (now - self._counted_at) * self._per_second
-        self._tokens = min(self._burst, self._tokens + came) - 1
         self._counted_at = now
-        self._is_held = self._tokens < 0
-        return -self._tokens / self._per_second if self._is_held else 0.0
+        self._tokens = min(self._burst, self._tokens + came)
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

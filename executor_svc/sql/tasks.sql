@@ -14,15 +14,15 @@
 -- $31 to $34 request ids: tenants, request ids, tasks, digests.
 -- $35, $36 inputs kept apart: tasks, inputs.
 -- $37 to $43 tasks that wait for a place: tenants, keys, priorities, tasks, policies, bounds,
--- start times (null: at once).
+-- start times (null: at once). $44 tasks: how long they may last.
 WITH created AS (
     INSERT INTO executor.tasks (task_id, tenant_id, graph_hash, open_sinks, traits, priority,
         input, input_type, labels, traceparent, workflow, workflow_version, parent_task_id,
-        parent_step_id, depth, deadline, created_at)
+        parent_step_id, depth, deadline, created_at, timeout)
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::integer[], $5::integer[],
         $6::smallint[], $7::bytea[], $8::text[], $9::jsonb[], $10::text[], $11::text[],
         $12::text[], $13::uuid[], $14::text[], $15::smallint[], $16::timestamptz[],
-        $17::timestamptz[])
+        $17::timestamptz[], $44::interval[])
 ), limited AS (
     INSERT INTO executor.deadlines (task_id, deadline)
     SELECT * FROM unnest($1::uuid[], $16::timestamptz[]) AS d (task_id, deadline)
@@ -78,7 +78,8 @@ WHERE task_id = ANY ($1::uuid[]) AND tenant_id = $2 AND starts_with(request_id, 
 -- Read a task of a tenant. $1 task, $2 tenant, $3 whether with its input.
 SELECT t.task_id, t.tenant_id, d.state, t.labels, t.failure, t.traceparent, t.last_cursor,
     t.created_at, t.started_at, t.ended_at, t.priority, t.workflow, t.workflow_version,
-    t.parent_task_id, t.parent_step_id, t.forked_from, t.deadline, t.traits, t.graph_hash,
+    t.parent_task_id, t.parent_step_id, t.forked_from, t.deadline, t.timeout, t.traits,
+    t.graph_hash,
     t.retry_request_id, t.input_type,
     CASE WHEN $3 THEN coalesce(t.input, (SELECT p.data FROM executor.payloads p
         WHERE p.task_id = t.task_id AND p.step_id = '' AND p.attempt = 0)) END AS input

@@ -25,6 +25,7 @@ def create_arguments(
         [task.task_id for task in apart],
         [task.input.data for task in apart],
         *_place_columns(tasks),
+        [task.timeout for task in tasks],
     ]
 
 

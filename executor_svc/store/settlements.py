@@ -43,6 +43,7 @@ def _own(settlements: Sequence[Settlement], inline_bytes: int) -> Columns:
         [each.attempt.task.task_id for each in settlements],
         [each.attempt.step_id for each in settlements],
         [each.attempt.attempt for each in settlements],
+        _sparse([each.attempt.phase >= Phase.CAME for each in settlements]),
         [each.state for each in settlements],
         _sparse([each.retry for each in settlements]),
         _sparse(

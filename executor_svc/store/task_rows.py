@@ -36,6 +36,7 @@ def task_of(row: Row) -> TaskRecord:
         parent=None if parent is None else StepAddress(parent, row["parent_step_id"]),
         forked_from=row["forked_from"],
         deadline=row["deadline"],
+        timeout=row["timeout"] if whole else None,
         traits=Trait(row["traits"]) if whole else Trait.NONE,
         graph_hash=row["graph_hash"] if whole else b"",
         input=blob_of(row["input"], row["input_type"]) if whole else None,

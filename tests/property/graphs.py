@@ -43,6 +43,7 @@ def node_lists(draw: st.DrawFn, most: int = 6) -> tuple[Node, ...]:
                 items_at_least=items_at_least,
                 max_parallel=draw(st.integers(0, 2)) if each else 0,
                 waits=draw(st.sampled_from(WAITS)),
+                may_skip=draw(st.booleans()),
             )
         )
     return tuple(nodes)
@@ -64,6 +65,8 @@ def _step(node: Node) -> graph_pb2.Step:
         step.python.function = "any"
     step.join.mode = graph_pb2.JoinMode.Value(f"JOIN_MODE_{node.join}")
     step.join.at_least = node.at_least
+    if node.may_skip:
+        step.when = "true"
     if node.each:
         step.for_each = "[1]"
         step.max_parallel = node.max_parallel

@@ -60,14 +60,16 @@ class Node:
     items_at_least: int = 0
     max_parallel: int = 0
     waits: str = ""
+    may_skip: bool = False
 
 
 @dataclass(frozen=True)
 class End:
-    """How an attempt of a step has ended."""
+    """How a run of an attempt has ended; what it waits for parts an attempt in runs."""
 
     step_id: str
     attempt: int
+    is_first_run: bool
     ending: Ending
     output: bytes | None = None
     items: int = 0
@@ -131,7 +133,11 @@ class Task:
         return True
 
     def settle(self, session: Any, ends: Sequence[End]) -> list[bool]:
-        accepted = [self._runs(end.step_id, end.attempt, session) for end in ends]
+        accepted = [
+            self._runs(end.step_id, end.attempt, session)
+            and end.is_first_run is (self.steps[end.step_id].why is Why.NEW)
+            for end in ends
+        ]
         if not any(accepted):
             return accepted
         self._start()

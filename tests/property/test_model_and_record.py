@@ -35,6 +35,7 @@ EXAMPLES = int(os.environ.get("STEPWIRE_PROPERTY_EXAMPLES", "0"))
 EXAMPLES_EACH_RUN = 40
 STEPS_OF_AN_EXAMPLE = 30
 MAX_ROUNDS = 200
+PHASES = {Why.NEW: Phase.NEW, Why.CAME: Phase.CAME, Why.UNSATISFIED: Phase.UNSATISFIED}
 LATE = st.integers(0, 2)
 T = TypeVar("T")
 
@@ -292,9 +293,9 @@ class Machine(RuleBasedStateMachine):
         return [hand for hand in self.hands if self.runs(hand)]
 
     def runs(self, hand: Hand) -> bool:
-        step = self.tasks[hand.task_id].steps[hand.attempt.step_id]
-        mine = (hand.session, hand.attempt.attempt)
-        return step.state == "RUNNING" and (step.session, step.attempt) == mine
+        step, attempt = self.tasks[hand.task_id].steps[hand.attempt.step_id], hand.attempt
+        mine = (hand.session, attempt.attempt, PHASES[step.why])
+        return step.state == "RUNNING" and (step.session, step.attempt, attempt.phase) == mine
 
     def draw_task(self, data: st.DataObject, state: str | None = None) -> UUID:
         """Draw a task, one in this state if there is one."""
@@ -333,7 +334,7 @@ class Machine(RuleBasedStateMachine):
             Ending.DECLINED,
         ]
         if attempt.phase is Phase.NEW:
-            if attempt.item is None:
+            if node.may_skip and attempt.item is None:
                 endings.append(Ending.SKIP)
             if not (node.each and attempt.item is None) and attempt.step_id.count("/") < 2:
                 endings.append(Ending.STEPS)
@@ -354,8 +355,7 @@ class Machine(RuleBasedStateMachine):
         places = {task_id: place for place, task_id in enumerate(self.tasks)}
         for attempt in sorted(attempts, key=lambda a: (places[a.task.task_id], a.step_id)):
             step = self.tasks[attempt.task.task_id].steps[attempt.step_id]
-            phases = {Why.NEW: Phase.NEW, Why.CAME: Phase.CAME, Why.UNSATISFIED: Phase.UNSATISFIED}
-            assert attempt.phase is phases[step.why]
+            assert attempt.phase is PHASES[step.why]
             self.hands.append(Hand(session, attempt))
 
     def settle_all(
@@ -412,6 +412,7 @@ def _end_of(hand: Hand, decided: Decided) -> End:
     return End(
         hand.attempt.step_id,
         hand.attempt.attempt,
+        hand.attempt.phase is Phase.NEW,
         decided.ending,
         output=None if blob is None else blob.data,
         items=decided.items,

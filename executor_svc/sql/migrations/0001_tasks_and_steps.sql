@@ -63,7 +63,9 @@ CREATE TABLE executor.tasks (
     -- How many tasks above it are parents or the cause of it.
     depth smallint NOT NULL DEFAULT 0,
     forked_from uuid,
+    -- When it fails if it has not ended, and how long it may last from a start or a retry on.
     deadline timestamptz,
+    timeout interval,
     created_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,
     ended_at timestamptz,

@@ -116,7 +116,10 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
         UPDATE executor.steps s
         SET state = CASE WHEN r.live THEN 'READY' ELSE 'BLOCKED' END::executor.step_state,
             phase = CASE
-                WHEN s.waits_for IN ('retry', 'start', 'worker') THEN 0
+                WHEN s.phase = 3 OR s.waits_for = 'worker' THEN s.phase
+                WHEN s.waits_for IN ('retry', 'start') THEN
+                    -- What has been started is not started again.
+                    CASE WHEN s.items IS NULL THEN 0 ELSE 2 END
                 WHEN s.waits_for LIKE 'limit:%' THEN 1
                 WHEN s.waits_for IS NOT NULL THEN 2
                 -- Held meanwhile, it has lost its place under its limit.
@@ -263,6 +266,8 @@ $$;
 -- Record how attempts ended, and do what follows from it. A settlement whose attempt is
 -- no longer the session's is refused: its place is not among those ACCEPTED.
 --
+-- p_came         whether the attempt began with what its step had waited for: a step that waits
+--                goes on as the same attempt, and what comes before and after are two runs
 -- p_*            settlements: the new state (SUCCEEDED, SKIPPED, WAITING or FAILED); whether
 --                another attempt follows; output; failure; whether it fails the task; for
 --                what, how long and until when it waits; numbers of items
@@ -277,7 +282,7 @@ $$;
 -- p_republish    after what time the sweeper publishes a READY step again
 CREATE FUNCTION executor.settle_v1(
     p_session uuid, p_republish interval, p_limited boolean,
-    p_task_ids uuid[], p_step_ids text[], p_attempts integer[],
+    p_task_ids uuid[], p_step_ids text[], p_attempts integer[], p_came boolean[],
     p_states executor.step_state[], p_retries boolean[], p_outputs bytea[],
     p_output_types text[], p_failures jsonb[], p_fatals boolean[], p_waits_for text[],
     p_waits interval[], p_untils timestamptz[], p_items integer[],
@@ -327,10 +332,11 @@ BEGIN
     -- Tasks that fail by this batch: nothing new starts in them.
     IF true = ANY (p_fatals) THEN
         SELECT array_agg(DISTINCT t.task_id) INTO v_failed
-        FROM unnest(p_task_ids, p_step_ids, p_attempts, p_fatals)
-            AS r (task_id, step_id, attempt, fatal)
+        FROM unnest(p_task_ids, p_step_ids, p_attempts, p_came, p_fatals)
+            AS r (task_id, step_id, attempt, came, fatal)
         JOIN executor.steps s ON s.task_id = r.task_id AND s.step_id = r.step_id
-            AND s.attempt = r.attempt AND s.state::text = 'RUNNING' AND s.session_id = p_session
+            AND s.attempt = r.attempt AND (s.phase >= 2) = coalesce(r.came, false)
+            AND s.state::text = 'RUNNING' AND s.session_id = p_session
         JOIN executor.tasks t ON t.task_id = s.task_id
             AND t.ended_at IS NULL AND t.failure IS NULL
         WHERE r.fatal;
@@ -350,7 +356,10 @@ BEGIN
             attempt = s.attempt + coalesce(r.retry, false)::integer,
             waits_for = r.waits_for,
             due_at = coalesce(now() + r.wait, r.until),
-            phase = 0,
+            -- Nothing makes good a join that cannot be satisfied; and an attempt that was
+            -- declined leaves what came to the next one.
+            phase = CASE WHEN s.phase = 3 OR (s.phase = 2 AND r.waits_for = 'worker')
+                THEN s.phase ELSE 0 END,
             publications = 0,
             items = coalesce(r.items, s.items),
             needs = coalesce(r.needs, 0),
@@ -364,15 +373,16 @@ BEGIN
             SELECT u.*,
                 executor.is_live(t.state, t.failure, u.step_id)
                     AND t.task_id <> ALL (coalesce(v_failed, '{}')) AS live
-            FROM unnest(p_task_ids, p_step_ids, p_attempts, p_states, p_retries, p_outputs,
+            FROM unnest(p_task_ids, p_step_ids, p_attempts, p_came, p_states, p_retries, p_outputs,
                 p_output_types, p_failures, p_fatals, p_waits_for, p_waits, p_untils,
                 p_items, p_needs, p_released, p_inboxes, p_added)
-                WITH ORDINALITY AS u (task_id, step_id, attempt, state, retry, output,
+                WITH ORDINALITY AS u (task_id, step_id, attempt, came, state, retry, output,
                     output_type, failure, fatal, waits_for, wait, until, items, needs,
                     released, inbox, added, ordinality)
             JOIN executor.tasks t ON t.task_id = u.task_id
         ) AS r
         WHERE s.task_id = r.task_id AND s.step_id = r.step_id AND s.attempt = r.attempt
+            AND (s.phase >= 2) = coalesce(r.came, false)
             AND s.state::text = 'RUNNING' AND s.session_id = p_session
         RETURNING r.ordinality::integer, s.tenant_id, r.live, s.started_at
     LOOP
@@ -551,6 +561,9 @@ BEGIN
             k.added_graph, k.expires_at)::executor.started END,
         NULL, NULL, NULL, NULL, NULL
     FROM awakened k WHERE k.state IN ('RUNNING', 'READY')
+        -- What is left over by a task that ends here is cancelled below.
+        AND ((v_traits & 16) = 0 OR NOT EXISTS (
+            SELECT FROM advanced a WHERE a.task_id = k.task_id AND a."end" = 'SUCCEEDED'))
     UNION ALL
     SELECT (executor.ready_fact(u.task_id, u.step_id, u.attempt, u.queue)).* FROM undo u
     UNION ALL
@@ -731,8 +744,9 @@ RETURNS SETOF executor.fact LANGUAGE sql AS $$
     FROM advanced a;
 $$;
 
--- Cancel a task that is not final: no step of it starts or is recorded from here on.
-CREATE FUNCTION executor.cancel_task_v1(p_task_id uuid)
+-- Cancel a task that is not final: no step of it starts or is recorded from here on. The
+-- event tells `p_detail`.
+CREATE FUNCTION executor.cancel_task_v1(p_task_id uuid, p_detail jsonb DEFAULT NULL)
 RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -757,7 +771,8 @@ BEGIN
     WHERE s.task_id = p_task_id AND s.state IN ('BLOCKED', 'READY', 'RUNNING', 'WAITING');
     UPDATE executor.tasks t SET state = 'CANCELLED', mark = 'CANCELLED', ended_at = now()
     WHERE t.task_id = p_task_id;
-    RETURN QUERY SELECT * FROM executor.log_v1(p_task_id, '[5,"",0]');
+    RETURN QUERY SELECT * FROM executor.log_v1(
+        p_task_id, '[5,"",0' || coalesce(',' || p_detail::text, '') || ']');
     RETURN QUERY SELECT * FROM executor.after_end_v1(ARRAY[p_task_id]);
 END
 $$;
@@ -782,17 +797,17 @@ BEGIN
     END IF;
     -- A deadline begins anew.
     INSERT INTO executor.deadlines (task_id, deadline)
-    SELECT t.task_id, now() + (t.deadline - t.created_at) FROM executor.tasks t
-    WHERE t.task_id = p_task_id AND t.deadline IS NOT NULL
+    SELECT t.task_id, now() + t.timeout FROM executor.tasks t
+    WHERE t.task_id = p_task_id AND t.timeout IS NOT NULL
     ON CONFLICT (task_id) DO UPDATE SET deadline = excluded.deadline;
     UPDATE executor.tasks t
     SET state = 'RUNNING', mark = NULL, failure = NULL, ended_at = NULL,
         retry_request_id = p_request_id, started_at = coalesce(t.started_at, now()),
-        deadline = now() + (t.deadline - t.created_at)
+        deadline = now() + t.timeout
     WHERE t.task_id = p_task_id;
     UPDATE executor.steps s
     SET attempt = s.attempt + 1, state = 'BLOCKED', ended_at = NULL, expires_at = NULL,
-        phase = CASE WHEN s.items IS NOT NULL THEN 2 ELSE 0 END
+        phase = CASE WHEN s.phase = 3 THEN 3 WHEN s.items IS NOT NULL THEN 2 ELSE 0 END
     WHERE s.task_id = p_task_id AND s.state::text = 'FAILED' AND NOT s.tolerated;
     UPDATE executor.steps s SET failures = 0, losses = 0
     WHERE s.task_id = p_task_id AND s.state = 'BLOCKED' AND s.needs = 0 AND s.open = 0;

@@ -201,7 +201,9 @@ class Mesh:
     @asynccontextmanager
     async def worker(self, **changes: Any) -> AsyncIterator[Worker]:
         """Run a worker in this process."""
-        settings = WorkerSettings(**{**self.shared, "http_allow_private": True, **changes})
+        settings = WorkerSettings(
+            **{**self.shared, "http_allow_private": True, "function_wait_seconds": 0.5, **changes}
+        )
         async with AsyncExitStack() as stack:
             amqp = await stack.enter_async_context(AmqpConnection(self.rabbitmq_url, name="test"))
             running = await start_worker(

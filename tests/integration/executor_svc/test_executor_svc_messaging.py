@@ -12,11 +12,13 @@ from executor_svc import messaging
 from executor_svc.messaging import AmqpEventBus, AmqpWakeups
 from executor_svc.records import EventBatch, StepRef
 from executor_svc.wire import decode_events, read_bundle
+from stepwire.api.executor.v1.task_pb2 import TaskEventType
 from stepwire.ids import uuid7
 from stepwire.mq import AmqpConnection, Topology, declare_queues
 from stepwire.testing.poll import eventually
 
 MAX_BUNDLE = 64
+STARTED = TaskEventType.TASK_EVENT_TYPE_STEP_STARTED
 
 
 @pytest.fixture
@@ -77,21 +79,15 @@ async def test_what_many_publish_at_a_time_shares_messages(wakeups, rabbitmq_url
     assert [ref for bundle in bundles for ref in bundle] == refs
 
 
-async def test_messages_stay_few_when_many_publish_one_after_the_other(
+async def test_steps_that_are_ready_together_are_spread_unless_messages_are_many(
     wakeups, rabbitmq_url, topology, monkeypatch
 ):
-    monkeypatch.setattr(messaging, "WAKEUPS_PER_SECOND", 1)
-    refs = some_refs(200)
-    publishing = []
-    for ref in refs:
-        publishing.append(asyncio.create_task(wakeups.publish([ref])))
-        await asyncio.wait(publishing[-1:], timeout=0.002)
-    await asyncio.gather(*publishing)
+    monkeypatch.setattr(messaging, "SPREAD_PER_SECOND", 0.001)
+    monkeypatch.setattr(messaging, "SPREAD_BURST", 2)
+    for _ in range(4):
+        await wakeups.publish(some_refs(9))
     sizes = [len(bundle) for bundle in await taken(rabbitmq_url, topology)]
-    # Each on its own as long as the burst lasts, full ones after.
-    assert sizes[: messaging.BURST] == [1] * messaging.BURST
-    assert len(sizes) < messaging.BURST + 15
-    assert sum(sizes) == 200
+    assert sizes == [3, 3, 3, 3, 3, 3, 9, 9]
 
 
 async def test_each_queue_gets_its_own(wakeups, rabbitmq_url, topology):
@@ -103,19 +99,35 @@ async def test_each_queue_gets_its_own(wakeups, rabbitmq_url, topology):
         assert [ref for bundle in found for ref in bundle] == refs
 
 
+def some_events(cursor, *, ends=False):
+    kind = TaskEventType.TASK_EVENT_TYPE_TASK_SUCCEEDED if ends else STARTED
+    return EventBatch(uuid7(), cursor, datetime.now(UTC), f'[[{kind},"s{cursor}",1]]')
+
+
 async def test_events_of_many_commits_share_messages_and_keep_their_order(amqp, topology):
     bus, messages, received = AmqpEventBus(amqp, topology), [], []
     await amqp.subscribe(topology.events, ["progress"], messages.append)
     await bus.subscribe(received.extend)
-    batches = [
-        EventBatch(uuid7(), cursor, datetime.now(UTC), f'[[1, "s{cursor}", 1]]')
-        for cursor in range(1, 301)
-    ]
+    batches = [some_events(cursor, ends=cursor % 2 == 0) for cursor in range(1, 301)]
     await asyncio.gather(*(bus.publish([batch]) for batch in batches))
     await eventually(lambda: len(received) == len(batches))
     assert received == batches
     assert len(messages) <= 3
     assert [batch for body in messages for batch in decode_events(body)] == batches
+
+
+async def test_events_wait_for_the_end_of_a_task(amqp, topology, monkeypatch):
+    monkeypatch.setattr(messaging, "LINGER_SECONDS", 3600)
+    bus, messages = AmqpEventBus(amqp, topology), []
+    await amqp.subscribe(topology.events, ["progress"], messages.append)
+    started, ended = some_events(1), some_events(2, ends=True)
+    publishing = asyncio.create_task(bus.publish([started]))
+    await asyncio.wait([publishing], timeout=0.05)
+    assert not publishing.done()
+    await bus.publish([ended])
+    await publishing
+    await eventually(lambda: messages)
+    assert [decode_events(body) for body in messages] == [[started, ended]]
 
 
 async def test_all_who_listen_get_every_event_once(amqp, topology):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor_svc.records import EventBatch, StepRef
-from executor_svc.wire import bundles, decode_events, encode_events, read_bundle
+from executor_svc.wire import bundles, decode_events, encode_events, ends_task, read_bundle
 from stepwire.ids import uuid7
 
 REFS = st.lists(
@@ -76,3 +76,18 @@ def test_events_come_back_as_they_were():
         for cursor in (1, 2**40)
     ]
     assert decode_events(encode_events(batches)) == batches
+
+
+@pytest.mark.parametrize(
+    ("events", "ends"),
+    [
+        ('[[10,"a",1]]', False),
+        ('[[11,"a",1],[3,"",0]]', True),
+        ('[[13,"a",1,{"reason":"X"}],[4,"",0,{"reason":"X"}]]', True),
+        ('[[5,"",0]]', True),
+        ('[[1,"",0]]', False),
+        ('[[6,"",0],[13,"[",1]]', False),
+    ],
+)
+def test_which_events_end_a_task(events, ends):
+    assert ends_task(EventBatch(uuid7(), 1, datetime.now(UTC), events)) is ends

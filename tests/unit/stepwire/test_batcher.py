@@ -5,9 +5,8 @@ from contextvars import ContextVar
 
 import pytest
 
-from stepwire.batcher import Batcher
+from stepwire.batcher import Batcher, Linger
 from stepwire.errors import Reason, StepwireError
-from stepwire.pace import Pace
 
 
 class Gate:
@@ -136,31 +135,36 @@ async def test_a_batch_is_no_part_of_the_call_that_began_it():
     assert seen == ["nobody"]
 
 
-async def test_with_a_pace_what_comes_too_soon_goes_together():
-    batches = []
-
+def lingering(batches):
     async def flush(batch):
         batches.append(list(batch))
         return batch
 
-    batcher = Batcher("test", flush, pace=Pace(per_second=20, burst=2))
-    for number in range(2):
-        await batcher.submit(number)
-    await asyncio.gather(*(batcher.submit(number) for number in range(2, 10)))
-    assert batches == [[0], [1], [2, 3, 4, 5, 6, 7, 8, 9]]
+    # Nothing but an urgent item ends the wait within the test's time.
+    return Batcher("test", flush, linger=Linger(3600, lambda item: item < 0))
 
 
-async def test_what_comes_while_a_batch_waits_for_its_turn_goes_with_it():
+async def test_an_urgent_item_takes_along_what_lingers():
     batches = []
+    batcher = lingering(batches)
+    lingers = await started(3, batcher)
+    assert batches == []
+    assert await batcher.submit(-1) == -1
+    assert await asyncio.gather(*lingers) == [0, 1, 2]
+    assert batches == [[0, 1, 2, -1]]
 
-    async def flush(batch):
-        batches.append(list(batch))
-        return batch
 
-    batcher = Batcher("test", flush, pace=Pace(per_second=20, burst=1))
-    await batcher.submit(0)
-    second = batcher.put(1)
-    await asyncio.sleep(0)
-    assert batches == [[0]]
-    await asyncio.gather(second, batcher.put(2))
-    assert batches == [[0], [1, 2]]
+async def test_an_urgent_item_alone_goes_at_once_and_so_does_the_next():
+    batches = []
+    batcher = lingering(batches)
+    for item in (-1, -2):
+        assert await batcher.submit(item) == item
+    assert batches == [[-1], [-2]]
+
+
+async def test_what_lingers_goes_by_itself_in_the_end():
+    batches = []
+    batcher = lingering(batches)
+    batcher._linger = Linger(0.001, batcher._linger.is_urgent)
+    assert await batcher.submit(1) == 1
+    assert batches == [[1]]

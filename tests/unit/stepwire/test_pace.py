@@ -1,4 +1,4 @@
-"""How often something may be done."""
+"""Telling what is rare from what is frequent."""
 
 import pytest
 
@@ -18,34 +18,30 @@ def clock():
     return Clock()
 
 
-def test_a_burst_goes_at_once_and_what_follows_waits_its_turn(clock):
+def test_a_burst_is_rare_and_what_follows_it_is_not(clock):
     pace = Pace(per_second=10, burst=3, clock=clock)
-    assert [pace.take() for _ in range(3)] == [0, 0, 0]
-    assert not pace.is_held
-    assert pace.take() == pytest.approx(0.1)
-    assert pace.is_held
+    assert [pace.is_rare() for _ in range(5)] == [True, True, True, False, False]
 
 
-def test_turns_that_wait_go_at_an_even_rate(clock):
-    pace = Pace(per_second=10, burst=1, clock=clock)
-    begun = []
-    for _ in range(5):
-        clock.now += pace.take()
-        begun.append(clock.now)
-    assert begun == pytest.approx([1000.0, 1000.1, 1000.2, 1000.3, 1000.4])
-
-
-def test_turns_that_are_rarer_than_the_rate_never_wait(clock):
+def test_what_comes_no_faster_than_the_rate_is_always_rare(clock):
     pace = Pace(per_second=10, burst=1, clock=clock)
     for _ in range(100):
-        assert pace.take() == 0
+        assert pace.is_rare()
         clock.now += 0.11
+
+
+def test_of_what_comes_faster_the_rate_is_rare(clock):
+    pace = Pace(per_second=10, burst=1, clock=clock)
+    rare = 0
+    for _ in range(1000):
+        rare += pace.is_rare()
+        clock.now += 0.01
+    assert 90 <= rare <= 101
 
 
 def test_a_burst_is_possible_again_after_a_rest_but_no_larger_one(clock):
     pace = Pace(per_second=10, burst=3, clock=clock)
-    for _ in range(4):
-        clock.now += pace.take()
+    for _ in range(10):
+        pace.is_rare()
     clock.now += 3600
-    assert [pace.take() for _ in range(3)] == [0, 0, 0]
-    assert pace.take() > 0
+    assert [pace.is_rare() for _ in range(4)] == [True, True, True, False]
