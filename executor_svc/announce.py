@@ -52,6 +52,8 @@ class Announcer:
                 self._stats.arrived_all(effects.ready)
             published = [ref for ref in effects.ready if ref.queue not in held]
             self._begin(self._wakeups.publish(published if held else effects.ready))
+        if effects.notices:
+            self._begin(self._bus.publish_notices())
         if effects.events:
             publish = self._bus.publish_cancelled if cancelled else self._bus.publish
             self._begin(publish(effects.events))

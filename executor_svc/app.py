@@ -118,16 +118,16 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
             PARENT_NOTICES: family.wake_parent,
             CHILD_NOTICES: family.cancel_child,
         },
-        announcer,
         stack,
     )
     # Most tasks end in a worker.
-    await bus.subscribe(relay.observe)
+    await bus.subscribe_notices(relay.nudge)
 
     async def drain() -> None:
         domain.watches.close()
-        await domain.creator.drain()
+        # What it carries out may create tasks.
         await relay.drain()
+        await domain.creator.drain()
         await admitter.drain()
         if worker is not None:
             await worker.drain(timeout_seconds=LOCAL_DRAIN_SECONDS)
@@ -228,7 +228,6 @@ def _relay(
     settings: ExecutorSettings,
     pool: asyncpg.Pool,
     handlers: Mapping[str, Handler],
-    announcer: Announcer,
     stack: AsyncExitStack,
 ) -> Relay:
     """Carry out notices from now on, until the relay is drained."""
@@ -240,7 +239,6 @@ def _relay(
         every_seconds=settings.relay_seconds,
     )
 
-    announcer.listen(lambda effects: relay.nudge() if effects.notices else None)
     running = asyncio.create_task(relay.run(), name="relay")
     stack.callback(running.cancel)
     return relay

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain
 
 import dramatiq
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 CANCELLED = "cancelled"
 PROGRESS = "progress"
+NOTICES = "notices"
 # Transitions whose wakeups or events may wait while RabbitMQ is away or slow.
 MAX_WAITING = 20_000
 # Tasks whose events travel in one message.
@@ -131,6 +133,14 @@ class AmqpEventBus:
     async def subscribe_cancelled(self, callback: OnEvents) -> None:
         await self._bind((CANCELLED,), callback)
 
+    async def publish_notices(self) -> None:
+        with suppress(StepwireError):
+            # Whoever carries them out looks by itself before long.
+            await self._send(NOTICES, ())
+
+    async def subscribe_notices(self, callback: Callable[[], None]) -> None:
+        await self._bind((NOTICES,), lambda _: callback())
+
     async def _publish(self, key: str, batches: Sequence[EventBatch]) -> None:
         if not batches:
             return
@@ -209,6 +219,7 @@ class LocalEventBus:
     def __init__(self) -> None:
         self._all: list[OnEvents] = []
         self._cancelled: list[OnEvents] = []
+        self._notices: list[Callable[[], None]] = []
 
     async def publish(self, batches: Sequence[EventBatch]) -> None:
         for callback in self._all:
@@ -223,3 +234,10 @@ class LocalEventBus:
 
     async def subscribe_cancelled(self, callback: OnEvents) -> None:
         self._cancelled.append(callback)
+
+    async def publish_notices(self) -> None:
+        for callback in self._notices:
+            callback()
+
+    async def subscribe_notices(self, callback: Callable[[], None]) -> None:
+        self._notices.append(callback)

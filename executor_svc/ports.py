@@ -265,6 +265,12 @@ class EventBus(Protocol):
     async def publish_cancelled(self, batches: Sequence[EventBatch]) -> None:
         """Send the events of cancelled tasks, which workers listen to."""
 
+    async def publish_notices(self) -> None:
+        """Tell that there are notices to carry out; lost, they are found a little later."""
+
+    async def subscribe_notices(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when there are notices, from now on."""
+
     async def subscribe(self, callback: Callable[[Sequence[EventBatch]], None]) -> None:
         """Have `callback` called with all events from now on."""
 

@@ -18,9 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from executor_svc.events import FINAL
 from executor_svc.metrics import RelayMetrics
-from executor_svc.records import EventBatch
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +31,6 @@ HANDLER_SECONDS = 30.0
 SHORTEST_SECONDS = 0.01
 # Until the next look when another relay has in hand all that is due.
 HELD_SECONDS = 0.25
-# What stands in the events of a transaction that has ended a task.
-FINAL_EVENTS = tuple(f'[{number},"",0' for number in sorted(FINAL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +120,6 @@ class Relay:
         """Look for notices now: a commit has left some."""
         self._nudged.set()
 
-    def observe(self, batches: Sequence[EventBatch]) -> None:
-        """Look for notices if tasks have ended: another process may have left some."""
-        if any(mark in batch.events for batch in batches for mark in FINAL_EVENTS):
-            self.nudge()
-
     async def run(self) -> None:
         """Carry out notices until `drain`; a turn that fails is repeated."""
         self._idle.clear()
@@ -137,8 +128,6 @@ class Relay:
                 self._nudged.clear()
                 wait = await self._turn()
                 if wait:
-                    # Under load tasks end all the time, and most leave no notices.
-                    await asyncio.sleep(SHORTEST_SECONDS)
                     with suppress(TimeoutError):
                         async with asyncio.timeout(wait):
                             await self._nudged.wait()

@@ -13,8 +13,9 @@ from typing import TypeVar
 from stepwire.api.executor.v1.task_pb2 import Task, TaskEvent, TaskEventType, TaskState
 from stepwire.errors import Reason, StepwireError
 from stepwire.sdk.client import Client, NewTask
+from stepwire.testing.poll import eventually
 from tests.chaos.history import Event, Watch
-from tests.chaos.intents import FAILED, SIGNAL, TaskIntent
+from tests.chaos.intents import CANCELLED, FAILED, SIGNAL, SUCCEEDED, TaskIntent
 
 T = TypeVar("T")
 PAUSE_SECONDS = 0.1
@@ -22,6 +23,8 @@ LABEL = "chaos"
 RETRIES = 20
 SIGNAL_WITHIN_SECONDS = 0.5
 PAUSED_SECONDS = 0.3
+# Longer than any run.
+PATIENCE_SECONDS = 600.0
 
 
 @dataclass
@@ -112,11 +115,21 @@ class Customer:
         """Send its signal, before the step that waits for it is reached, or after."""
         intent = dealings.intent
         await asyncio.sleep(self._rng.uniform(0, SIGNAL_WITHIN_SECONDS))
-        await self._unless_conflict(
-            lambda: self._client().signal(
-                task_id, SIGNAL, intent.signal, request_id=f"signal-{intent.number}"
+
+        async def signal() -> Task:
+            request_id = f"signal-{intent.number}"
+            return await self._client().signal(
+                task_id, SIGNAL, intent.signal, request_id=request_id
             )
-        )
+
+        async def told() -> bool:
+            if await self._unless_conflict(signal):
+                return True
+            # One that has failed can be signalled again when it is retried.
+            task = await persist(lambda: self._client().get(task_id), self.errors)
+            return not (intent.retried and state_of(task) not in {SUCCEEDED, CANCELLED})
+
+        await eventually(told, PATIENCE_SECONDS)
 
     async def _pause(self, dealings: Dealings, task_id: str) -> None:
         assert dealings.intent.pause_after is not None

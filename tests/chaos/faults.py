@@ -22,6 +22,8 @@ from tests.chaos.parts import EXECUTOR, WORKER
 from tests.chaos.servers import POSTGRES_CLOCK, count_no_space
 
 FIRE_SECONDS = 20.0
+# Whoever waits for an armed fault gives up sooner.
+NEVER_MIND_SECONDS = 600.0
 # Well past the lease, and past the sweep behind it.
 STOP_SECONDS = LEASE_SECONDS * 1.5
 SWEEP_SECONDS = 1.0
@@ -96,7 +98,7 @@ class Armed(Fault):
     async def strike(self, cluster: Cluster) -> str:
         part = cluster.part(self.part)
         with or_not_fired(self.name):
-            await eventually(lambda: self._firing(cluster), FIRE_SECONDS)
+            await eventually(lambda: self._firing(cluster), NEVER_MIND_SECONDS)
         firing = self._firing(cluster)
         assert firing is not None
         pid = firing["pid"]

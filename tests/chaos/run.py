@@ -14,7 +14,7 @@ from tests.chaos.cluster import Cluster, running_cluster
 from tests.chaos.collect import collect, until_quiet
 from tests.chaos.customers import Customer, Dealings
 from tests.chaos.draws import draw_tasks
-from tests.chaos.faults import Fault, NotFiredError
+from tests.chaos.faults import FIRE_SECONDS, Fault, NotFiredError
 from tests.chaos.history import History
 from tests.chaos.intents import TaskIntent
 from tests.chaos.ledger import read_ledgers
@@ -165,11 +165,18 @@ class Run:
 
     async def _strike(self, cluster: Cluster, rng: random.Random) -> None:
         """Let armed faults happen in their parts while the others strike in turn."""
-        armed = [asyncio.create_task(self._one(fault, cluster)) for fault in self._plan.armed]
+        armed = [
+            asyncio.create_task(self._one(fault, cluster), name=fault.name)
+            for fault in self._plan.armed
+        ]
         for fault in self._plan.struck:
             await asyncio.sleep(rng.uniform(0.1, 0.6))
             await self._one(fault, cluster)
-        await asyncio.gather(*armed)
+        # They may have had to wait for the others to be over.
+        _, waiting = await asyncio.wait(armed, timeout=FIRE_SECONDS) if armed else ((), ())
+        for task in waiting:
+            self._void.append(task.get_name())
+            task.cancel()
 
     async def _one(self, fault: Fault, cluster: Cluster) -> None:
         try:

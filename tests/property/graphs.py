@@ -50,9 +50,7 @@ def node_lists(draw: st.DrawFn, most: int = 6) -> tuple[Node, ...]:
 
 
 def compiled(nodes: Sequence[Node]) -> Graph:
-    return compile_graph(
-        graph_pb2.Graph(steps=[_step(node) for node in nodes]), limits=ACCEPTED
-    )
+    return compile_graph(graph_pb2.Graph(steps=[_step(node) for node in nodes]), limits=ACCEPTED)
 
 
 def _step(node: Node) -> graph_pb2.Step:

@@ -141,9 +141,7 @@ class Task:
         if not any(accepted):
             return accepted
         self._start()
-        fatal = [
-            self._end(end) for end, recorded in zip(ends, accepted, strict=True) if recorded
-        ]
+        fatal = [self._end(end) for end, recorded in zip(ends, accepted, strict=True) if recorded]
         if self.state not in FINAL:
             if any(fatal):
                 self._finish("FAILED")
@@ -337,9 +335,7 @@ class Task:
 
     def _children_are_over(self, step: Step) -> bool:
         if step.waits_for == "steps":
-            return all(
-                sink.state in ("SUCCEEDED", "SKIPPED") for sink in self._sinks(step.step_id)
-            )
+            return all(sink.state in ("SUCCEEDED", "SKIPPED") for sink in self._sinks(step.step_id))
         items = self.items_of(step)
         over = sum(self._is_over(item) for item in items)
         succeeded = sum(item.state == "SUCCEEDED" for item in items)
@@ -373,7 +369,9 @@ class Task:
         return [
             each
             for each in self.steps.values()
-            if each.scope == step.scope and each.item is None and step.node.name in each.node.depends_on
+            if each.scope == step.scope
+            and each.item is None
+            and step.node.name in each.node.depends_on
         ]
 
     def _sinks(self, scope: str) -> list[Step]:
@@ -412,7 +410,9 @@ class Task:
 
     def _hand_out_signals(self) -> None:
         waiting = [step for step in self.steps.values() if step.waits_for.startswith("signal:")]
-        waiting.sort(key=lambda each: (each.ordinal, -1 if each.item is None else each.item, each.step_id))
+        waiting.sort(
+            key=lambda each: (each.ordinal, -1 if each.item is None else each.item, each.step_id)
+        )
         for step in waiting[: len(self.signals)]:
             self.signals.pop(0)
             self._fire(step, Why.CAME)

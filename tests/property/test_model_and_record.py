@@ -78,7 +78,7 @@ class Machine(RuleBasedStateMachine):
 
     # What may happen.
 
-    @precondition(lambda self: len(self.tasks) < 3)
+    @precondition(lambda self: sum(t.state not in FINAL for t in self.tasks.values()) < 3)
     @rule(nodes=node_lists())
     def create(self, nodes: Any) -> None:
         task_id, ready = self.do(self.record.create(nodes))
@@ -98,9 +98,7 @@ class Machine(RuleBasedStateMachine):
     def claim_what_was_claimed(self, data: st.DataObject, which: int) -> None:
         hand = self.draw_hand(data, self.hands)
         attempt = hand.attempt
-        self.claim_all(
-            self.sessions[which], [(hand.task_id, attempt.step_id, attempt.attempt)]
-        )
+        self.claim_all(self.sessions[which], [(hand.task_id, attempt.step_id, attempt.attempt)])
 
     @precondition(lambda self: self.in_hand())
     @rule(data=st.data())

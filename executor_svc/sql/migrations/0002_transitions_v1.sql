@@ -744,6 +744,21 @@ RETURNS SETOF executor.fact LANGUAGE sql AS $$
     FROM advanced a;
 $$;
 
+-- Leave a notice of what has just happened to a task, if its tenant has subscriptions.
+CREATE FUNCTION executor.tell_v1(p_task_id uuid, p_event text)
+RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    INSERT INTO executor.notices (kind, tenant_id, task_id, payload)
+    SELECT 'subscription', t.tenant_id, t.task_id,
+        jsonb_build_object('event', p_event, 'cursor', t.last_cursor)
+    FROM executor.tasks t WHERE t.task_id = p_task_id AND (t.traits & 4) <> 0;
+    IF FOUND THEN
+        RETURN NEXT executor.notices_fact();
+    END IF;
+END
+$$;
+
 -- Cancel a task that is not final: no step of it starts or is recorded from here on. The
 -- event tells `p_detail`.
 CREATE FUNCTION executor.cancel_task_v1(p_task_id uuid, p_detail jsonb DEFAULT NULL)
@@ -812,6 +827,7 @@ BEGIN
     UPDATE executor.steps s SET failures = 0, losses = 0
     WHERE s.task_id = p_task_id AND s.state = 'BLOCKED' AND s.needs = 0 AND s.open = 0;
     RETURN QUERY SELECT * FROM executor.log_v1(p_task_id, '[6,"",0]');
+    RETURN QUERY SELECT * FROM executor.tell_v1(p_task_id, 'RETRIED');
     IF p_key IS NULL THEN
         RETURN QUERY SELECT * FROM executor.release_held_v1(p_republish, p_task_id);
         RETURN;
@@ -850,6 +866,7 @@ BEGIN
     UPDATE executor.steps s SET state = 'BLOCKED', due_at = NULL
     WHERE s.task_id = p_task_id AND s.state::text = 'READY';
     RETURN QUERY SELECT * FROM executor.log_v1(p_task_id, '[7,"",0]');
+    RETURN QUERY SELECT * FROM executor.tell_v1(p_task_id, 'PAUSED');
 END
 $$;
 
@@ -867,6 +884,7 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY SELECT * FROM executor.log_v1(p_task_id, '[8,"",0]');
+    RETURN QUERY SELECT * FROM executor.tell_v1(p_task_id, 'RESUMED');
     IF NOT EXISTS (SELECT FROM executor.limit_waiters w
         WHERE w.task_id = p_task_id AND w.step_id = '') THEN
         RETURN QUERY SELECT * FROM executor.release_held_v1(p_republish, p_task_id);

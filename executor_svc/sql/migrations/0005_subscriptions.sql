@@ -43,21 +43,6 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
     WHERE n.notice_id = r.notice_id;
 $$;
 
--- Leave a notice for subscriptions of a task's newest event, which is not its end. The
--- caller holds the task's lock.
-CREATE FUNCTION executor.tell_v1(p_task_id uuid, p_event text)
-RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO executor.notices (kind, tenant_id, task_id, payload)
-    SELECT 'subscription', t.tenant_id, t.task_id,
-        jsonb_build_object('event', p_event, 'cursor', t.last_cursor)
-    FROM executor.tasks t WHERE t.task_id = p_task_id AND (t.traits & 4) <> 0;
-    IF FOUND THEN
-        RETURN NEXT executor.notices_fact();
-    END IF;
-END
-$$;
-
 CREATE TABLE executor.subscriptions (
     subscription_id uuid PRIMARY KEY,
     tenant_id text NOT NULL,

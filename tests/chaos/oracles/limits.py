@@ -28,12 +28,13 @@ def p7_limits_hold(history: History) -> Iterator[str]:
     halts = _halts(history)
     spans: dict[tuple[str, int], list[Span]] = {}
     for task in history.tasks:
-        # A cancelled step gives its place up at once, and is stopped a moment later.
-        if task.end is None or task.end.state == CANCELLED:
+        if task.end is None:
             continue
+        # What is cancelled gives its place up at once, and is stopped a moment later.
+        cancelled = {step.step for step in task.end.steps if step.state == CANCELLED}
         limits = {step.name: step.limit for step in task.intent.steps if step.limit is not None}
         for each in history.executions:
-            if each.task != task.recorded[0]:
+            if each.task != task.recorded[0] or each.step in cancelled:
                 continue
             begun, ended = each.begun, _end_of(each, halts)
             if limit := limits.get(each.step):

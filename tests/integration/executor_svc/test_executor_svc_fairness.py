@@ -2,8 +2,19 @@
 
 import pytest
 
-from tests.integration.executor_svc.executor_mesh import graph, running_mesh, state_of, transform
+from stepwire.api.executor.v1 import executor_service_pb2 as pb
+from stepwire.testing.poll import eventually
+from tests.integration.executor_svc.executor_mesh import (
+    WAIT_SECONDS,
+    create_request,
+    graph,
+    running_mesh,
+    state_of,
+    transform,
+)
 
+# More steps than are published together, whatever waits.
+WIDTH = 300
 MANY = 100_000
 # Most steps that are to wait in RabbitMQ.
 MAX_PUBLISHED = 256
@@ -77,3 +88,40 @@ async def test_an_urgent_task_overtakes_many_of_its_own_tenant(busy_mesh):
     assert state_of(await many.get(usual)) == "PENDING"
     steps = (await many.get(usual)).steps
     assert [state_of(step) for step in steps] == ["READY"]
+
+
+async def counts(mesh, queue):
+    """How many steps of a queue have a message, and how many wait in the record."""
+    (row,) = await mesh.fetch(
+        "SELECT count(due_at) AS published, count(*) - count(due_at) AS waiting"
+        " FROM executor.steps WHERE state = 'READY' AND queue = $1",
+        queue,
+    )
+    return row["published"], row["waiting"]
+
+
+@pytest.mark.parametrize("source", ["fan-out", "tasks"])
+async def test_what_is_much_waits_in_the_record(database_url, rabbitmq_url, mq_namespace, source):
+    """Whether one task fans out or many are created, in a queue that nobody serves yet."""
+    few = {"max_published_steps": 16}
+    names = [f"s{number}" for number in range(WIDTH)]
+    async with (
+        running_mesh(database_url, rabbitmq_url, mq_namespace, **few) as mesh,
+        mesh.worker(queues=("default",), **few),
+    ):
+        if source == "fan-out":
+            behind = [transform(name, "1", queue="gpu", depends_on=["first"]) for name in names]
+            ids = [await mesh.client.create(graph(transform("first", "1"), *behind))]
+        else:
+            request = create_request(graph(transform("a", "1", queue="gpu")))
+            batch = pb.BatchCreateTasksRequest(requests=[request] * WIDTH)
+            ids = (await mesh.client.call("BatchCreateTasks", batch)).task_ids
+
+        async def some_published():
+            published, waiting = await counts(mesh, "gpu")
+            return published + waiting == WIDTH and published
+
+        assert await eventually(some_published, WAIT_SECONDS) < WIDTH / 2
+        async with mesh.worker(queues=("gpu",), **few):
+            tasks = [await mesh.client.wait(task_id) for task_id in ids]
+    assert {state_of(task) for task in tasks} == {"SUCCEEDED"}

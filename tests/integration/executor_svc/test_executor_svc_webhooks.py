@@ -141,7 +141,6 @@ async def test_a_task_that_is_retried_has_two_ends(subscriptions, receiver, tmp_
     assert first.event["data"]["cursor"] < second.event["data"]["cursor"]
 
 
-@pytest.mark.xfail(strict=True, reason="the transitions do not leave these notices yet")
 async def test_what_is_done_with_a_task_is_an_event_too(subscriptions, receiver, tmp_path):
     await subscriptions.webhook(
         "hook", receiver.url, events=events_of("PAUSED", "RESUMED", "RETRIED")

@@ -1,0 +1,120 @@
+"""Transitions of steps that are held: their task has failed, and RetryTask may continue it."""
+
+import pytest
+
+from executor_svc.outcomes import Expanded
+from tests.integration.executor_svc.executor_mesh import transform
+from tests.integration.executor_svc.transition_record import (
+    FAILURE,
+    OUTPUT,
+    RETRYABLE,
+    Record,
+    ready,
+    settlement,
+    transition_record,
+)
+
+__all__ = ["transition_record"]
+
+
+async def test_what_is_ready_is_held_when_its_task_fails(record: Record) -> None:
+    compiled, task = await record.task(
+        transform("bad", "1"),
+        transform("ready", "1"),
+        transform("running", "1"),
+        transform("behind", "1", depends_on=["running"]),
+    )
+    session_id = await record.session()
+    bad, running = await record.claim(session_id, task.task_id, "bad", "running")
+    await record.settle(session_id, compiled, [bad], FAILURE)
+    assert await record.claim(session_id, task.task_id, "ready") == []
+    settled, effects = await record.settle(session_id, compiled, [running], claims=1)
+    assert settled.accepted == [True]
+    assert not settled.started
+    assert not effects.ready
+    assert await record.states(task.task_id) == {
+        "bad": ("FAILED", 1),
+        "ready": ("BLOCKED", 1),
+        "running": ("SUCCEEDED", 1),
+        "behind": ("BLOCKED", 1),
+    }
+    again = await record.retry(task.task_id)
+    assert ready(again) == {("bad", 2), ("ready", 1), ("behind", 1)}
+
+
+async def test_a_join_that_becomes_full_in_a_failed_task_is_held(record: Record) -> None:
+    compiled, task = await record.task(
+        transform("a", "1"),
+        transform("b", "1"),
+        transform("bad", "1"),
+        transform("join", "1", depends_on=["a", "b"]),
+    )
+    session_id = await record.session()
+    a, b, bad = await record.claim(session_id, task.task_id, "a", "b", "bad")
+    # All in one batch, the failure last.
+    settlements = [
+        settlement(compiled, attempt, outcome, claims=1)
+        for attempt, outcome in ((a, OUTPUT), (b, OUTPUT), (bad, FAILURE))
+    ]
+    settled, effects = await record.steps.settle(session_id, settlements)
+    assert all(settled.accepted)
+    assert not settled.started
+    assert not effects.ready
+    assert await record.task_state(task.task_id) == "FAILED"
+    assert (await record.states(task.task_id))["join"] == ("BLOCKED", 1)
+    assert ready(await record.retry(task.task_id)) == {("bad", 2), ("join", 1)}
+
+
+async def test_items_held_by_a_failure_come_back(record: Record) -> None:
+    compiled, task = await record.task(
+        transform("each", "1", for_each="[1, 2, 3]"), transform("bad", "1")
+    )
+    session_id = await record.session()
+    each, bad = await record.claim(session_id, task.task_id, "each", "bad")
+    await record.settle(session_id, compiled, [bad], FAILURE)
+    await record.settle(session_id, compiled, [each], Expanded([b"1", b"2", b"3"]))
+    states = await record.states(task.task_id)
+    assert states["each"] == ("WAITING", 1)
+    assert {states[f"each[{n}]"] for n in range(3)} == {("BLOCKED", 1)}
+    again = ready(await record.retry(task.task_id))
+    assert again == {("bad", 2), ("each[0]", 1), ("each[1]", 1), ("each[2]", 1)}
+
+
+@pytest.mark.parametrize("fails_first", [True, False])
+async def test_a_retry_that_is_due_in_a_failed_task_is_held(
+    record: Record, fails_first: bool
+) -> None:
+    compiled, task = await record.task(transform("later", "1"), transform("bad", "1"))
+    session_id = await record.session()
+    later, bad = await record.claim(session_id, task.task_id, "later", "bad")
+    both = [(bad, FAILURE), (later, RETRYABLE)]
+    for attempt, outcome in both if fails_first else reversed(both):
+        await record.settle(session_id, compiled, [attempt], outcome)
+    assert (await record.states(task.task_id))["later"] == ("WAITING", 2)
+    assert not (await record.wake()).ready
+    assert (await record.states(task.task_id))["later"] == ("BLOCKED", 2)
+    assert await record.sweep.next_due() is None
+    assert ready(await record.retry(task.task_id)) == {("later", 2), ("bad", 2)}
+
+
+async def test_a_step_lost_in_a_failed_task_is_held(record: Record) -> None:
+    compiled, task = await record.task(transform("lost", "1"), transform("bad", "1"))
+    session_id, other = await record.session(), await record.session()
+    await record.claim(other, task.task_id, "lost")
+    (bad,) = await record.claim(session_id, task.task_id, "bad")
+    await record.settle(session_id, compiled, [bad], FAILURE)
+    effects = await record.expire(other)
+    assert not effects.ready
+    assert (await record.states(task.task_id))["lost"] == ("BLOCKED", 2)
+
+
+async def test_what_ends_after_the_failure_counts_for_the_retry(record: Record) -> None:
+    compiled, task = await record.task(transform("bad", "1"), transform("late", "1"))
+    session_id = await record.session()
+    (late,) = await record.claim(session_id, task.task_id, "late")
+    await record.run(session_id, compiled, task.task_id, "bad", outcome=FAILURE)
+    settled, _ = await record.settle(session_id, compiled, [late])
+    assert settled.accepted == [True]
+    assert ready(await record.retry(task.task_id)) == {("bad", 2)}
+    await record.run(session_id, compiled, task.task_id, "bad", attempt=2)
+    assert await record.task_state(task.task_id) == "SUCCEEDED"
