@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine
+from dataclasses import replace
 
 from executor_svc.ports import Effects, EventBus, Wakeups
 from executor_svc.queues.stats import QueueStats
+from stepwire.api.executor.v1.task_pb2 import TaskEventType
 from stepwire.failpoints import failpoint
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,14 @@ class Announcer:
         if effects.events:
             publish = self._bus.publish_cancelled if cancelled else self._bus.publish
             self._begin(publish(effects.events))
+
+    def announce_ends(self, effects: Effects, ending: "TaskEventType.ValueType") -> None:
+        """Like `announce`; workers stop the attempts of the tasks that have ended by `ending`."""
+        ends = f'[{ending},"",'
+        stopped = [batch for batch in effects.events if ends in batch.events]
+        others = [batch for batch in effects.events if ends not in batch.events]
+        self.announce(replace(effects, events=others))
+        self.announce(Effects(events=stopped), cancelled=True)
 
     async def drain(self) -> None:
         """Wait until everything announced is published."""

@@ -27,6 +27,7 @@ from executor_svc.queues.stats import start_stats
 from executor_svc.queues.store import PostgresQueueStore
 from executor_svc.relay import Handler, Relay
 from executor_svc.releaser import Releaser
+from executor_svc.retention import app as retention_app
 from executor_svc.schedules import app as schedules_app
 from executor_svc.servicer import Domain, ExecutorServicer
 from executor_svc.settings import ExecutorSettings, WorkerSettings
@@ -68,6 +69,7 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
         )
     )
     await migrate(pool, package="executor_svc", schema="executor")
+    await retention_app.start(pool, settings, stack)
     worker = None
     if settings.rabbitmq_url:
         wakeups, bus = await _amqp(settings, stack)
@@ -202,7 +204,7 @@ async def _wake(
     """Wake, from now on, what waits in the record: for its turn, for the clock, by mischance."""
     limits = PostgresLimitStore(pool, republish_after=settings.republish_after)
     releases = PostgresReleaseStore(pool, republish_after=settings.republish_after)
-    admitter = Admitter(limits, announcer.announce)
+    admitter = Admitter(limits, announcer)
     announcer.listen(lambda effects: admitter.admit(effects.released))
     releaser = Releaser(
         releases, wakeups, window, queues=settings.queues, every_seconds=settings.sweep_seconds

@@ -15,12 +15,15 @@ from executor_svc.refusals import request_id_reused
 from executor_svc.task_ids import created_at
 from executor_svc.task_ports import NewTaskStore
 from executor_svc.window import Window
-from stepwire.batcher import Batcher
+from stepwire.batcher import Batcher, Rest
 from stepwire.errors import StepwireError
 from stepwire.failpoints import failpoint
 from stepwire.ids import uuid7
 
 MAX_REMEMBERED_GRAPHS = 100_000
+# Where several callers wait for a commit at a time, all that follows from a commit (wakeups,
+# claims, settlements) costs less by the task when commits are fewer.
+REST = Rest(seconds=0.008, after=4)
 DEFAULT_PRIORITY = 5
 
 
@@ -98,7 +101,7 @@ class Creator:
         # Some of the graphs that are in the record; they are never taken out of it.
         self._stored: set[bytes] = set()
         self._batcher: Batcher[Sequence[Submission], Sequence[Accepted]] = Batcher(
-            "create", self._flush, max_batch=max_batch, max_waiting=max_waiting
+            "create", self._flush, max_batch=max_batch, max_waiting=max_waiting, rest=REST
         )
 
     async def create(self, submissions: Sequence[Submission]) -> Sequence[Accepted]:

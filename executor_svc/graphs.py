@@ -13,7 +13,7 @@ ACCEPTED = GraphLimits(max_steps=2**31, max_bytes=2**31, queues=None, max_depend
 
 
 class NewerGraphError(Exception):
-    """The graph has fields that this code does not know: newer code accepted it."""
+    """The graph has fields or values that this code does not know: newer code accepted it."""
 
 
 class GraphCache:
@@ -67,6 +67,9 @@ class GraphCache:
             message.DiscardUnknownFields()
             if canonical(message) != spec:
                 raise NewerGraphError(graph_hash.hex())
-            graph = compile_graph(message, limits=ACCEPTED)
+            try:
+                graph = compile_graph(message, limits=ACCEPTED)
+            except StepwireError as error:
+                raise NewerGraphError(f"{graph_hash.hex()}: {error}") from error
             self.put(graph)
         return graph

@@ -6,11 +6,13 @@ What is forgotten because a process died in between, the sweep finds.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from executor_svc.announce import Announcer
 from executor_svc.ports import Effects, LimitStore
+from stepwire.api.executor.v1.task_pb2 import TaskEventType
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +45,9 @@ class Admitter:
     Limits that are named while others are being looked at share the next transaction.
     """
 
-    def __init__(self, store: LimitStore, announce: Callable[[Effects], None]) -> None:
-        """Give places through `store`; `announce` tells the world of it."""
+    def __init__(self, store: LimitStore, announcer: Announcer) -> None:
         self._store = store
-        self._announce = announce
+        self._announcer = announcer
         self._named: dict[LimitKey, None] = {}
         self._worker: asyncio.Task[None] | None = None
 
@@ -67,8 +68,11 @@ class Admitter:
                 limits = list(self._named)[:MAX_LIMITS]
                 for limit in limits:
                     del self._named[limit]
-                # What it frees in its turn is named again by this.
-                self._announce(await self._store.admit(limits))
+                # A place may be given by cancelling whoever has it. What becomes free by this
+                # is named again.
+                self._announcer.announce_ends(
+                    await self._store.admit(limits), TaskEventType.TASK_EVENT_TYPE_TASK_CANCELLED
+                )
         except Exception as error:  # noqa: BLE001 - Postgres may be away; the sweep goes on
             logger.warning("places were not given", extra={"cause": repr(error)})
             self._named.clear()

@@ -24,7 +24,7 @@ class ExecutorMetrics:
         self._accepted.add(count)
 
     def swept(self, cause: str, count: int) -> None:
-        """Count steps woken; `cause` is `session`, `due`, `deadline` or `republish`."""
+        """Count steps woken; `cause` is `session`, `due` or `republish`."""
         if count:
             self._swept.add(count, {names.CAUSE: cause})
 

@@ -14,7 +14,7 @@ from opentelemetry.trace import Span
 from executor_svc.added import compile_added
 from executor_svc.compensator import Compensator
 from executor_svc.decisions import begin, gathered, may_decide_now, unsatisfied, want_of
-from executor_svc.declining import decline
+from executor_svc.declining import decline, decline_graph
 from executor_svc.failures import failed_by
 from executor_svc.graph import Graph, Step
 from executor_svc.graphs import GraphCache, NewerGraphError
@@ -121,9 +121,8 @@ class StepRunner:
         """
         try:
             graph = await self._graph(attempt.graph_hash)
-        except NewerGraphError as error:
-            waited = decline(attempt, error, self._limits.function_wait_seconds)
-            return Ended(attempt, None, waited)
+        except NewerGraphError:
+            return Ended(attempt, None, decline_graph())
         if attempt.step_id.startswith(UNDO_MARK) and attempt.ordinal < 0:
             return Ended(attempt, graph, await self._compensator.run(graph, attempt))
         step = graph.steps[attempt.ordinal]
@@ -153,7 +152,8 @@ class StepRunner:
                 attempt = replace(attempt, phase=Phase.PLACED)
             if outcome is None:
                 outcome = await self._work(step, attempt, scope)
-        except FunctionMissingError as error:
+        except (FunctionMissingError, NewerGraphError) as error:
+            # The graph is that of the steps that this one has added.
             outcome = decline(attempt, error, self._limits.function_wait_seconds)
         except asyncio.CancelledError as error:
             worker = asyncio.current_task()

@@ -58,8 +58,8 @@ class RecordSettings(BaseSettings):
     republish_after_seconds: float = Field(
         default=5,
         gt=0,
-        description="How long a step may stay ready before its message is sent again, if no"
-        " other message waits in its queue; doubles each time.",
+        description="How long a step may stay ready before its message is sent again, unless its"
+        " queue is crowded; doubles each time.",
     )
     stats_seconds: float = Field(
         default=5,
@@ -219,6 +219,22 @@ class ExecutorSettings(RecordSettings, ServiceSettings):
     )
     relay_batch: int = Field(
         default=100, ge=1, description="Most notices that an executor takes in hand at once."
+    )
+    partition_hours: float = Field(
+        default=168,
+        ge=1 / 60,
+        description="Span of time whose tasks share a partition of the record, which is dropped"
+        " as a whole.",
+    )
+    retention_days: float = Field(
+        default=30,
+        ge=0,
+        description="How long a task is kept after it has ended. 0: for ever.",
+    )
+    retention_sweep_seconds: float = Field(
+        default=600,
+        gt=0,
+        description="Time between two looks for partitions to make and to drop.",
     )
     scaling_drain_seconds: float = Field(
         default=60,

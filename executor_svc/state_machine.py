@@ -381,7 +381,7 @@ def _fail(
         events=[_event(Type.TASK_EVENT_TYPE_STEP_FAILED, attempt, failure.to_json())],
         failure=failure,
         fatal=not tolerated and not undoing,
-        prune=_leaves_items(step, attempt),
+        prune=attempt.items is not None,
         next=following,
         joins=joins,
     )

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from executor_svc.announce import Announcer
@@ -34,7 +33,6 @@ CROWDED_PATIENCE = timedelta(minutes=5)
 TIDY_SECONDS = 10.0
 # A step may become due sooner than the clock was to be looked at.
 BEGINS_TO_WAIT = (Type.TASK_EVENT_TYPE_STEP_RETRYING, Type.TASK_EVENT_TYPE_STEP_WAITING)
-FAILED = f'[{Type.TASK_EVENT_TYPE_TASK_FAILED},"",'
 
 
 class Sweeper:
@@ -95,7 +93,10 @@ class Sweeper:
     async def _sweep_due(self) -> None:
         """Wake what is due by the clock."""
         await self._wake("due", self._store.wake_due)
-        await self._wake("deadline", self._expire)
+        # The attempts of tasks that have failed so would go on for nothing.
+        self._announcer.announce_ends(
+            await self._store.expire_tasks(), Type.TASK_EVENT_TYPE_TASK_FAILED
+        )
         self._announcer.announce(Effects(released=await self._limits.due()))
 
     async def _search(self) -> None:
@@ -108,15 +109,6 @@ class Sweeper:
             self._next_tidying = self._clock() + TIDY_SECONDS
             self._announcer.announce(await self._limits.tidy())
         await self._republish()
-
-    async def _expire(self) -> Effects:
-        effects = await self._store.expire_tasks()
-        # Their attempts would go on for nothing; those of a task that is compensated may be
-        # of its compensation.
-        failed = [batch for batch in effects.events if FAILED in batch.events]
-        self._announcer.announce(Effects(events=failed), cancelled=True)
-        others = [batch for batch in effects.events if FAILED not in batch.events]
-        return replace(effects, events=others)
 
     async def _republish(self) -> None:
         overdue = await self._releases.overdue_queues(self._queues)

@@ -146,7 +146,7 @@ async def start_worker(
     slots = Slots(settings.slots)
     stats = await start_stats(PostgresQueueStore(pool), stack, every_seconds=settings.stats_seconds)
     announcer = Announcer(wakeups, bus, stats)
-    admitter = Admitter(limits, announcer.announce)
+    admitter = Admitter(limits, announcer)
     announcer.listen(lambda effects: admitter.admit(effects.released))
     window = Window(wakeups, max_steps=settings.max_published_steps, max_bundle=settings.max_bundle)
     stack.callback(window.close)

@@ -1,8 +1,9 @@
 """Group commit: what waits while the last batch is under way goes together.
 
-There is no timer. A lone item is flushed at once; under load, batches grow by
-themselves to what arrived during one flush. Only items that nobody waits for may linger,
-until one comes that is wanted at once.
+A lone item is flushed at once; under load, batches grow by themselves to what arrived
+during one flush. Two things can make them fewer and larger: items that nobody waits for
+may linger until one comes that is wanted at once, and after a batch with several items,
+which more are likely to follow, a batcher may rest.
 """
 
 import asyncio
@@ -34,12 +35,26 @@ class Linger(Generic[T]):
     is_urgent: Callable[[T], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How a batcher holds back under load.
+
+    Attributes:
+        seconds: The shortest time from the beginning of a large batch to that of the next.
+        after: How many items make a batch large: more than a few callers have waiting.
+    """
+
+    seconds: float
+    after: int
+
+
 class Batcher(Generic[T, R]):
     """Collects items of concurrent callers and flushes them in batches, in order.
 
     `flush` gets the items of a batch and returns one result per item; a result that is
     an exception is raised to that item's caller. If `flush` itself raises, every caller
-    of the batch gets that exception. With a `linger`, items that are not urgent wait.
+    of the batch gets that exception. With a `linger`, items that are not urgent wait;
+    with a `rest`, all that come soon after a large batch do.
     """
 
     def __init__(
@@ -50,15 +65,19 @@ class Batcher(Generic[T, R]):
         max_batch: int = 512,
         max_waiting: int = 50_000,
         linger: Linger[T] | None = None,
+        rest: Rest | None = None,
     ) -> None:
         self._name = name
         self._flush = flush
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._linger = linger
+        self._rest = rest
         self._hurry = asyncio.Event()
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._worker: asyncio.Task[None] | None = None
+        # On the event loop's clock.
+        self._rests_until = 0.0
 
     @property
     def waiting(self) -> int:
@@ -100,11 +119,16 @@ class Batcher(Generic[T, R]):
             await asyncio.wait([self._worker])
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 if self._linger is not None:
                     await self._wait_for_company(self._linger.seconds)
+                if self._rests_until > loop.time():
+                    await asyncio.sleep(self._rests_until - loop.time())
                 count = min(len(self._waiting), self._max_batch)
+                if self._rest is not None and count >= self._rest.after:
+                    self._rests_until = loop.time() + self._rest.seconds
                 await self._flush_batch([self._waiting.popleft() for _ in range(count)])
         finally:
             self._worker = None

@@ -12,7 +12,7 @@ import orjson
 
 from executor_svc.creator import Submission, new_task
 from executor_svc.decisions import begin, gathered, unsatisfied
-from executor_svc.graph import Graph
+from executor_svc.graph import Graph, Step
 from executor_svc.outcomes import Added, Expanded, Failed, Outcome, Skipped, Succeeded, Waits
 from executor_svc.ports import Effects, Settled
 from executor_svc.records import Attempt, Blob, Failure, Phase, StepAddress, StepRef
@@ -98,29 +98,20 @@ class Record:
         if attempt.phase in (Phase.UNSATISFIED, Phase.CAME):
             outcome = begin(step, attempt, {}, limits=RUN_LIMITS)
         if outcome is None and attempt.phase is Phase.UNSATISFIED:
-            scope = None if attempt.scope is None else attempt.scope.step_id
-            endings = await self.steps.endings(attempt.task.task_id, scope=scope)
-            outcome = unsatisfied(step, states_of(step, attempt, endings))
+            outcome = await self._unsatisfied(step, attempt)
         if outcome is None and attempt.items is not None and attempt.added_graph is None:
             address = StepAddress(attempt.task.task_id, attempt.step_id)
             outcome = gathered(step, await self.steps.item_endings(address))
         if outcome is not None:
             return Decided(_ending_of(outcome), outcome)
-        match ending:
-            case Ending.FAILURE:
-                return Decided(ending, Failed(FAILURE))
-            case Ending.PERMANENT_FAILURE:
-                return Decided(ending, Failed(FAILURE, retryable=False))
-            case Ending.SKIP:
-                return Decided(ending, Skipped())
-            case Ending.WAIT:
-                return Decided(ending, Waits(waits_for, wait=LONG))
-            case Ending.ITEMS:
-                each = [b"%d" % number for number in range(items)]
-                return Decided(ending, Expanded(each), items=items)
-            case Ending.STEPS:
-                return Decided(ending, Added(await self._stored(nodes), b"{}"), nodes=nodes)
-        return Decided(Ending.SUCCESS, Succeeded(_output(attempt)))
+        if ending is Ending.STEPS:
+            return Decided(ending, Added(await self._stored(nodes), b"{}"), nodes=nodes)
+        return Decided(ending, _outcome_of(ending, attempt, waits_for, items), items=items)
+
+    async def _unsatisfied(self, step: Step, attempt: Attempt) -> Outcome:
+        scope = None if attempt.scope is None else attempt.scope.step_id
+        endings = await self.steps.endings(attempt.task.task_id, scope=scope)
+        return unsatisfied(step, states_of(step, attempt, endings))
 
     async def settle(
         self,
@@ -172,6 +163,9 @@ class Record:
     async def signal(self, task_id: UUID, payload: bytes) -> Effects | None:
         return await self.tasks.signal(task_id, Signal("go", payload, str(uuid7())))
 
+    async def retry(self, task_id: UUID) -> Effects | None:
+        return await self.tasks.retry(task_id, request_id=str(uuid7()), place=None)
+
     async def task(self, task_id: UUID) -> asyncpg.Record:
         return await self._pool.fetchrow(
             "SELECT state, last_cursor, started_at IS NOT NULL AS started,"
@@ -201,6 +195,21 @@ class Record:
                 events.append((event_name(number), step_id, attempt))
             assert row["last_cursor"] == len(events)
         return events
+
+
+def _outcome_of(ending: Ending, attempt: Attempt, waits_for: str, items: int) -> Outcome:
+    match ending:
+        case Ending.FAILURE:
+            return Failed(FAILURE)
+        case Ending.PERMANENT_FAILURE:
+            return Failed(FAILURE, retryable=False)
+        case Ending.SKIP:
+            return Skipped()
+        case Ending.WAIT:
+            return Waits(waits_for, wait=LONG)
+        case Ending.ITEMS:
+            return Expanded([b"%d" % number for number in range(items)])
+    return Succeeded(_output(attempt))
 
 
 def _output(attempt: Attempt) -> Blob | None:

@@ -130,6 +130,13 @@ class Machine(RuleBasedStateMachine):
         end = self.draw_end(data, hand)
         self.settle_all(self.sessions[which], [(hand, end)], claims=1)
 
+    @precondition(lambda self: self.outdated())
+    @rule(data=st.data())
+    def settle_an_earlier_run(self, data: st.DataObject) -> None:
+        """Settle what the session has run before of a step that it runs again."""
+        hand = self.draw_hand(data, self.outdated())
+        self.settle_all(hand.session, [(hand, self.draw_end(data, hand))], claims=1)
+
     @precondition(lambda self: self.in_hand())
     @rule(which=st.integers(0, 1), late=LATE)
     def lose_a_session(self, which: int, late: int) -> None:
@@ -241,6 +248,8 @@ class Machine(RuleBasedStateMachine):
         if not self.sessions:
             return
         try:
+            # What runs ends before what has failed is tried again.
+            self.end_what_runs(claims=0)
             for task_id in self.tasks:
                 self.resume_one(task_id)
                 self.retry_one(task_id)
@@ -260,13 +269,16 @@ class Machine(RuleBasedStateMachine):
     def one_good_round(self) -> None:
         if self.ready():
             self.claim_all(self.sessions[0], self.ready())
-        while hands := self.in_hand():
-            ends = [(hands[0], self.do(self.decide(hands[0], Ending.SUCCESS)))]
-            self.settle_all(hands[0].session, ends, claims=64)
+        self.end_what_runs(claims=64)
         for task_id, task in self.tasks.items():
             effects = self.do(self.record.time_passes(task_id))
             task.time_passes()
             self.expect(effects)
+
+    def end_what_runs(self, *, claims: int) -> None:
+        while hands := self.in_hand():
+            ends = [(hands[0], self.do(self.decide(hands[0], Ending.SUCCESS)))]
+            self.settle_all(hands[0].session, ends, claims=claims)
 
     # How it is done.
 
@@ -289,6 +301,15 @@ class Machine(RuleBasedStateMachine):
     def in_hand(self) -> list[Hand]:
         """The attempts that run."""
         return [hand for hand in self.hands if self.runs(hand)]
+
+    def outdated(self) -> list[Hand]:
+        """The runs of steps that their session runs again by now."""
+        again = {(hand.task_id, hand.attempt.step_id, hand.session) for hand in self.in_hand()}
+        return [
+            hand
+            for hand in self.hands
+            if (hand.task_id, hand.attempt.step_id, hand.session) in again and not self.runs(hand)
+        ]
 
     def runs(self, hand: Hand) -> bool:
         step, attempt = self.tasks[hand.task_id].steps[hand.attempt.step_id], hand.attempt
@@ -376,7 +397,7 @@ class Machine(RuleBasedStateMachine):
             assert [settled.accepted[place] for place in places] == expected
         for attempt in settled.started:
             task = self.tasks[attempt.task.task_id]
-            assert task.claim(attempt.step_id, attempt.attempt, session)
+            assert task.claim(attempt.step_id, attempt.attempt, session), attempt.step_id
             task.became_ready.remove((attempt.step_id, attempt.attempt))
         self.take(session, settled.started)
         self.expect(effects)
@@ -387,7 +408,7 @@ class Machine(RuleBasedStateMachine):
         self.expect(effects)
 
     def retry_one(self, task_id: UUID) -> None:
-        effects = self.do(self.record.tasks.retry(task_id, request_id="", place=None))
+        effects = self.do(self.record.retry(task_id))
         self.tasks[task_id].retry()
         self.expect(effects)
 
@@ -399,7 +420,7 @@ class Machine(RuleBasedStateMachine):
             (task_id, *each) for task_id, task in self.tasks.items() for each in task.became_ready
         }
         assert len(published) == len(set(published))
-        assert set(published) == expected
+        assert set(published) == expected, (set(published) ^ expected, expected)
         for task in self.tasks.values():
             task.became_ready.clear()
 

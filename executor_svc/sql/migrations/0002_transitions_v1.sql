@@ -176,7 +176,10 @@ BEGIN
     IF FOUND THEN
         RETURN NEXT executor.notices_fact();
     END IF;
-    DELETE FROM executor.limit_waiters w WHERE w.task_id = ANY (p_task_ids);
+    -- Steps of a task that has failed go on waiting: RetryTask would not have them wait anew.
+    DELETE FROM executor.limit_waiters w USING executor.tasks t
+    WHERE w.task_id = ANY (p_task_ids) AND t.task_id = w.task_id
+        AND (w.step_id = '' OR t.state <> 'FAILED');
     RETURN QUERY
     WITH gone AS (
         DELETE FROM executor.limit_holders h USING executor.tasks t
@@ -355,7 +358,10 @@ BEGIN
             tolerated = r.state = 'FAILED' AND r.fatal IS NOT true,
             attempt = s.attempt + coalesce(r.retry, false)::integer,
             waits_for = r.waits_for,
-            due_at = coalesce(now() + r.wait, r.until),
+            -- What comes from outside may never come: its schedule_to_close ends that wait.
+            due_at = CASE WHEN r.waits_for LIKE 'signal:%' OR r.waits_for LIKE 'task:%'
+                THEN least(now() + r.wait, s.expires_at)
+                ELSE coalesce(now() + r.wait, r.until) END,
             -- Nothing makes good a join that cannot be satisfied; and an attempt that was
             -- declined leaves what came to the next one.
             phase = CASE WHEN s.phase = 3 OR (s.phase = 2 AND r.waits_for = 'worker')
@@ -424,11 +430,13 @@ BEGIN
     ), arrived AS (
         SELECT p_task_ids[j."from"] AS task_id, j.step_id, count(*)::integer AS n,
             count(*) FILTER (WHERE j.counts)::integer AS c, bool_and(j.claim) AS claim,
-            bool_and(v_live[j."from"]) AS live
+            bool_and(v_live[j."from"]) AS live,
+            left(p_step_ids[j."from"], length(j.step_id) + 1)
+                IN (j.step_id || '[', j.step_id || '/') AS child
         FROM unnest(p_join_from, p_join_step_ids, p_join_counts, p_join_claim)
             AS j ("from", step_id, counts, claim)
         WHERE v_accepted[j."from"]
-        GROUP BY p_task_ids[j."from"], j.step_id
+        GROUP BY p_task_ids[j."from"], j.step_id, child
     ), counted AS (
         -- A join wakes when it has what it needs, or when it cannot have it any more.
         SELECT a.*, s.needs <= a.c OR s.open - a.n < s.needs - a.c AS wakes,
@@ -436,8 +444,9 @@ BEGIN
             CASE WHEN s.released IS NOT NULL THEN least(s.items, s.released + a.n) END AS last
         FROM arrived a
         JOIN executor.steps s ON s.task_id = a.task_id AND s.step_id = a.step_id
-        WHERE (s.state = 'BLOCKED' AND s.needs + s.open > 0)
-            OR (s.state = 'WAITING' AND s.waits_for IN ('items', 'steps'))
+        -- What it depends on may still end while it waits for its items.
+        WHERE CASE WHEN a.child THEN s.state = 'WAITING' AND s.waits_for IN ('items', 'steps')
+            ELSE s.state = 'BLOCKED' AND s.needs + s.open > 0 END
     ), joined AS (
         UPDATE executor.steps s
         SET needs = CASE WHEN a.wakes THEN 0 ELSE s.needs - a.c END,
@@ -510,8 +519,8 @@ BEGIN
         FROM per_task p JOIN executor.tasks t ON t.task_id = p.task_id
     ), advanced AS (
         UPDATE executor.tasks t
-        SET open_sinks = CASE WHEN t.failure IS NULL AND t.ended_at IS NULL
-                THEN t.open_sinks - e.closed ELSE t.open_sinks END,
+        -- Also what ends after the task has failed: a retry does not run it again.
+        SET open_sinks = t.open_sinks - e.closed,
             state = CASE
                 WHEN e."end" = 'SUCCEEDED' THEN 'SUCCEEDED'
                 WHEN e."end" IN ('FAILED', 'UNDONE') THEN 'FAILED'
@@ -998,7 +1007,7 @@ BEGIN
         SET state = 'BLOCKED', attempt = s.attempt + (s.state = 'RUNNING')::integer,
             session_id = NULL, due_at = NULL
         WHERE s.task_id = v_task AND s.state IN ('READY', 'RUNNING');
-        DELETE FROM executor.limit_waiters w WHERE w.task_id = v_task;
+        DELETE FROM executor.limit_waiters w WHERE w.task_id = v_task AND w.step_id = '';
         IF (v_traits & 32) <> 0 THEN
             UPDATE executor.tasks t SET state = 'RUNNING', mark = NULL, failure = v_failure
             WHERE t.task_id = v_task;

@@ -89,13 +89,28 @@ async def test_a_join_goes_on_without_steps_that_fail_while_it_can(record: Recor
     assert join.phase is Phase.UNSATISFIED
     # However it is tried again, it stays so.
     await record.settle(session_id, compiled, [join], FAILURE)
-    assert ready(await record.retry(task.task_id)) == {("join", 2)}
+    assert ready(await record.retry(task.task_id)) == {("join", 2), ("c", 1)}
     (join,) = await record.claim(session_id, task.task_id, "join", attempt=2)
     assert join.phase is Phase.UNSATISFIED
     await record.settle(session_id, compiled, [join], RETRYABLE)
     assert ready(await record.wake()) == {("join", 3)}
     (join,) = await record.claim(session_id, task.task_id, "join", attempt=3)
     assert join.phase is Phase.UNSATISFIED
+
+
+async def test_what_is_not_needed_any_more_is_no_item(record: Record) -> None:
+    compiled, task = await record.task(
+        transform("a", "1"),
+        transform("late", "1"),
+        transform("each", "1", for_each="[1, 2]", depends_on=["a", "late"], join=ANY),
+    )
+    session_id = await record.session()
+    await record.run(session_id, compiled, task.task_id, "a")
+    await record.run(session_id, compiled, task.task_id, "each", outcome=Expanded([b"1", b"2"]))
+    assert not (await record.run(session_id, compiled, task.task_id, "late")).ready
+    assert not (await record.run(session_id, compiled, task.task_id, "each[0]")).ready
+    effects = await record.run(session_id, compiled, task.task_id, "each[1]")
+    assert ready(effects) == {("each", 1)}
 
 
 async def test_items_start_as_others_end(record: Record) -> None:
@@ -150,6 +165,14 @@ async def test_a_wait_ends_by_the_clock(record: Record) -> None:
     assert attempt.phase is Phase.CAME
 
 
+async def test_a_step_waits_no_longer_than_its_lifetime(record: Record) -> None:
+    compiled, task = await record.task(transform("a", "1", schedule_to_close={"seconds": 600}))
+    session_id = await record.session()
+    await record.run(session_id, compiled, task.task_id, "a", outcome=SIGNAL)
+    wait = await record.pool.fetchval("SELECT due_at - ready_at FROM executor.steps")
+    assert wait == timedelta(seconds=600)
+
+
 async def test_a_settlement_made_again_does_not_wait_again(record: Record) -> None:
     """As happens when the answer to its commit was lost: by now the step runs again."""
     compiled, task = await record.task(transform("a", "1"))
@@ -192,7 +215,7 @@ async def test_what_came_is_still_there_after_a_loss_or_a_refusal(record: Record
 
 
 @pytest.mark.parametrize("ends_first", [True, False])
-async def test_the_end_of_a_subtask_wakes_its_parent(record: Record, ends_first: bool) -> None:
+async def test_the_end_of_a_subtask_wakes_its_parent(record: Record, *, ends_first: bool) -> None:
     compiled, task = await record.task(transform("a", "1"))
     parent = StepAddress(task.task_id, "a")
     inner, child = await record.task(transform("c", "1"), parent=parent)

@@ -82,7 +82,7 @@ async def test_items_held_by_a_failure_come_back(record: Record) -> None:
 
 @pytest.mark.parametrize("fails_first", [True, False])
 async def test_a_retry_that_is_due_in_a_failed_task_is_held(
-    record: Record, fails_first: bool
+    record: Record, *, fails_first: bool
 ) -> None:
     compiled, task = await record.task(transform("later", "1"), transform("bad", "1"))
     session_id = await record.session()

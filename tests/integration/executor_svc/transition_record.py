@@ -99,7 +99,7 @@ class Record:
         return await self.tasks.signal(task_id, Signal(name, payload, str(uuid7())))
 
     async def retry(self, task_id: UUID, request_id: str = "") -> Effects | None:
-        return await self.tasks.retry(task_id, request_id=request_id, place=None)
+        return await self.tasks.retry(task_id, request_id=request_id or str(uuid7()), place=None)
 
     async def wake(self) -> Effects:
         """Let all waits that have an end be over."""

@@ -5,7 +5,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from stepwire.batcher import Batcher, Linger
+from stepwire.batcher import Batcher, Linger, Rest
 from stepwire.errors import Reason, StepwireError
 
 
@@ -168,3 +168,37 @@ async def test_what_lingers_goes_by_itself_in_the_end():
     batcher._linger = Linger(0.001, batcher._linger.is_urgent)
     assert await batcher.submit(1) == 1
     assert batches == [[1]]
+
+
+async def test_after_a_large_batch_what_comes_next_waits_for_more():
+    gate = Gate()
+    gate.open.set()
+    batcher = Batcher("test", gate.flush, rest=Rest(seconds=0.1, after=3))
+    await asyncio.gather(*(batcher.submit(item) for item in range(3)))
+    early = batcher.put(3)
+    await asyncio.sleep(0.02)
+    late = batcher.put(4)
+    assert await asyncio.gather(early, late) == [6, 8]
+    assert gate.batches == [[0, 1, 2], [3, 4]]
+
+
+async def test_after_a_small_batch_there_is_no_rest():
+    gate = Gate()
+    gate.open.set()
+    batcher = Batcher("test", gate.flush, rest=Rest(seconds=3600, after=3))
+    for item in range(5):
+        await asyncio.gather(batcher.submit(item), batcher.submit(item))
+    assert gate.batches == [[item, item] for item in range(5)]
+
+
+async def test_a_rest_is_counted_from_the_beginning_of_the_batch_before():
+    gate = Gate()
+    batcher = Batcher("test", gate.flush, rest=Rest(seconds=0.05, after=1))
+    first = batcher.put(0)
+    await asyncio.sleep(0.06)
+    second = batcher.put(1)
+    gate.open.set()
+    await first
+    await asyncio.sleep(0)
+    assert gate.batches == [[0], [1]]
+    assert await second == 2

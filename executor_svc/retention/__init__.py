@@ -1,0 +1,1 @@
+"""How long the record keeps what it holds, and in which partitions."""
