@@ -76,7 +76,7 @@ def _layers(rng: random.Random, _: int) -> Steps:
                     f"l{depth}_{place}",
                     tuple(sorted(rng.sample(above, min(len(above), rng.randint(1, 3))))),
                     _do(rng),
-                    limit=LIMIT if rng.random() < 0.15 else None,
+                    limit=LIMIT if rng.random() < 0.3 else None,
                 )
                 for place in range(rng.randint(1, 4))
             ]

@@ -171,7 +171,7 @@ def _draw_armed(rng: random.Random, executors: int, workers: int) -> tuple[Armed
 def at(rng: random.Random, spec: str) -> str:
     """Choose at which passing a failpoint fires: rare places early, busy ones anywhere."""
     rare = spec.startswith(("sweep.", "cancel.", "retry."))
-    return f"{spec}@{1 if rare else rng.randint(1, 8)}"
+    return f"{spec}@{1 if rare else rng.randint(1, 6)}"
 
 
 def plan_of(seed: int, faults: Sequence[Fault]) -> Plan:

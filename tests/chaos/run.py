@@ -24,7 +24,7 @@ from tests.chaos.servers import Servers
 
 # How many tasks are under way at once: until there are enough, and while faults are
 # waited for.
-AT_ONCE, LATER_AT_ONCE = 12, 3
+AT_ONCE, LATER_AT_ONCE = 12, 6
 PAUSE_SECONDS = 0.05
 REFUSED = "a result was refused"
 

@@ -29,8 +29,10 @@ SELF_TESTS = {
     "never_sweeps": SelfTest("P4", (Killed("worker-1"),)),
     "joins_early": SelfTest("P5"),
     "cancels_in_name": SelfTest("P6"),
+    "forgets_limits": SelfTest("P7"),
     "forgets_requests": SelfTest("P8"),
     "passes_over_gaps": SelfTest("P9"),
+    "undoes_nothing": SelfTest("undo"),
     "renews_in_the_loop": SelfTest("lease", (Armed("worker-1", "effect.done=block(5)@3"),)),
 }
 

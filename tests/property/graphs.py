@@ -56,6 +56,8 @@ def compiled(nodes: Sequence[Node]) -> Graph:
 def _step(node: Node) -> graph_pb2.Step:
     step = graph_pb2.Step(name=node.name, depends_on=node.depends_on)
     step.retry.max_attempts = MAX_ATTEMPTS
+    # Time passes when the test says so.
+    step.retry.initial_backoff.seconds = 3600
     # Some kinds are claimed by the score, others one at a time.
     if node.name in ("s1", "s3"):
         step.transform.expression = "1"

@@ -216,7 +216,10 @@ BEGIN
         FOR NO KEY UPDATE OF s SKIP LOCKED
     )
     UPDATE executor.steps s
-    SET state = 'RUNNING', session_id = p_session, started_at = now(), due_at = NULL
+    SET state = 'RUNNING', session_id = p_session, started_at = now(), due_at = NULL,
+        -- A start that comes late is asked for anew: else late ones come all at once.
+        phase = CASE WHEN s.phase = 1 AND s.ready_at < now() - executor.promise_ahead()
+            THEN 0 ELSE s.phase END
     FROM picked p JOIN executor.tasks t ON t.task_id = p.task_id
     WHERE s.task_id = p.task_id AND s.step_id = p.step_id
         AND executor.is_live(t.state, t.failure, s.step_id)
@@ -602,7 +605,10 @@ BEGIN
             USING unnest(p_task_ids, p_step_ids) AS r (task_id, step_id),
                 executor.steps s
             WHERE h.task_id = r.task_id AND h.step_id = r.step_id
-                AND s.task_id = h.task_id AND s.step_id = h.step_id AND s.state <> 'RUNNING'
+                AND s.task_id = h.task_id AND s.step_id = h.step_id
+                -- Not the place of another attempt, where the settlement was refused.
+                AND s.state NOT IN ('READY', 'RUNNING')
+                AND coalesce(s.waits_for, '') NOT LIKE 'limit:%'
             RETURNING h.tenant_id, h.key
         )
         SELECT DISTINCT (executor.released_fact(g.tenant_id, g.key)).* FROM gone g;
@@ -645,6 +651,8 @@ BEGIN
     WITH lost AS (
         UPDATE executor.steps s
         SET state = CASE WHEN r.live THEN 'READY' ELSE 'BLOCKED' END::executor.step_state,
+            -- It keeps its place under its limit, and has to ask for a start anew.
+            phase = CASE s.phase WHEN 1 THEN 0 ELSE s.phase END,
             attempt = s.attempt + 1,
             losses = s.losses + 1,
             publications = 0,

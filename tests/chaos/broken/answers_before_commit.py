@@ -11,10 +11,10 @@ def apply():
     create = PostgresTaskStore.create
     under_way = set()
 
-    async def create_late(self, tasks):
+    async def create_late(self, tasks, **options):
         async def later():
             await asyncio.sleep(LATE_SECONDS)
-            await create(self, tasks)
+            await create(self, tasks, **options)
 
         task = asyncio.create_task(later())
         under_way.add(task)

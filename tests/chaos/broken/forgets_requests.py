@@ -8,8 +8,9 @@ from executor_svc.store import PostgresTaskStore
 def apply():
     create = PostgresTaskStore.create
 
-    async def create_nameless(self, tasks):
-        return await create(self, [replace(task, request_id=None) for task in tasks])
+    async def create_nameless(self, tasks, **options):
+        nameless = [replace(task, request_id=None) for task in tasks]
+        return await create(self, nameless, **options)
 
     async def find_none(self, tasks):
         return {}

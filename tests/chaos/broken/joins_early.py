@@ -12,13 +12,13 @@ WHERE s.task_id = r.task_id AND s.step_id = r.step_id AND s.state = 'BLOCKED' AN
 def apply():
     settle = PostgresStepStore.settle
 
-    async def settle_early(self, session_id, settlements):
+    async def settle_early(self, session_id, settlements, **options):
         joins = [
             (settlement.attempt.task.task_id, join.step_id)
             for settlement in settlements
             for join in settlement.joins
         ]
         await self._pool.execute(HURRY, [task for task, _ in joins], [step for _, step in joins])
-        return await settle(self, session_id, settlements)
+        return await settle(self, session_id, settlements, **options)
 
     PostgresStepStore.settle = settle_early

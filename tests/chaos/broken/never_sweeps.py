@@ -1,10 +1,12 @@
 """P4 broken: nobody looks for what was lost."""
 
+import asyncio
+
 from executor_svc.sweeper import Sweeper
 
 
 def apply():
-    async def sweep(self):
-        pass
+    async def run(self):
+        await asyncio.Event().wait()
 
-    Sweeper._sweep = sweep
+    Sweeper.run = run

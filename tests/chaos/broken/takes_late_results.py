@@ -10,8 +10,8 @@ REPLACE = "UPDATE executor.steps SET output = $3 WHERE task_id = $1 AND step_id 
 def apply():
     settle = PostgresStepStore.settle
 
-    async def settle_anything(self, session_id, settlements):
-        settled, effects = await settle(self, session_id, settlements)
+    async def settle_anything(self, session_id, settlements, **options):
+        settled, effects = await settle(self, session_id, settlements, **options)
         for settlement, accepted in zip(settlements, settled.accepted, strict=True):
             if not accepted and settlement.output is not None:
                 attempt = settlement.attempt

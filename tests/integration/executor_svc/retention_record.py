@@ -61,8 +61,8 @@ async def add_task(
         "INSERT INTO executor.tasks (task_id, tenant_id, graph_hash, state, mark, last_cursor,"
         " open_sinks, input, input_type, traceparent, ended_at, parent_task_id, parent_step_id)"
         " VALUES ($1, 't', 'g', $2::executor.task_state, CASE WHEN $2::executor.task_state IN"
-        " ('PAUSED', 'FAILED', 'CANCELLED') THEN $2::executor.task_state END, 2, 0, '1', 'j', '', $3,"
-        " $4, CASE WHEN $4::uuid IS NOT NULL THEN 's' END)",
+        " ('PAUSED', 'FAILED', 'CANCELLED') THEN $2::executor.task_state END, 2, 0, '1', 'j', '',"
+        " $3, $4, CASE WHEN $4::uuid IS NOT NULL THEN 's' END)",
         task_id,
         state,
         (ended or moment + timedelta(minutes=1)) if final else None,

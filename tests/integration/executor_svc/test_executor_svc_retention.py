@@ -10,12 +10,18 @@ import pytest
 from executor_svc.retention import store
 from executor_svc.retention.loop import Retention
 from executor_svc.retention.ports import BusyError, Partitions
-from executor_svc.retention.spans import Partition
+from executor_svc.retention.spans import Partition, wanted
 from executor_svc.retention.store import PostgresRetentionStore
 from executor_svc.task_ids import first_id_at
 from stepwire.db import migrate, open_pool
 from stepwire.testing.poll import eventually
-from tests.integration.executor_svc.executor_mesh import chain, graph, state_of, transform
+from tests.integration.executor_svc.executor_mesh import (
+    chain,
+    graph,
+    output_of,
+    state_of,
+    transform,
+)
 from tests.integration.executor_svc.retention_record import (
     HOUR,
     KEEP,
@@ -38,6 +44,21 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
     async with open_pool(database_url, application_name="test", max_size=8) as opened:
         await migrate(opened, package="executor_svc", schema="executor")
         yield opened
+
+
+def test_spans_of_another_length_leave_no_gap_and_do_not_overlap():
+    existing = list(wanted(NOW, HOUR, []))
+    assert [each.upper for each in existing[:-1]] == [each.lower for each in existing[1:]]
+    assert list(wanted(NOW, HOUR, existing)) == []
+    # Two hours each, from noon on: what is there covers one of them and a half.
+    longer = list(
+        wanted(NOW.replace(hour=12), 2 * HOUR, list(wanted(NOW.replace(hour=12), HOUR, [])))
+    )
+    noon = NOW.replace(hour=12, minute=0)
+    assert [(each.lower, each.upper) for each in longer] == [
+        (first_id_at(noon + 3 * HOUR), first_id_at(noon + 4 * HOUR)),
+        (first_id_at(noon + 4 * HOUR), first_id_at(noon + 6 * HOUR)),
+    ]
 
 
 async def test_partitions_are_there_before_their_time(pool):
@@ -211,7 +232,7 @@ async def test_a_task_that_sleeps_longer_than_all_is_kept_completes_afterwards(m
             graph(
                 transform("before", "input + 1"),
                 {"name": "wait", "wait_signal": {"name": "go"}, "depends_on": ["before"]},
-                transform("after", "steps.before", depends_on=["wait"]),
+                transform("after", "steps.before", depends_on=["wait", "before"]),
             ),
             1,
         )
@@ -234,6 +255,7 @@ async def test_a_task_that_sleeps_longer_than_all_is_kept_completes_afterwards(m
         await send(mesh.client, task_id, "go")
         done = await mesh.client.wait(task_id)
     assert state_of(done) == "SUCCEEDED"
+    assert output_of(done) == 2
 
 
 async def unless_busy(change: Awaitable[bool | None]) -> bool:
