@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from bench.record import analyze
+from bench.record import tidy
 from bench.stacks import UNSERVED, Bench
 
 FINISHED = 1_000_000
@@ -53,7 +53,7 @@ async def fill(bench: Bench) -> None:
     await _add(record, FINISHED, hours=24, state="SUCCEEDED", step="SUCCEEDED")
     await _add(record, WAITING // 2, hours=2, state="RUNNING", step="WAITING", waits_for="sleep")
     await _add(record, WAITING // 2, hours=1, state="PENDING", step="READY", queue=UNSERVED)
-    await analyze(record)
+    await tidy(record)
 
 
 async def _add(

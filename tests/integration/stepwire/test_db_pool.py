@@ -1,0 +1,42 @@
+"""Pools against a real Postgres."""
+
+import asyncio
+
+import pytest
+
+from stepwire.db import open_pool
+
+
+@pytest.fixture
+async def pool(database_url):
+    async with open_pool(database_url, application_name="test", max_size=1) as opened:
+        yield opened
+
+
+async def test_giving_a_connection_back_costs_no_statement(pool):
+    """A setting of the session is still there: nothing was sent that would have reset it."""
+    await pool.execute("SELECT set_config('stepwire.test', 'kept', false)")
+    assert await pool.fetchval("SELECT current_setting('stepwire.test', true)") == "kept"
+
+
+async def test_a_transaction_that_was_cut_off_is_over_for_the_next_user(pool):
+    await pool.execute("CREATE TABLE numbers (number integer)")
+
+    async def hang():
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("INSERT INTO numbers VALUES (1)")
+            await asyncio.Event().wait()
+
+    hanging = asyncio.create_task(hang())
+    await asyncio.wait([hanging], timeout=0.1)
+    hanging.cancel()
+    await asyncio.wait([hanging])
+    assert await pool.fetchval("SELECT count(*) FROM numbers") == 0
+
+
+async def test_a_statement_that_was_cut_off_leaves_a_connection_that_works(pool):
+    running = asyncio.create_task(pool.execute("SELECT pg_sleep(3600)"))
+    await asyncio.wait([running], timeout=0.1)
+    running.cancel()
+    await asyncio.wait([running])
+    assert await pool.fetchval("SELECT 1") == 1
