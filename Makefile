@@ -12,8 +12,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(LOCK_FLAGS)
 # How many test processes share the machine; each runs a Postgres and a RabbitMQ of its own.
 TEST_PROCESSES ?= 2
+# How long chaos reigns, once every oracle has been seen red on a build that is broken.
+MINUTES ?= 5
 
-.PHONY: help demo test lint proto proto-check bench up down lock clean rabbitmq
+.PHONY: help demo test lint proto proto-check bench chaos up down lock clean rabbitmq
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +25,9 @@ demo: $(VENV)/.installed rabbitmq ## Set up, start everything, run the main exam
 
 test: lint rabbitmq ## Lint, then all tests, against a real Postgres and RabbitMQ.
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+
+chaos: $(VENV)/.installed-dev rabbitmq ## Seeded faults for MINUTES=n, against every promise.
+	@$(BIN)/python -m tests.chaos --broken all --minutes $(MINUTES)
 
 lint: $(VENV)/.installed-dev proto-check ## Style, types, import rules, generated code.
 	$(BIN)/ruff check

@@ -13,6 +13,7 @@ import asyncpg
 
 from stepwire.api.executor.v1.executor_service_pb2_grpc import ExecutorServiceStub
 from stepwire.rpc import open_channel
+from stepwire.stack.daemon import StackError
 from stepwire.stack.detached import start_detached, stop_stack
 from stepwire.stack.plan import DATABASE, StackOptions
 from stepwire.stack.postgres import url_of
@@ -22,6 +23,7 @@ from stepwire.stack.state import StackState, read_state
 # No worker serves this queue: what waits in it waits for good.
 UNSERVED = "gpu"
 SAMPLED_PERCENT = 0.1
+START_ATTEMPTS = 5
 SETTINGS = {
     "STEPWIRE_WORKER_STEP_MODULES": '["stepwire.sdk.library", "bench.steps"]',
     "STEPWIRE_WORKER_SLOTS": "12000",
@@ -43,15 +45,26 @@ class Bench:
     state: Callable[[], StackState]
 
 
+def started(home: Path, workers: int) -> StackState:
+    """Start a stack on ports that are free; others come and go on a machine in use."""
+    for attempt in range(START_ATTEMPTS):
+        offset = 2_000 + (os.getpid() + 997 * attempt) % 5_000
+        options = StackOptions(home=home, port_offset=offset, workers=workers)
+        try:
+            return start_detached(options, on_change=lambda _: None)
+        except StackError as error:
+            if "needs port" not in str(error) or attempt == START_ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
 @asynccontextmanager
 async def stack(workers: int) -> AsyncIterator[Bench]:
     """Run a stack until the block ends; its data is gone afterwards."""
     home = Path(tempfile.mkdtemp(prefix="stepwire-bench-"))
     os.environ.update(SETTINGS)
-    offset = 2_000 + os.getpid() % 5_000
-    options = StackOptions(home=home, port_offset=offset, workers=workers)
     try:
-        state = start_detached(options, on_change=lambda _: None)
+        state = started(home, workers)
         postgres = state.part("postgres")
         assert postgres is not None
         port = next(iter(postgres.ports.values()))

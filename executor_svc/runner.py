@@ -25,7 +25,7 @@ from executor_svc.patience import outlast
 from executor_svc.ports import StepStore, Want
 from executor_svc.records import Attempt, Blob, Failure, Phase, StepAddress
 from executor_svc.scope import Memo, input_of, scope_of, states_of
-from executor_svc.spans import is_sampled, mark_failed, step_span
+from executor_svc.spans import mark_failed, step_span
 from executor_svc.state_machine import UNDO_MARK
 from executor_svc.steps.kind import InstantKind, Kind, StepCall
 from executor_svc.steps.python import FunctionMissingError
@@ -34,6 +34,7 @@ from stepwire.call import call_context
 from stepwire.errors import Reason
 from stepwire.payload import NULL
 from stepwire.sdk.functions import AddedSteps, StepContext
+from stepwire.telemetry import is_sampled
 
 Acquire = Callable[[Want], Awaitable[bool]]
 """Takes a place under a limit; False when the step waits for one from now on."""
@@ -182,6 +183,7 @@ class StepRunner:
                     tenant_id=attempt.task.tenant_id,
                     request_id=str(attempt.task.task_id),
                     deadline=time.monotonic() + seconds,
+                    traceparent=attempt.task.traceparent,
                 ):
                     beat = self._heartbeats.beat(attempt, pulse, silence)
                     call = self._call(step, attempt, scope, value, beat)

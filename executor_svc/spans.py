@@ -8,14 +8,6 @@ from executor_svc.graph import Step
 from executor_svc.records import Attempt, Failure
 from stepwire.telemetry import context_from_traceparent, names, tracer
 
-_SAMPLED = 1
-
-
-def is_sampled(traceparent: str) -> bool:
-    """Whether the trace that a W3C traceparent names is recorded; "" is not."""
-    flags = traceparent[-2:]
-    return bool(flags) and bool(int(flags, 16) & _SAMPLED)
-
 
 def step_span(step: Step, attempt: Attempt) -> AbstractContextManager[Span]:
     """Return the span of an attempt."""

@@ -3,10 +3,11 @@
 import asyncio
 import signal
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from stepwire.db import migrate, open_pool
 from stepwire.mq import Topology
@@ -14,9 +15,11 @@ from stepwire.sdk.client import Client
 from stepwire.stack.ports import LOOPBACK, free_port
 from stepwire.testing.poll import eventually
 from tests.chaos.ledger import FOLDER_VARIABLE
-from tests.chaos.parts import EXECUTOR, WORKER, Part, environment_of
+from tests.chaos.parts import EXECUTOR, WORKER, Part
 from tests.chaos.servers import Servers
+from tests.integration.tcp_gate import Gate, gate_to
 
+T = TypeVar("T")
 # Short enough that a run sees leases run out, long enough for two busy cores.
 LEASE_SECONDS = 2.0
 SHARED = {
@@ -45,6 +48,7 @@ class Cluster:
         folder: logs and ledgers of the run.
         executors, workers: the processes.
         clients: one per executor.
+        gates: the ways to Postgres of workers that can be cut off from it, by their names.
     """
 
     servers: Servers
@@ -54,6 +58,7 @@ class Cluster:
     executors: Sequence[Part]
     workers: Sequence[Part]
     clients: Sequence[Client]
+    gates: Mapping[str, Gate]
 
     @property
     def parts(self) -> list[Part]:
@@ -94,6 +99,7 @@ async def running_cluster(
     executors: int,
     workers: int,
     lives: Mapping[str, Sequence[str]],
+    gated: Collection[str] = (),
     broken: str = "",
 ) -> AsyncIterator[Cluster]:
     """Run an installation of its own over the servers.
@@ -103,6 +109,7 @@ async def running_cluster(
         folder: for logs and ledgers; made here.
         executors, workers: how many processes of each.
         lives: the failpoints of a part's lives, one after the other, by the part's name.
+        gated: the workers that can be cut off from Postgres.
         broken: the build to run; see `tests.chaos.broken`. Empty: the one that is tested.
     """
     (folder / "ledgers").mkdir(parents=True)
@@ -112,37 +119,40 @@ async def running_cluster(
         async with open_pool(url, application_name="chaos") as pool:
             await migrate(pool, package="executor_svc", schema="executor")
         topology = Topology(f"chaos-{uuid.uuid4().hex[:8]}")
+        gates = {name: await stack.enter_async_context(gate_to(url)) for name in gated}
+        ports = [free_port() for _ in range(executors)]
+        settings = {
+            **{f"{EXECUTOR}-{i}": {**EXECUTOR_SETTINGS, "port": port} for i, port in _count(ports)},
+            **{f"{WORKER}-{i}": WORKER_SETTINGS for i, _ in _count(range(workers))},
+        }
         shared = {
             **SHARED,
-            "postgres_url": url,
             "rabbitmq_url": servers.rabbit.url,
             "mq_namespace": topology.namespace,
         }
-        ports = [free_port() for _ in range(executors)]
+        extra = {FOLDER_VARIABLE: str(folder / "ledgers"), "STEPWIRE_CHAOS_BROKEN": broken}
         parts = []
-        for kind, number in [
-            *((EXECUTOR, number) for number in range(1, executors + 1)),
-            *((WORKER, number) for number in range(1, workers + 1)),
-        ]:
-            own = (
-                {**EXECUTOR_SETTINGS, "port": ports[number - 1]}
-                if kind == EXECUTOR
-                else WORKER_SETTINGS
+        for name, own in settings.items():
+            way = gates[name].url if name in gates else url
+            part = Part(
+                name,
+                folder=folder,
+                settings={**shared, **own, "postgres_url": way},
+                extra=extra,
+                clocks=servers.clocks,
             )
-            environment = environment_of(
-                {kind: {**shared, **own}},
-                **{FOLDER_VARIABLE: str(folder / "ledgers"), "STEPWIRE_CHAOS_BROKEN": broken},
-            )
-            part = Part(kind, number, folder=folder, environment=environment, clocks=servers.clocks)
-            part.lives.extend(lives.get(part.name, ()))
+            part.lives.extend(lives.get(name, ()))
             stack.push_async_callback(part.stop)
-            parts.append(part)
-        for part in parts:
             part.start()
+            parts.append(part)
         clients = [await stack.enter_async_context(Client(f"{LOOPBACK}:{port}")) for port in ports]
         cluster = Cluster(
-            servers, url, topology, folder, parts[:executors], parts[executors:], clients
+            servers, url, topology, folder, parts[:executors], parts[executors:], clients, gates
         )
         await cluster.ready()
         yield cluster
         await asyncio.gather(*(part.stop() for part in cluster.parts))
+
+
+def _count(things: Iterable[T]) -> Iterator[tuple[int, T]]:
+    return enumerate(things, start=1)

@@ -174,6 +174,31 @@ class Stopped(Fault):
 
 
 @dataclass
+class CutOff(Fault):
+    """A worker cannot reach Postgres for longer than its lease, and its process goes on."""
+
+    part: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.part} cut off"
+
+    async def strike(self, cluster: Cluster) -> str:
+        part = cluster.part(self.part)
+        with or_not_fired(self.name):
+            await eventually(part.is_ready, FIRE_SECONDS)
+        lost = part.count(LEASE_LOST)
+        await cluster.gates[self.part].shut()
+        try:
+            with or_not_fired(f"{self.part} kept its lease"):
+                await eventually(lambda: part.count(LEASE_LOST) > lost, FIRE_SECONDS)
+            await until_somebody_sweeps(cluster)
+        finally:
+            await cluster.gates[self.part].open()
+        return f"process {part.pid} lost its lease"
+
+
+@dataclass
 class Terminated(Fault):
     """SIGTERM, as a deployment does."""
 
@@ -337,18 +362,13 @@ async def stopped_past_its_lease(cluster: Cluster, name: str) -> str:
     """See that a part is stopped, let its lease run out, let it go on, see what it finds."""
     part = cluster.part(name)
     pid = part.pid
-    lost = sum(LEASE_LOST in line["message"] for line in part.lines())
+    lost = part.count(LEASE_LOST)
     with or_not_fired(f"{name} does not stop"):
         await eventually(part.is_stopped, FIRE_SECONDS)
     part.halts.append(Halt(pid, time.monotonic()))
     await asyncio.sleep(STOP_SECONDS)
     if part.kind == WORKER:
-        # Somebody must be there to notice that the lease has run out.
-        with or_not_fired("no executor sweeps"):
-            await eventually(
-                lambda: any(each.is_ready() for each in cluster.executors), FIRE_SECONDS
-            )
-        await asyncio.sleep(SWEEP_SECONDS)
+        await until_somebody_sweeps(cluster)
     still = part.is_stopped() and part.pid == pid
     part.send(signal.SIGCONT)
     if not still:
@@ -356,8 +376,12 @@ async def stopped_past_its_lease(cluster: Cluster, name: str) -> str:
     if part.kind == EXECUTOR:
         return f"process {pid}"
     with or_not_fired(f"{name} kept its lease"):
-        await eventually(
-            lambda: sum(LEASE_LOST in line["message"] for line in part.lines()) > lost,
-            FIRE_SECONDS,
-        )
+        await eventually(lambda: part.count(LEASE_LOST) > lost, FIRE_SECONDS)
     return f"process {pid} lost its lease"
+
+
+async def until_somebody_sweeps(cluster: Cluster) -> None:
+    """Wait until an executor is there that notices leases that have run out, and a while more."""
+    with or_not_fired("no executor sweeps"):
+        await eventually(lambda: any(each.is_ready() for each in cluster.executors), FIRE_SECONDS)
+    await asyncio.sleep(SWEEP_SECONDS)

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 EXECUTOR, WORKER = "executor", "worker"
 MODULES = {EXECUTOR: "executor_svc", WORKER: "executor_svc.worker"}
 READY = {EXECUTOR: "executor is ready", WORKER: "worker is ready"}
+INHERITED = ("PATH", "HOME", "LANG")
 LOOK_SECONDS = 0.02
 RESTART_SECONDS = 0.1
 TERMINATE_SECONDS = 15.0
@@ -39,20 +40,31 @@ class Part:
 
     def __init__(
         self,
-        kind: str,
-        number: int,
+        name: str,
         *,
         folder: Path,
-        environment: Mapping[str, str],
+        settings: Mapping[str, object],
+        extra: Mapping[str, str],
         clocks: Clocks,
     ) -> None:
-        self.kind = kind
-        self.name = f"{kind}-{number}"
+        """Make the part `name`, such as "worker-1".
+
+        `settings` are its settings by their fields' names, `extra` further variables of its
+        environment.
+        """
+        self.kind = name.partition("-")[0]
+        self.name = name
         self.lives: deque[str] = deque()
         self.halts: list[Halt] = []
         self.log = folder / f"{self.name}.log"
         self.log.touch()
-        self._environment = environment
+        self._prefix = f"STEPWIRE_{self.kind.upper()}_"
+        self._environment = {
+            **{key: os.environ[key] for key in INHERITED if key in os.environ},
+            "PYTHONPATH": str(ROOT),
+            **{f"{self._prefix}{key.upper()}": _text(value) for key, value in settings.items()},
+            **extra,
+        }
         self._clocks = clocks
         self._armed = ""
         self._fired = 0
@@ -100,11 +112,15 @@ class Part:
 
     def ready_times(self) -> int:
         """How many of its processes have become ready."""
-        return sum(READY[self.kind] in str(line.get("message", "")) for line in self.lines())
+        return self.count(READY[self.kind])
 
     def is_ready(self) -> bool:
         """Whether the process that runs now has become ready, and is not stopped."""
         return self.alive and self.ready_times() > self._ready_before and not self.is_stopped()
+
+    def count(self, message: str) -> int:
+        """How many of its log lines have a message that begins so."""
+        return sum(str(line.get("message", "")).startswith(message) for line in self.lines())
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Its log lines; what is not one of its own is passed over."""
@@ -122,12 +138,11 @@ class Part:
     def _start(self) -> None:
         armed = self._next_life()
         self._ready_before = self.ready_times()
-        prefix = f"STEPWIRE_{self.kind.upper()}_"
         broken = self._environment.get("STEPWIRE_CHAOS_BROKEN")
         module = ("tests.chaos.broken", self.kind) if broken else (MODULES[self.kind],)
         command = Command(
             arguments=(sys.executable, "-m", *module),
-            environment={**self._environment, f"{prefix}FAILPOINTS": armed},
+            environment={**self._environment, f"{self._prefix}FAILPOINTS": armed},
             folder=ROOT,
         )
         with self.log.open("ab") as log:
@@ -153,17 +168,6 @@ class Part:
         """Stop it in good order, as a deployment does; it is started again."""
         pid = self.send(signal.SIGTERM)
         await eventually(lambda: not self.alive or self.pid != pid, TERMINATE_SECONDS)
-
-
-def environment_of(settings: Mapping[str, Mapping[str, object]], **extra: str) -> dict[str, str]:
-    """The environment of all parts: settings by kind of part, and what else they need."""
-    fields = {
-        f"STEPWIRE_{kind.upper()}_{name.upper()}": _text(value)
-        for kind, values in settings.items()
-        for name, value in values.items()
-    }
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {**inherited, "PYTHONPATH": str(ROOT), **fields, **extra}
 
 
 def _text(value: object) -> str:

@@ -8,6 +8,7 @@ from tests.chaos.faults import (
     Armed,
     BackendsTerminated,
     ClockJumped,
+    CutOff,
     DiskFull,
     Fault,
     Killed,
@@ -84,6 +85,11 @@ class Plan:
         return lives
 
     @property
+    def gated(self) -> list[str]:
+        """The workers that are to be cut off from Postgres."""
+        return [fault.part for fault in self.struck if isinstance(fault, CutOff)]
+
+    @property
     def faults(self) -> tuple[Fault, ...]:
         """All that is to go wrong."""
         return (*self.armed, *self.struck)
@@ -111,6 +117,7 @@ def draw_plan(seed: int, *, has_own_disk: bool, has_clocks: bool) -> Plan:
         lambda: Killed(executor()),
         lambda: Stopped(worker()),
         lambda: Stopped(executor()),
+        lambda: CutOff(worker()),
         lambda: Terminated(worker()),
         lambda: Terminated(executor()),
         lambda: PostgresRestarted(crash=False),

@@ -93,6 +93,7 @@ class Run:
             executors=plan.executors,
             workers=plan.workers,
             lives=plan.lives,
+            gated=plan.gated,
             broken=plan.broken,
         ) as cluster:
             customer = Customer(cluster.clients, rng)

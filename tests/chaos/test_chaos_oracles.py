@@ -244,9 +244,13 @@ BROKEN = {
     "P2 runs again": lambda h: with_execution(h, execution("t0", "a", 2)),
     "P2 runs twice": lambda h: with_execution(h, replace(execution("t0", "a", 1), nonce="another")),
     "P2 runs unclaimed": lambda h: with_execution(h, execution("t1", "b", 2)),
+    "P2 runs for nobody": lambda h: with_execution(h, execution("t9", "a", 1)),
     "P2 runs unheard of": lambda h: with_execution(h, execution("t1", "c", 1)),
     "P3 succeeds twice": lambda h: with_events(
         h, 0, behind(RUN, "STEP_SUCCEEDED a 1", "STEP_SUCCEEDED a 1")
+    ),
+    "P3 succeeds again": lambda h: with_events(
+        h, 0, behind(RUN, "STEP_SUCCEEDED a 1", "STEP_SUCCEEDED a 2")
     ),
     "P3 result of a lost attempt": lambda h: with_events(
         h, 0, behind(RUN, "STEP_LOST each[1] 1", "STEP_RETRYING each[1] 1")
@@ -265,6 +269,9 @@ BROKEN = {
     "P4 leaves a step": lambda h: with_step(h, 1, "b", state="RUNNING"),
     "P4 wrong answer": lambda h: with_step(
         h, 0, "join", output={"v": "wrong", "by": nonce("join", 1)}
+    ),
+    "P4 has a step too many": lambda h: with_end(
+        h, 0, steps=(*h.tasks[0].end.steps, StepEnd("alien", "SUCCEEDED", 1))
     ),
     "P4 lacks a step": lambda h: with_end(
         h, 0, steps=tuple(step for step in h.tasks[0].end.steps if step.step != "b")
@@ -287,6 +294,11 @@ BROKEN = {
     ),
     "P6 goes on": lambda h: with_events(
         h, 1, behind(CANCEL_RUN, "TASK_CANCELLED", "STEP_SUCCEEDED b 1")
+    ),
+    "P6 goes on before the answer": lambda h: with_task(
+        with_events(h, 1, behind(CANCEL_RUN, "TASK_CANCELLED", "STEP_SUCCEEDED b 1")),
+        1,
+        cancelled=7,
     ),
     "P6 ends otherwise": lambda h: with_end(h, 1, state="SUCCEEDED"),
     "P6 moves on": lambda h: with_task(h, 1, cancelled=5),

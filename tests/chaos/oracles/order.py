@@ -18,7 +18,7 @@ def p5_a_join_fires_exactly_once(history: History) -> Iterator[str]:
     for task in history.tasks:
         if task.end is not None:
             yield from _starts_too_early(task, task.end, expected(task.intent))
-            yield from _starts_without_reason(task.name, task.end)
+            yield from _starts_without_reason(task, task.end)
 
 
 def p6_cancel_is_final(history: History) -> Iterator[str]:
@@ -96,7 +96,9 @@ def _parts(task: TaskHistory, step_id: str) -> set[str]:
     return set()
 
 
-def _starts_without_reason(name: str, end: TaskEnd) -> Iterator[str]:
+def _starts_without_reason(task: TaskHistory, end: TaskEnd) -> Iterator[str]:
+    # A start may be told of before the step has its place under its limit, and then again.
+    limited = {step.name for step in task.intent.steps if step.limit is not None}
     by_step: dict[str, list[Event]] = defaultdict(list)
     for event in end.events:
         if event.step:
@@ -105,12 +107,14 @@ def _starts_without_reason(name: str, end: TaskEnd) -> Iterator[str]:
         for before, event in pairwise(events):
             if event.type != "STEP_STARTED":
                 continue
-            if before.type not in REASONS_TO_START_AGAIN:
-                yield f"{name}: {step_id} started as {event.attempt} behind {before.type}"
-            elif event.attempt < before.attempt or (
-                event.attempt == before.attempt and before.type != "STEP_WAITING"
+            if event.attempt == before.attempt and (
+                before.type == "STEP_WAITING" or step_id in limited
             ):
-                yield f"{name}: {step_id} started as {event.attempt} behind {before.attempt}"
+                continue
+            if before.type not in REASONS_TO_START_AGAIN:
+                yield f"{task.name}: {step_id} started as {event.attempt} behind {before.type}"
+            elif event.attempt <= before.attempt:
+                yield f"{task.name}: {step_id} started as {event.attempt} behind {before.attempt}"
 
 
 def _ends_a_task(events: tuple[Event, ...]) -> bool:
