@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from stepwire.api.executor.v1.task_pb2 import Task, TaskEvent, TaskEventType, TaskState
 from stepwire.errors import Reason, StepwireError
-from stepwire.sdk.client import Client, NewTask
+from stepwire.sdk.client import Client
+from stepwire.sdk.requests import NewTask
 from stepwire.testing.poll import eventually
 from tests.chaos.history import Event, Watch
 from tests.chaos.intents import CANCELLED, FAILED, SIGNAL, SUCCEEDED, TaskIntent

@@ -85,9 +85,9 @@ class Plan:
         return lives
 
     @property
-    def gated(self) -> list[str]:
+    def gated(self) -> set[str]:
         """The workers that are to be cut off from Postgres."""
-        return [fault.part for fault in self.struck if isinstance(fault, CutOff)]
+        return {fault.part for fault in self.struck if isinstance(fault, CutOff)}
 
     @property
     def faults(self) -> tuple[Fault, ...]:

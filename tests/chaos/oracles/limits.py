@@ -40,8 +40,8 @@ def p7_limits_hold(history: History) -> Iterator[str]:
             if limit := limits.get(each.step):
                 holder = f"{task.name} {each.step}"
                 spans.setdefault(limit, []).append(Span(holder, begun, ended))
-            if key := task.intent.concurrency:
-                spans.setdefault(key, []).append(Span(task.name, begun, ended))
+            if few := task.intent.concurrency:
+                spans.setdefault(few, []).append(Span(task.name, begun, ended))
     for (key, most), of_key in spans.items():
         holders = _most_at_once(of_key)
         if len(holders) > most:
