@@ -304,6 +304,11 @@ BROKEN = {
     "P6 moves on": lambda h: with_task(h, 1, cancelled=5),
     "P7 two at once": lambda h: with_times(h, "b", 1.5, 3.0),
     "P7 a lost one runs on": lambda h: with_times(h, "a", 1.0, None),
+    "P7 two tasks at once": lambda h: with_task(
+        with_task(h, 0, intent=replace(JOIN, concurrency=("few", 1))),
+        1,
+        intent=replace(CANCELLED, concurrency=("few", 1), ends=("SUCCEEDED",)),
+    ),
     "P8 two subtasks": lambda h: with_task(h, 1, parent_step="s", recorded=("t1", "t8")),
     "P8 two answers": lambda h: with_task(h, 0, answers=("t0", "t9")),
     "P8 two tasks": lambda h: with_task(h, 0, recorded=("t0", "t9")),

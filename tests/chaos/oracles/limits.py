@@ -32,6 +32,8 @@ def p7_limits_hold(history: History) -> Iterator[str]:
             continue
         # What is cancelled gives its place up at once, and is stopped a moment later.
         cancelled = {step.step for step in task.end.steps if step.state == CANCELLED}
+        # One that fails gives its own place up, and what runs of it at that moment goes on.
+        failed = any(event.type == "TASK_FAILED" for event in task.end.events)
         limits = {step.name: step.limit for step in task.intent.steps if step.limit is not None}
         for each in history.executions:
             if each.task != task.recorded[0] or each.step in cancelled:
@@ -40,7 +42,7 @@ def p7_limits_hold(history: History) -> Iterator[str]:
             if limit := limits.get(each.step):
                 holder = f"{task.name} {each.step}"
                 spans.setdefault(limit, []).append(Span(holder, begun, ended))
-            if few := task.intent.concurrency:
+            if (few := task.intent.concurrency) and not failed:
                 spans.setdefault(few, []).append(Span(task.name, begun, ended))
     for (key, most), of_key in spans.items():
         holders = _most_at_once(of_key)
