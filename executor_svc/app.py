@@ -9,30 +9,17 @@ from functools import partial
 import asyncpg
 from dramatiq.brokers.stub import StubBroker
 
-from executor_svc.announce import Announcer
-from executor_svc.bulk import Bulk
-from executor_svc.compile import GraphLimits
-from executor_svc.creator import Creator
-from executor_svc.events import EventHub
-from executor_svc.family import CHILD_NOTICES, PARENT_NOTICES, Family
-from executor_svc.forking import Forks
-from executor_svc.graphs import GraphCache
-from executor_svc.intake import Intake
-from executor_svc.limits import Admitter
-from executor_svc.messaging import AmqpEventBus, AmqpWakeups, LocalEventBus, LocalWakeups
+from executor_svc.engine.ports import EventBus, Wakeups
+from executor_svc.graphs.cache import GraphCache
+from executor_svc.graphs.compile import GraphLimits
 from executor_svc.metrics import ExecutorMetrics, RelayMetrics
-from executor_svc.ports import EventBus, Wakeups
 from executor_svc.queues import app as queues_app
 from executor_svc.queues.stats import start_stats
 from executor_svc.queues.store import PostgresQueueStore
-from executor_svc.relay import Handler, Relay
-from executor_svc.releaser import Releaser
 from executor_svc.retention import app as retention_app
 from executor_svc.schedules import app as schedules_app
 from executor_svc.servicer import Domain, ExecutorServicer
 from executor_svc.settings import ExecutorSettings, WorkerSettings
-from executor_svc.starter import TaskStarter
-from executor_svc.steering import Steering
 from executor_svc.store import (
     PostgresLimitStore,
     PostgresReleaseStore,
@@ -41,10 +28,23 @@ from executor_svc.store import (
 )
 from executor_svc.store.notices import PostgresNoticeStore
 from executor_svc.subscriptions import app as subscriptions_app
-from executor_svc.sweeper import Sweeper
-from executor_svc.tasks import Tasks
-from executor_svc.watching import Watches
-from executor_svc.window import Window
+from executor_svc.tasks.bulk import Bulk
+from executor_svc.tasks.creator import Creator
+from executor_svc.tasks.events import EventHub
+from executor_svc.tasks.family import CHILD_NOTICES, PARENT_NOTICES, Family
+from executor_svc.tasks.forking import Forks
+from executor_svc.tasks.intake import Intake
+from executor_svc.tasks.starter import TaskStarter
+from executor_svc.tasks.steering import Steering
+from executor_svc.tasks.tasks import Tasks
+from executor_svc.tasks.watching import Watches
+from executor_svc.waking.announce import Announcer
+from executor_svc.waking.limits import Admitter
+from executor_svc.waking.messaging import AmqpEventBus, AmqpWakeups, LocalEventBus, LocalWakeups
+from executor_svc.waking.relay import Handler, Relay
+from executor_svc.waking.releaser import Releaser
+from executor_svc.waking.sweeper import Sweeper
+from executor_svc.waking.window import Window
 from executor_svc.worker import Worker, start_worker
 from executor_svc.workflows import app as workflows_app
 from stepwire import rpc

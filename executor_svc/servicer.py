@@ -9,15 +9,15 @@ from typing import Any
 
 import grpc.aio
 
-from executor_svc import codec, fields
-from executor_svc.bulk import Action, Bulk, Change
-from executor_svc.creator import Creator
-from executor_svc.forking import Forks
-from executor_svc.intake import Intake
-from executor_svc.steering import Steering
-from executor_svc.task_ports import Signal
-from executor_svc.tasks import Tasks
-from executor_svc.watching import Watches
+from executor_svc.tasks import codec, fields
+from executor_svc.tasks.bulk import Action, Bulk, Change
+from executor_svc.tasks.creator import Creator
+from executor_svc.tasks.forking import Forks
+from executor_svc.tasks.intake import Intake
+from executor_svc.tasks.ports import Signal
+from executor_svc.tasks.steering import Steering
+from executor_svc.tasks.tasks import Tasks
+from executor_svc.tasks.watching import Watches
 from stepwire import payload
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.api.executor.v1.executor_service_pb2_grpc import ExecutorServiceServicer

@@ -18,24 +18,12 @@ from datetime import timedelta
 import asyncpg
 import dramatiq
 
-from executor_svc.actors import Actors
-from executor_svc.announce import Announcer
-from executor_svc.creator import Creator
-from executor_svc.dispatch import Dispatcher
-from executor_svc.graphs import ACCEPTED, GraphCache
-from executor_svc.heartbeats import Heartbeats
-from executor_svc.intake import Intake
-from executor_svc.lease import Lease
-from executor_svc.limits import Admitter
-from executor_svc.messaging import AmqpEventBus, AmqpWakeups
+from executor_svc.engine.ports import EventBus, SessionStore, Wakeups, WorkerProfile
+from executor_svc.graphs.cache import ACCEPTED, GraphCache
 from executor_svc.metrics import ExecutorMetrics, WorkerMetrics
-from executor_svc.ports import EventBus, SessionStore, Wakeups, WorkerProfile
 from executor_svc.queues.stats import start_stats
 from executor_svc.queues.store import PostgresQueueStore
-from executor_svc.runner import RunLimits, StepRunner
 from executor_svc.settings import WorkerSettings
-from executor_svc.slots import Slots
-from executor_svc.step_kinds import open_kinds
 from executor_svc.steps.subtask import Subtasks
 from executor_svc.store import (
     PostgresLimitStore,
@@ -45,9 +33,21 @@ from executor_svc.store import (
 )
 from executor_svc.subscriptions.app import open_interest
 from executor_svc.subscriptions.store import PostgresSubscriptionStore
-from executor_svc.subtasks import RecordSubtasks
-from executor_svc.tasks import Tasks
-from executor_svc.window import Window
+from executor_svc.tasks.creator import Creator
+from executor_svc.tasks.intake import Intake
+from executor_svc.tasks.tasks import Tasks
+from executor_svc.waking.announce import Announcer
+from executor_svc.waking.limits import Admitter
+from executor_svc.waking.messaging import AmqpEventBus, AmqpWakeups
+from executor_svc.waking.window import Window
+from executor_svc.work.actors import Actors
+from executor_svc.work.dispatch import Dispatcher
+from executor_svc.work.heartbeats import Heartbeats
+from executor_svc.work.lease import Lease
+from executor_svc.work.runner import RunLimits, StepRunner
+from executor_svc.work.slots import Slots
+from executor_svc.work.step_kinds import open_kinds
+from executor_svc.work.subtasks import RecordSubtasks
 from executor_svc.workflows.resolver import Resolver
 from executor_svc.workflows.store import PostgresWorkflowStore
 from stepwire.db import open_pool

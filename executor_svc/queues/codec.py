@@ -8,13 +8,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from executor_svc import codec
-from executor_svc.durations import span_of
+from executor_svc.graphs.durations import span_of
 from executor_svc.queues.failures import FailurePage, Replay
 from executor_svc.queues.ports import StepKey
 from executor_svc.queues.queues import QueueView, ScalingView
 from executor_svc.queues.records import FailedFilter, FailedStep, WorkerRecord
 from executor_svc.queues.signals import Aim, QueueSignals
+from executor_svc.tasks import codec
 from stepwire.api.executor.v1 import queue_service_pb2 as pb
 from stepwire.api.executor.v1 import task_pb2
 from stepwire.errors import field_invalid

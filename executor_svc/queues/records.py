@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from executor_svc.records import Failure, TaskState
+from executor_svc.engine.records import Failure, TaskState
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from typing import Any
 
 import grpc.aio
 
-from executor_svc.codec import check_request_id, page_size_of, timeout_of
 from executor_svc.queues import codec
 from executor_svc.queues.failures import FailedSteps
 from executor_svc.queues.queues import Queues
+from executor_svc.tasks.codec import check_request_id, page_size_of, timeout_of
 from stepwire.api.executor.v1 import queue_service_pb2 as pb
 from stepwire.api.executor.v1.queue_service_pb2_grpc import QueueServiceServicer
 from stepwire.call import current_call

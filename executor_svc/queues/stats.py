@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from datetime import datetime
 
+from executor_svc.engine.records import Attempt, StepRef
 from executor_svc.queues.ports import TrafficStore
 from executor_svc.queues.records import Traffic
-from executor_svc.records import Attempt, StepRef
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
+from executor_svc.engine.records import Failure, TaskState
 from executor_svc.queues.ports import StepKey
 from executor_svc.queues.records import (
     Backlog,
@@ -17,7 +18,6 @@ from executor_svc.queues.records import (
     Traffic,
     WorkerRecord,
 )
-from executor_svc.records import Failure, TaskState
 from executor_svc.store.rows import Row, failure_of
 from stepwire.db import load_queries, retryable
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from executor_svc.retention.ports import BusyError, Partitions, RetentionStore
 from executor_svc.retention.spans import Partition, first_partitioned, outdated, wanted
-from executor_svc.task_ids import FIRST_ID, first_id_at
+from executor_svc.tasks.task_ids import FIRST_ID, first_id_at
 
 logger = logging.getLogger(__name__)
 

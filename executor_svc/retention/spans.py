@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from executor_svc.task_ids import created_at, first_id_at
+from executor_svc.tasks.task_ids import created_at, first_id_at
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Spans behind the current one that have partitions before they begin.

@@ -10,7 +10,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from executor_svc.retention.ports import BusyError, Kept
 from executor_svc.retention.spans import Partition
-from executor_svc.task_ids import next_id
+from executor_svc.tasks.task_ids import next_id
 from stepwire.db import load_queries
 
 queries = load_queries("executor_svc", "sql/retention.sql")

@@ -7,7 +7,7 @@ from functools import partial
 
 import asyncpg
 
-from executor_svc.ports import EventBus
+from executor_svc.engine.ports import EventBus
 from executor_svc.schedules.firing import Firing
 from executor_svc.schedules.loop import FiringLoop
 from executor_svc.schedules.metrics import ScheduleMetrics

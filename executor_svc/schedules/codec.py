@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from executor_svc.codec import write_failure
-from executor_svc.durations import span_of
-from executor_svc.fields import check_request_id, time_of
+from executor_svc.graphs.durations import span_of
 from executor_svc.schedules import rules
 from executor_svc.schedules.records import Config, OverlapPolicy, Request, Run, Schedule
 from executor_svc.schedules.registry import Edit, etag_of
+from executor_svc.tasks.codec import write_failure
+from executor_svc.tasks.fields import check_request_id, time_of
 from stepwire import payload
 from stepwire.api.common.v1.payload_pb2 import Payload
 from stepwire.api.executor.v1 import schedule_service_pb2 as pb

@@ -10,7 +10,7 @@ from uuid import UUID
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
-from executor_svc.records import Failure
+from executor_svc.engine.records import Failure
 from executor_svc.schedules import rules
 from executor_svc.schedules.metrics import ScheduleMetrics
 from executor_svc.schedules.overlap import Decision, decide

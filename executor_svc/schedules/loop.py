@@ -13,12 +13,12 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from executor_svc.events import FINAL, parse_events
-from executor_svc.records import EventBatch
+from executor_svc.engine.records import EventBatch
 from executor_svc.schedules.firing import Firing
 from executor_svc.schedules.ports import ScheduleStore
 from executor_svc.schedules.records import Held, Schedule
 from executor_svc.schedules.registry import LEASE
+from executor_svc.tasks.events import FINAL, parse_events
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from executor_svc.records import Failure
+from executor_svc.engine.records import Failure
 
 MAX_RECENT = 10
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx2
 import orjson
 
-from executor_svc.kinds import URL_EXPRESSION
+from executor_svc.graphs.kinds import URL_EXPRESSION
 from executor_svc.steps.kind import StepCall, StepError, input_error
 
 RETRYABLE = frozenset({408, 425, 429})

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol, runtime_checkable
 
-from executor_svc.expressions import Expression
-from executor_svc.records import Attempt
+from executor_svc.engine.records import Attempt
+from executor_svc.graphs.expressions import Expression
 from stepwire.sdk.functions import StepContext
 
 

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from executor_svc.durations import LONGEST_WAIT
-from executor_svc.outcomes import Waits
+from executor_svc.engine.outcomes import Waits
+from executor_svc.graphs.durations import LONGEST_WAIT
 from executor_svc.steps.kind import StepCall, StepError
 
 

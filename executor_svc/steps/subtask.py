@@ -6,8 +6,8 @@ from uuid import UUID
 
 import orjson
 
-from executor_svc.outcomes import Waits
-from executor_svc.records import Attempt, Blob, Failure, TaskState
+from executor_svc.engine.outcomes import Waits
+from executor_svc.engine.records import Attempt, Blob, Failure, TaskState
 from executor_svc.steps.kind import StepCall, StepError
 from stepwire.payload import JSON, NULL
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from executor_svc.outcomes import Waits
+from executor_svc.engine.outcomes import Waits
 from executor_svc.steps.kind import StepCall, StepError
 from stepwire.payload import value_to_json
 

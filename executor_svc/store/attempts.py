@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from uuid import UUID
 
-from executor_svc.records import Attempt, Blob, Phase, Scope, TaskContext
+from executor_svc.engine.records import Attempt, Blob, Phase, Scope, TaskContext
 from executor_svc.store.rows import Row
 from stepwire.payload import JSON, NULL
 

@@ -6,16 +6,16 @@ from uuid import UUID
 
 import asyncpg
 
-from executor_svc.limits import LimitKey
-from executor_svc.ports import Effects, Want
+from executor_svc.engine.ports import Effects, Want
 from executor_svc.store.rows import effects_of
+from executor_svc.waking.limits import LimitKey
 from stepwire.db import load_queries, retryable
 
 queries = load_queries("executor_svc", "sql/limits.sql")
 
 
 class PostgresLimitStore:
-    """See `executor_svc.ports.LimitStore` and `executor_svc.limits.WaitingLimits`.
+    """See `executor_svc.engine.ports.LimitStore` and `executor_svc.waking.limits.WaitingLimits`.
 
     Each call gives at most `batch` places under a limit, and finds at most as many limits.
     """

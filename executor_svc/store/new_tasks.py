@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from executor_svc.records import NewTask
+from executor_svc.engine.records import NewTask
 from executor_svc.store.rows import json_text
 
 

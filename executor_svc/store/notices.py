@@ -6,7 +6,7 @@ from datetime import timedelta
 import asyncpg
 import orjson
 
-from executor_svc.relay import Notice, Work
+from executor_svc.waking.relay import Notice, Work
 from stepwire.db import load_queries
 from stepwire.failpoints import failpoint
 
@@ -14,7 +14,7 @@ queries = load_queries("executor_svc", "sql/notices.sql")
 
 
 class PostgresNoticeStore:
-    """See `executor_svc.relay.NoticeStore`.
+    """See `executor_svc.waking.relay.NoticeStore`.
 
     The rows are locked by a transaction that lasts as long as the work: when the process
     dies, they are free at once.

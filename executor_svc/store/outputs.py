@@ -5,8 +5,8 @@ from uuid import UUID
 
 import asyncpg
 
-from executor_svc.graph import item_range, scope_in
-from executor_svc.records import Blob, StepAddress
+from executor_svc.engine.records import Blob, StepAddress
+from executor_svc.graphs.graph import item_range, scope_in
 from executor_svc.store.rows import Row, queries
 from stepwire.payload import JSON, NULL
 

@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import asyncpg
 
-from executor_svc.records import StepRef
+from executor_svc.engine.records import StepRef
 from executor_svc.store.limits import queries
 from executor_svc.store.rows import ref_of
 
 
 class PostgresReleaseStore:
-    """See `executor_svc.releaser.ReleaseStore`."""
+    """See `executor_svc.waking.releaser.ReleaseStore`."""
 
     def __init__(self, pool: asyncpg.Pool, *, republish_after: timedelta) -> None:
         self._pool = pool

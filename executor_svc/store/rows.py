@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 import orjson
 
-from executor_svc.ports import Effects
-from executor_svc.records import (
+from executor_svc.engine.ports import Effects
+from executor_svc.engine.records import (
     Blob,
     EventBatch,
     Failure,

@@ -5,14 +5,14 @@ from uuid import UUID
 
 import asyncpg
 
-from executor_svc.ports import Renewal, WorkerProfile
+from executor_svc.engine.ports import Renewal, WorkerProfile
 from stepwire.db import load_queries
 
 queries = load_queries("executor_svc", "sql/queues.sql")
 
 
 class PostgresSessionStore:
-    """See `executor_svc.ports.SessionStore`.
+    """See `executor_svc.engine.ports.SessionStore`.
 
     It takes a pool that nobody else uses, so that a lease is renewed however busy the
     worker's other connections are.

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from executor_svc.records import Failure, Phase
-from executor_svc.state_machine import Arrival, NextStep, Settlement
+from executor_svc.engine.records import Failure, Phase
+from executor_svc.engine.state_machine import Arrival, NextStep, Settlement
 from executor_svc.store.rows import json_text
 
 Columns = list[object]

@@ -6,10 +6,18 @@ from uuid import UUID
 
 import asyncpg
 
-from executor_svc.graph import Graph, item_range, scope_in
-from executor_svc.ports import Effects, Settled
-from executor_svc.records import Attempt, Blob, Done, StepAddress, StepRef, StepState, TaskContext
-from executor_svc.state_machine import Settlement
+from executor_svc.engine.ports import Effects, Settled
+from executor_svc.engine.records import (
+    Attempt,
+    Blob,
+    Done,
+    StepAddress,
+    StepRef,
+    StepState,
+    TaskContext,
+)
+from executor_svc.engine.state_machine import Settlement
+from executor_svc.graphs.graph import Graph, item_range, scope_in
 from executor_svc.store.attempts import claimed_attempt, context_of, started_attempt
 from executor_svc.store.outputs import read_outputs, read_task_inputs
 from executor_svc.store.rows import effects_of, queries
@@ -19,7 +27,7 @@ from stepwire.failpoints import failpoint
 
 
 class PostgresStepStore:
-    """See `executor_svc.ports.StepStore`."""
+    """See `executor_svc.engine.ports.StepStore`."""
 
     def __init__(
         self, pool: asyncpg.Pool, *, republish_after: timedelta, inline_bytes: int

@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from executor_svc.ports import Effects
+from executor_svc.engine.ports import Effects
 from executor_svc.store.rows import effects_of, queries, ref_of
 
 
 class PostgresSweepStore:
-    """See `executor_svc.ports.SweepStore`; each call takes at most `batch` rows."""
+    """See `executor_svc.engine.ports.SweepStore`; each call takes at most `batch` rows."""
 
     def __init__(
         self, pool: asyncpg.Pool, *, republish_after: timedelta, batch: int = 1000

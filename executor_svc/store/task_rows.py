@@ -2,7 +2,7 @@
 
 import orjson
 
-from executor_svc.records import (
+from executor_svc.engine.records import (
     Blob,
     StepAddress,
     StepRecord,

@@ -6,11 +6,8 @@ from uuid import UUID
 
 import asyncpg
 
-from executor_svc.events import parse_events
-from executor_svc.filters import IdRange, TaskFilter
-from executor_svc.graph import Graph
-from executor_svc.ports import Effects, Existing, RequestKey
-from executor_svc.records import (
+from executor_svc.engine.ports import Effects, Existing, RequestKey
+from executor_svc.engine.records import (
     Blob,
     NewTask,
     Place,
@@ -19,12 +16,15 @@ from executor_svc.records import (
     TaskEvent,
     TaskRecord,
 )
-from executor_svc.refusals import task_not_found
+from executor_svc.graphs.graph import Graph
 from executor_svc.store.new_tasks import create_arguments
 from executor_svc.store.outputs import read_outputs
 from executor_svc.store.rows import Row, batch_of, created_event, effects_of, json_text, queries
 from executor_svc.store.task_rows import step_of, task_of
-from executor_svc.task_ports import Signal
+from executor_svc.tasks.events import parse_events
+from executor_svc.tasks.filters import IdRange, TaskFilter
+from executor_svc.tasks.ports import Signal
+from executor_svc.tasks.refusals import task_not_found
 from stepwire.api.executor.v1.task_pb2 import TaskEventType
 from stepwire.db import retryable
 from stepwire.failpoints import failpoint
@@ -33,7 +33,7 @@ REQUESTS_KEY = "requests_pkey"
 
 
 class PostgresTaskStore:
-    """See `executor_svc.task_ports.TaskStore`.
+    """See `executor_svc.tasks.ports.TaskStore`.
 
     Inputs larger than `inline_bytes` are kept apart from their tasks.
     """

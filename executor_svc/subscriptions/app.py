@@ -8,7 +8,6 @@ from functools import partial
 import asyncpg
 
 from executor_svc.metrics import SubscriptionMetrics
-from executor_svc.relay import Handler
 from executor_svc.settings import ExecutorSettings
 from executor_svc.subscriptions.deliveries import Deliveries
 from executor_svc.subscriptions.interest import Interest
@@ -16,6 +15,7 @@ from executor_svc.subscriptions.ports import Outputs, Starter
 from executor_svc.subscriptions.registry import Subscriptions
 from executor_svc.subscriptions.servicer import SubscriptionServicer
 from executor_svc.subscriptions.store import PostgresSubscriptionStore
+from executor_svc.waking.relay import Handler
 from stepwire import rpc
 from stepwire.api.executor.v1.subscription_service_pb2 import DESCRIPTOR
 from stepwire.api.executor.v1.subscription_service_pb2_grpc import (

@@ -5,11 +5,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from executor_svc.durations import span_of
-from executor_svc.fields import check_labels, check_request_id
+from executor_svc.graphs.durations import span_of
 from executor_svc.subscriptions import rules
 from executor_svc.subscriptions.ports import Change
 from executor_svc.subscriptions.records import Handler, RequestKey, Subscription, Webhook
+from executor_svc.tasks.fields import check_labels, check_request_id
 from stepwire.api.executor.v1 import subscription_service_pb2 as pb
 from stepwire.errors import field_invalid
 from stepwire.ids import uuid7

@@ -13,7 +13,6 @@ from typing import Final
 from uuid import UUID
 
 from executor_svc.metrics import SubscriptionMetrics
-from executor_svc.relay import Notice
 from executor_svc.subscriptions.events import type_of, wants, write_event, write_ping
 from executor_svc.subscriptions.ports import Outputs, Starter, SubscriptionStore
 from executor_svc.subscriptions.records import (
@@ -23,6 +22,7 @@ from executor_svc.subscriptions.records import (
     Occurrence,
     Subscription,
 )
+from executor_svc.waking.relay import Notice
 from stepwire.api.executor.v1.executor_service_pb2 import CreateTaskRequest
 from stepwire.api.executor.v1.graph_pb2 import Graph, Step
 from stepwire.api.executor.v1.task_pb2 import TaskEventType

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from executor_svc.records import Blob
+from executor_svc.engine.records import Blob
 from executor_svc.subscriptions.records import Occurrence, Repeat, RequestKey, Subscription
 from stepwire.api.executor.v1.executor_service_pb2 import CreateTaskRequest
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import grpc.aio
 
-from executor_svc.fields import check_request_id, page_size_of
 from executor_svc.subscriptions import codec
 from executor_svc.subscriptions.registry import Subscriptions
 from executor_svc.subscriptions.rules import check_name
+from executor_svc.tasks.fields import check_request_id, page_size_of
 from stepwire.api.executor.v1 import subscription_service_pb2 as pb
 from stepwire.api.executor.v1.subscription_service_pb2_grpc import SubscriptionServiceServicer
 from stepwire.call import current_call

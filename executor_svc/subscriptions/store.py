@@ -10,8 +10,7 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
-from executor_svc.events import parse_events
-from executor_svc.records import EventBatch
+from executor_svc.engine.records import EventBatch
 from executor_svc.subscriptions import rules
 from executor_svc.subscriptions.ports import Change
 from executor_svc.subscriptions.records import (
@@ -22,6 +21,7 @@ from executor_svc.subscriptions.records import (
     Subscription,
     Webhook,
 )
+from executor_svc.tasks.events import parse_events
 from stepwire.db import load_queries, retryable
 from stepwire.errors import field_invalid
 

@@ -4,8 +4,8 @@ from functools import partial
 
 import asyncpg
 
-from executor_svc.compile import GraphLimits
-from executor_svc.graphs import GraphCache
+from executor_svc.graphs.cache import GraphCache
+from executor_svc.graphs.compile import GraphLimits
 from executor_svc.workflows.registry import Workflows
 from executor_svc.workflows.resolver import Resolver
 from executor_svc.workflows.servicer import WorkflowServicer

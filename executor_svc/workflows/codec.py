@@ -1,8 +1,8 @@
 """Between the messages of WorkflowService and its records."""
 
-from executor_svc.compile_step import check_priority
-from executor_svc.fields import check_labels
-from executor_svc.graph import Graph
+from executor_svc.graphs.compile_step import check_priority
+from executor_svc.graphs.graph import Graph
+from executor_svc.tasks.fields import check_labels
 from executor_svc.workflows.names import check_name, check_version
 from executor_svc.workflows.problems import Problem
 from executor_svc.workflows.records import (

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from executor_svc.graph import Graph
+from executor_svc.graphs.graph import Graph
 from executor_svc.workflows.records import Draft, Last, Version, VersionKey, VersionState
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-from executor_svc.compile import MAX_DEPENDENCIES, GraphLimits, compile_graph
+from executor_svc.graphs.compile import MAX_DEPENDENCIES, GraphLimits, compile_graph
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.errors import Reason, StepwireError
 

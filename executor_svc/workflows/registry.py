@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from executor_svc.graph import Graph
+from executor_svc.graphs.graph import Graph
 from executor_svc.workflows import names
 from executor_svc.workflows.ports import WorkflowStore
 from executor_svc.workflows.records import Draft, Last, Version, VersionKey, VersionState

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from executor_svc.graph import Graph
-from executor_svc.graphs import GraphCache
+from executor_svc.graphs.cache import GraphCache
+from executor_svc.graphs.graph import Graph
 from executor_svc.workflows import names
 from executor_svc.workflows.ports import WorkflowStore
 from executor_svc.workflows.records import Defaults, Version, VersionKey, VersionState

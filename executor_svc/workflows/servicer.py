@@ -5,9 +5,9 @@ from typing import Any
 
 import grpc.aio
 
-from executor_svc.compile import GraphLimits
-from executor_svc.fields import page_size_of
-from executor_svc.graphs import GraphCache
+from executor_svc.graphs.cache import GraphCache
+from executor_svc.graphs.compile import GraphLimits
+from executor_svc.tasks.fields import page_size_of
 from executor_svc.workflows import codec
 from executor_svc.workflows.names import check_name
 from executor_svc.workflows.problems import problems_of

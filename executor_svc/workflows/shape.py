@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from executor_svc.graph import Graph
+from executor_svc.graphs.graph import Graph
 
 
 def longest_chain(graph: Graph) -> Sequence[str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import asyncpg
 import orjson
 
-from executor_svc.graph import Graph
+from executor_svc.graphs.graph import Graph
 from executor_svc.workflows.records import (
     Defaults,
     Draft,

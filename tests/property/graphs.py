@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from executor_svc.compile import compile_graph
-from executor_svc.graph import Graph
-from executor_svc.graphs import ACCEPTED
+from executor_svc.graphs.cache import ACCEPTED
+from executor_svc.graphs.compile import compile_graph
+from executor_svc.graphs.graph import Graph
 from stepwire.api.executor.v1 import graph_pb2
 from tests.property.model import MAX_ATTEMPTS, Join, Node
 

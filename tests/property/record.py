@@ -10,17 +10,17 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from executor_svc.creator import Submission, new_task
-from executor_svc.decisions import begin, gathered, unsatisfied
-from executor_svc.graph import Graph, Step
-from executor_svc.outcomes import Added, Expanded, Failed, Outcome, Skipped, Succeeded, Waits
-from executor_svc.ports import Effects, Settled
-from executor_svc.records import Attempt, Blob, Failure, Phase, StepAddress, StepRef
-from executor_svc.runner import RunLimits
-from executor_svc.scope import states_of
-from executor_svc.state_machine import settle
+from executor_svc.engine.decisions import begin, gathered, unsatisfied
+from executor_svc.engine.outcomes import Added, Expanded, Failed, Outcome, Skipped, Succeeded, Waits
+from executor_svc.engine.ports import Effects, Settled
+from executor_svc.engine.records import Attempt, Blob, Failure, Phase, StepAddress, StepRef
+from executor_svc.engine.scope import states_of
+from executor_svc.engine.state_machine import settle
+from executor_svc.graphs.graph import Graph, Step
 from executor_svc.store import PostgresStepStore, PostgresSweepStore, PostgresTaskStore
-from executor_svc.task_ports import Signal
+from executor_svc.tasks.creator import Submission, new_task
+from executor_svc.tasks.ports import Signal
+from executor_svc.work.runner import RunLimits
 from stepwire.ids import uuid7
 from tests.property.graphs import compiled
 from tests.property.model import Ending, Event, Node, event_name

@@ -24,8 +24,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from executor_svc.ports import Effects
-from executor_svc.records import Attempt, Phase
+from executor_svc.engine.ports import Effects
+from executor_svc.engine.records import Attempt, Phase
 from stepwire.db import migrate, open_pool
 from tests.property.graphs import MAX_ITEMS, node_lists
 from tests.property.model import FINAL, End, Ending, Task, Why

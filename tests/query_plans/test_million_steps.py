@@ -11,9 +11,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from executor_svc.records import StepRef
+from executor_svc.engine.records import StepRef
 from executor_svc.store.sweep import PostgresSweepStore
-from executor_svc.task_ids import first_id_at
+from executor_svc.tasks.task_ids import first_id_at
 from stepwire.db import migrate, open_pool
 from stepwire.stack.postgres import PostgresServer
 from stepwire.testing.postgres import fresh_database

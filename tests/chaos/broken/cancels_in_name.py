@@ -1,7 +1,7 @@
 """P6 broken: a task is called cancelled, and its steps go on."""
 
-from executor_svc.ports import Effects
-from executor_svc.records import EventBatch
+from executor_svc.engine.ports import Effects
+from executor_svc.engine.records import EventBatch
 from executor_svc.store import PostgresTaskStore
 
 CANCELLED = '[[5,"",0]]'

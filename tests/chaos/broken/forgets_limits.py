@@ -1,6 +1,6 @@
 """P7 broken: every step that asks for a place under its limit gets one."""
 
-from executor_svc.ports import Effects
+from executor_svc.engine.ports import Effects
 from executor_svc.store.limits import PostgresLimitStore
 
 

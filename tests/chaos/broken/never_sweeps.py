@@ -2,7 +2,7 @@
 
 import asyncio
 
-from executor_svc.sweeper import Sweeper
+from executor_svc.waking.sweeper import Sweeper
 
 
 def apply():

@@ -2,8 +2,8 @@
 
 import itertools
 
-from executor_svc.events import FINAL, EventHub, parse_events
-from executor_svc.watching import Watches
+from executor_svc.tasks.events import FINAL, EventHub, parse_events
+from executor_svc.tasks.watching import Watches
 
 LOST = 5
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from executor_svc.lease import Lease
+from executor_svc.work.lease import Lease
 
 
 def apply():

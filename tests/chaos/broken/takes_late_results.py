@@ -1,8 +1,8 @@
 """P3 broken: a worker that was stopped goes on as if nothing were, and its result counts."""
 
-from executor_svc.dispatch import Dispatcher
-from executor_svc.lease import Lease
 from executor_svc.store import PostgresStepStore
+from executor_svc.work.dispatch import Dispatcher
+from executor_svc.work.lease import Lease
 
 REPLACE = "UPDATE executor.steps SET output = $3 WHERE task_id = $1 AND step_id = $2"
 

@@ -1,7 +1,7 @@
 """Compensation broken: a failed task says that all is undone, and nothing is."""
 
-from executor_svc.compensator import Compensator
-from executor_svc.outcomes import Compensated
+from executor_svc.engine.outcomes import Compensated
+from executor_svc.work.compensator import Compensator
 
 
 def apply():

@@ -12,8 +12,8 @@ import grpc.aio
 import pytest
 
 from executor_svc.app import build
-from executor_svc.messaging import AmqpEventBus, AmqpWakeups
 from executor_svc.settings import ExecutorSettings, WorkerSettings
+from executor_svc.waking.messaging import AmqpEventBus, AmqpWakeups
 from executor_svc.worker import Worker, start_worker
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.api.executor.v1 import graph_pb2, task_pb2

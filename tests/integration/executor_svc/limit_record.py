@@ -9,9 +9,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from executor_svc.ports import Effects, Want
-from executor_svc.records import Attempt, Blob, Failure, Phase, StepRef, StepState
-from executor_svc.state_machine import Settlement
+from executor_svc.engine.ports import Effects, Want
+from executor_svc.engine.records import Attempt, Blob, Failure, Phase, StepRef, StepState
+from executor_svc.engine.state_machine import Settlement
 from executor_svc.store.limits import PostgresLimitStore
 from executor_svc.store.release import PostgresReleaseStore
 from executor_svc.store.steps import PostgresStepStore

@@ -8,7 +8,7 @@ import asyncpg
 from executor_svc.retention.loop import Retention
 from executor_svc.retention.spans import Partition
 from executor_svc.retention.store import PostgresRetentionStore
-from executor_svc.task_ids import first_id_at
+from executor_svc.tasks.task_ids import first_id_at
 from stepwire.ids import uuid7
 
 HOUR = timedelta(hours=1)

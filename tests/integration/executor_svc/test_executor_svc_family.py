@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from executor_svc.announce import Announcer
-from executor_svc.family import Family
-from executor_svc.relay import Notice
 from executor_svc.store import PostgresTaskStore
+from executor_svc.tasks.family import Family
+from executor_svc.waking.announce import Announcer
+from executor_svc.waking.relay import Notice
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.db import open_pool
 from stepwire.ids import uuid7

@@ -11,9 +11,9 @@ from stepwire.payload import json_to_value
 # Reads a request as an executor does; prints the input as JSON and the digest.
 READ = """
 import asyncio, sys
-from executor_svc.compile import GraphLimits
-from executor_svc.graphs import GraphCache
-from executor_svc.intake import Intake
+from executor_svc.graphs.compile import GraphLimits
+from executor_svc.graphs.cache import GraphCache
+from executor_svc.tasks.intake import Intake
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 
 limits = GraphLimits(max_steps=10, max_bytes=1000, queues=None)

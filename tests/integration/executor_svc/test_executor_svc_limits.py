@@ -5,8 +5,8 @@ import itertools
 import random
 from datetime import timedelta
 
-from executor_svc.ports import Want
-from executor_svc.records import StepState
+from executor_svc.engine.ports import Want
+from executor_svc.engine.records import StepState
 from tests.integration.executor_svc.limit_record import REPUBLISH, limit_record
 
 record = limit_record

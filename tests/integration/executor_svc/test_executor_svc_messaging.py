@@ -8,10 +8,10 @@ import orjson
 import pika
 import pytest
 
-from executor_svc import messaging
-from executor_svc.messaging import AmqpEventBus, AmqpWakeups
-from executor_svc.records import EventBatch, StepRef
-from executor_svc.wire import decode_events, read_bundle
+from executor_svc.engine.records import EventBatch, StepRef
+from executor_svc.waking import messaging
+from executor_svc.waking.messaging import AmqpEventBus, AmqpWakeups
+from executor_svc.waking.wire import decode_events, read_bundle
 from stepwire.api.executor.v1.task_pb2 import TaskEventType
 from stepwire.ids import uuid7
 from stepwire.mq import AmqpConnection, Topology, declare_queues

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from executor_svc.ports import WorkerProfile
+from executor_svc.engine.ports import WorkerProfile
 from executor_svc.queues.records import FailedFilter, Traffic
 from executor_svc.queues.store import PostgresQueueStore, queries
 from executor_svc.store import PostgresSessionStore

@@ -15,10 +15,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from executor_svc import relay as relay_module
 from executor_svc.metrics import RelayMetrics
-from executor_svc.relay import Notice, Relay
 from executor_svc.store.notices import PostgresNoticeStore
+from executor_svc.waking import relay as relay_module
+from executor_svc.waking.relay import Notice, Relay
 from stepwire.db import migrate, open_pool
 from stepwire.ids import uuid7
 from stepwire.testing.poll import eventually
@@ -333,7 +333,7 @@ async def test_a_lost_connection_loses_no_notice(board):
 RELAY_PROCESS = """
 import asyncio, sys
 from executor_svc.metrics import RelayMetrics
-from executor_svc.relay import Relay
+from executor_svc.waking.relay import Relay
 from executor_svc.store.notices import PostgresNoticeStore
 from stepwire.db import open_pool
 

@@ -12,7 +12,7 @@ from executor_svc.retention.loop import Retention
 from executor_svc.retention.ports import BusyError, Partitions
 from executor_svc.retention.spans import Partition, wanted
 from executor_svc.retention.store import PostgresRetentionStore
-from executor_svc.task_ids import first_id_at
+from executor_svc.tasks.task_ids import first_id_at
 from stepwire.db import migrate, open_pool
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_mesh import (

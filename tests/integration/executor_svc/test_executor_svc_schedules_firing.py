@@ -12,10 +12,10 @@ import asyncpg
 import grpc.aio
 import pytest
 
-from executor_svc.creator import Creator
 from executor_svc.schedules.ports import Busy
 from executor_svc.schedules.records import Held, Schedule
 from executor_svc.schedules.store import PostgresScheduleStore, queries
+from executor_svc.tasks.creator import Creator
 from stepwire.api.executor.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from stepwire.db import migrate, open_pool
 from stepwire.errors import Reason, StepwireError

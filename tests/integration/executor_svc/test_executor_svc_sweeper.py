@@ -4,7 +4,7 @@ import asyncio
 
 import pika
 
-from executor_svc.window import FIRST_STEPS
+from executor_svc.waking.window import FIRST_STEPS
 from stepwire.mq import AmqpConnection
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted

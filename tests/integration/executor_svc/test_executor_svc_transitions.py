@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from executor_svc.creator import Submission, new_task
-from executor_svc.outcomes import Expanded
-from executor_svc.records import StepAddress, StepRef
+from executor_svc.engine.outcomes import Expanded
+from executor_svc.engine.records import StepAddress, StepRef
+from executor_svc.tasks.creator import Submission, new_task
 from tests.integration.executor_svc.executor_mesh import transform
 from tests.integration.executor_svc.transition_record import (
     FAILURE,

@@ -6,8 +6,8 @@ from datetime import timedelta
 import orjson
 import pytest
 
-from executor_svc.outcomes import Added, Compensated, Expanded, Skipped, Succeeded, Waits
-from executor_svc.records import Blob, Phase, StepAddress
+from executor_svc.engine.outcomes import Added, Compensated, Expanded, Skipped, Succeeded, Waits
+from executor_svc.engine.records import Blob, Phase, StepAddress
 from stepwire.api.executor.v1 import graph_pb2
 from tests.integration.executor_svc.executor_mesh import python, transform
 from tests.integration.executor_svc.transition_record import (

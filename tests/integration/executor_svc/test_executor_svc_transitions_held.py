@@ -2,7 +2,7 @@
 
 import pytest
 
-from executor_svc.outcomes import Expanded
+from executor_svc.engine.outcomes import Expanded
 from tests.integration.executor_svc.executor_mesh import transform
 from tests.integration.executor_svc.transition_record import (
     FAILURE,

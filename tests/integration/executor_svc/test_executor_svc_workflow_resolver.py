@@ -8,8 +8,8 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from executor_svc.compile import GraphLimits, compile_graph
-from executor_svc.graphs import GraphCache
+from executor_svc.graphs.cache import GraphCache
+from executor_svc.graphs.compile import GraphLimits, compile_graph
 from executor_svc.workflows.records import Defaults, Draft, Version, VersionKey, VersionState
 from executor_svc.workflows.registry import Workflows
 from executor_svc.workflows.resolver import Resolved, Resolver

@@ -9,21 +9,21 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from executor_svc.compile import compile_graph
-from executor_svc.creator import Submission, new_task
-from executor_svc.graph import Graph
-from executor_svc.graphs import ACCEPTED
-from executor_svc.outcomes import Failed, Outcome, Succeeded
-from executor_svc.ports import Effects, Settled, WorkerProfile
-from executor_svc.records import Attempt, Blob, Failure, NewTask, StepRef
-from executor_svc.state_machine import Settlement, settle, settle_undo
+from executor_svc.engine.outcomes import Failed, Outcome, Succeeded
+from executor_svc.engine.ports import Effects, Settled, WorkerProfile
+from executor_svc.engine.records import Attempt, Blob, Failure, NewTask, StepRef
+from executor_svc.engine.state_machine import Settlement, settle, settle_undo
+from executor_svc.graphs.cache import ACCEPTED
+from executor_svc.graphs.compile import compile_graph
+from executor_svc.graphs.graph import Graph
 from executor_svc.store import (
     PostgresSessionStore,
     PostgresStepStore,
     PostgresSweepStore,
     PostgresTaskStore,
 )
-from executor_svc.task_ports import Signal
+from executor_svc.tasks.creator import Submission, new_task
+from executor_svc.tasks.ports import Signal
 from stepwire.db import migrate, open_pool
 from stepwire.ids import uuid7
 from tests.integration.executor_svc.executor_mesh import graph

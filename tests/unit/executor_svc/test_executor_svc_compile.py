@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from executor_svc.compile import GraphLimits, compile_graph
+from executor_svc.graphs.compile import GraphLimits, compile_graph
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.errors import Reason, StepwireError
 

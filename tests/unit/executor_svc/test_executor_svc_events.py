@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from executor_svc.events import EventHub, parse_events
-from executor_svc.records import EventBatch
+from executor_svc.engine.records import EventBatch
+from executor_svc.tasks.events import EventHub, parse_events
 from stepwire.errors import Reason, StepwireError
 from stepwire.ids import uuid7
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from executor_svc.expressions import EvaluationError, compile_expression
+from executor_svc.graphs.expressions import EvaluationError, compile_expression
 from stepwire.errors import Reason, StepwireError
 
 VARIABLES = {"input", "steps", "item", "index", "value"}

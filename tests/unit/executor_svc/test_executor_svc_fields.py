@@ -9,8 +9,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor_svc.bulk import Action, Position
-from executor_svc.fields import (
+from executor_svc.engine.records import TaskState
+from executor_svc.tasks.bulk import Action, Position
+from executor_svc.tasks.fields import (
     action_of,
     filter_of,
     page_size_of,
@@ -22,8 +23,7 @@ from executor_svc.fields import (
     time_of,
     timeout_of,
 )
-from executor_svc.filters import TaskFilter
-from executor_svc.records import TaskState
+from executor_svc.tasks.filters import TaskFilter
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.api.executor.v1 import task_pb2
 from stepwire.errors import Reason, StepwireError

@@ -5,9 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from executor_svc.filters import IdRange, TaskFilter
-from executor_svc.records import TaskState
-from executor_svc.task_ids import FIRST_ID, LAST_ID, created_at
+from executor_svc.engine.records import TaskState
+from executor_svc.tasks.filters import IdRange, TaskFilter
+from executor_svc.tasks.task_ids import FIRST_ID, LAST_ID, created_at
 from stepwire.ids import uuid7
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -5,9 +5,9 @@ from itertools import combinations, product
 
 import pytest
 
-from executor_svc.compile import GraphLimits, compile_graph
-from executor_svc.fork import plan_fork
-from executor_svc.records import StepRecord, StepState
+from executor_svc.engine.records import StepRecord, StepState
+from executor_svc.graphs.compile import GraphLimits, compile_graph
+from executor_svc.tasks.fork import plan_fork
 from stepwire.api.executor.v1 import graph_pb2
 
 LIMITS = GraphLimits(max_steps=1000, max_bytes=2**20, queues=None)

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor_svc.graph import find_cycle, item_range, item_step_id
+from executor_svc.graphs.graph import find_cycle, item_range, item_step_id
 
 NODES = "abcdefg"
 GRAPHS = st.dictionaries(

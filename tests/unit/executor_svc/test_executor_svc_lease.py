@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from executor_svc.lease import Lease
-from executor_svc.ports import Renewal, WorkerProfile
+from executor_svc.engine.ports import Renewal, WorkerProfile
+from executor_svc.work.lease import Lease
 from stepwire.testing.poll import eventually
 
 PROFILE = WorkerProfile("w", ("q",), 7, "1.0")

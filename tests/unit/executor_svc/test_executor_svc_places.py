@@ -2,9 +2,9 @@
 
 import pytest
 
-from executor_svc.compile import GraphLimits, compile_graph
-from executor_svc.places import place_of
-from executor_svc.records import Blob, Place
+from executor_svc.engine.records import Blob, Place
+from executor_svc.graphs.compile import GraphLimits, compile_graph
+from executor_svc.tasks.places import place_of
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.errors import Reason, StepwireError
 from stepwire.payload import JSON

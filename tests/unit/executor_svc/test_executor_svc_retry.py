@@ -6,7 +6,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor_svc.retry import RetryPolicy, compile_retry
+from executor_svc.graphs.retry import RetryPolicy, compile_retry
 from stepwire.api.executor.v1 import graph_pb2
 
 SPANS = st.timedeltas(timedelta(milliseconds=1), timedelta(days=7))

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from executor_svc.records import Failure
+from executor_svc.engine.records import Failure
 from executor_svc.schedules.overlap import Decision, decide
 from executor_svc.schedules.records import MAX_RECENT, Outcome, OverlapPolicy, Run, with_runs
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from executor_svc.slots import Slots
+from executor_svc.work.slots import Slots
 
 JOIN_SECONDS = 30
 

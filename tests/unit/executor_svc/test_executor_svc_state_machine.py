@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from executor_svc.compile import GraphLimits, compile_graph
-from executor_svc.outcomes import (
+from executor_svc.engine.outcomes import (
     Added,
     Compensated,
     Expanded,
@@ -16,8 +15,9 @@ from executor_svc.outcomes import (
     Succeeded,
     Waits,
 )
-from executor_svc.records import Attempt, Blob, Failure, Phase, Scope, StepState, TaskContext
-from executor_svc.state_machine import MAX_CLAIMS, settle, settle_undo
+from executor_svc.engine.records import Attempt, Blob, Failure, Phase, Scope, StepState, TaskContext
+from executor_svc.engine.state_machine import MAX_CLAIMS, settle, settle_undo
+from executor_svc.graphs.compile import GraphLimits, compile_graph
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.ids import uuid7
 

@@ -2,8 +2,8 @@
 
 import random
 
-from executor_svc.records import StepRecord, StepState
-from executor_svc.tasks import in_order
+from executor_svc.engine.records import StepRecord, StepState
+from executor_svc.tasks.tasks import in_order
 
 
 def step(step_id, ordinal, *, scope="", item=None):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor_svc.task_ids import FIRST_ID, LAST_ID, created_at, first_id_at, next_id
+from executor_svc.tasks.task_ids import FIRST_ID, LAST_ID, created_at, first_id_at, next_id
 from stepwire.ids import uuid7
 
 MICROSECOND = timedelta(microseconds=1)

@@ -5,9 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from executor_svc.events import EventHub
-from executor_svc.records import TaskEvent
-from executor_svc.watching import Watches
+from executor_svc.engine.records import TaskEvent
+from executor_svc.tasks.events import EventHub
+from executor_svc.tasks.watching import Watches
 from stepwire.api.executor.v1.task_pb2 import TaskEventType
 
 TASK_ID = UUID(int=1)

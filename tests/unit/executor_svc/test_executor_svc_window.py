@@ -2,8 +2,8 @@
 
 import pytest
 
-from executor_svc import window as window_module
-from executor_svc.window import ADAPT_SECONDS, FEWEST_STEPS, FIRST_STEPS, Window
+from executor_svc.waking import window as window_module
+from executor_svc.waking.window import ADAPT_SECONDS, FEWEST_STEPS, FIRST_STEPS, Window
 from stepwire.errors import Reason, StepwireError
 from stepwire.testing.poll import eventually
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor_svc.records import EventBatch, StepRef
-from executor_svc.wire import bundles, decode_events, encode_events, ends_task, read_bundle
+from executor_svc.engine.records import EventBatch, StepRef
+from executor_svc.waking.wire import bundles, decode_events, encode_events, ends_task, read_bundle
 from stepwire.ids import uuid7
 
 REFS = st.lists(

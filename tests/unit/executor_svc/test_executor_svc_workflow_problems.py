@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor_svc.compile import GraphLimits, compile_graph
+from executor_svc.graphs.compile import GraphLimits, compile_graph
 from executor_svc.workflows.problems import MAX_PROBLEMS, problems_of
 from executor_svc.workflows.shape import longest_chain
 from stepwire.api.executor.v1 import graph_pb2

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from executor_svc.compile import GraphLimits, compile_graph
+from executor_svc.graphs.compile import GraphLimits, compile_graph
 from stepwire.api.executor.v1 import graph_pb2 as pb
 from stepwire.sdk.graph import (
     StepOptions,

@@ -1,0 +1,1 @@
+"""What follows from what: plain values, decisions, and what they need of the world. Pure."""

@@ -1,0 +1,40 @@
+"""Steps that a step function adds to its task. Pure."""
+
+import orjson
+
+from executor_svc.engine.records import Attempt
+from executor_svc.graphs.compile import GraphLimits, compile_graph
+from executor_svc.graphs.graph import Graph
+from executor_svc.steps.kind import StepError
+from stepwire.errors import Reason, StepwireError
+from stepwire.sdk.functions import AddedSteps
+
+# What is added goes through the worker, which does not know the service's settings.
+LIMITS = GraphLimits(max_steps=1000, max_bytes=1024 * 1024, queues=None)
+MAX_NESTED = 8
+
+
+def compile_added(added: AddedSteps, attempt: Attempt) -> tuple[Graph, bytes]:
+    """Return the graph that is added, and its input as JSON.
+
+    Raises:
+        StepError: the graph is not valid, or steps are added by added steps too often.
+    """
+    if attempt.step_id.count("/") >= MAX_NESTED:
+        raise StepError(
+            f"steps added by added steps are nested deeper than {MAX_NESTED}",
+            reason=Reason.NESTED_TOO_DEEP,
+            metadata={"limit": str(MAX_NESTED)},
+        )
+    for ordinal, step in enumerate(added.graph.steps):
+        if step.HasField("compensation"):
+            raise StepError(f"added.steps[{ordinal}].compensation: added steps cannot have one")
+    try:
+        graph = compile_graph(added.graph, limits=LIMITS, field="added")
+        return graph, orjson.dumps(added.input)
+    except StepwireError as error:
+        raise StepError(
+            error.message, reason=error.reason, metadata=dict(error.metadata)
+        ) from error
+    except TypeError as error:
+        raise StepError(f"the input of the added steps is not a JSON value: {error}") from None

@@ -1,0 +1,1 @@
+"""What a task's owner can have done: accepting, reading, steering, watching."""

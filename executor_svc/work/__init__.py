@@ -1,0 +1,1 @@
+"""A worker: takes steps from messages, runs them, records what came of them."""
