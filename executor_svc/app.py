@@ -52,7 +52,7 @@ from stepwire.api.executor.v1.executor_service_pb2 import DESCRIPTOR
 from stepwire.api.executor.v1.executor_service_pb2_grpc import (
     add_ExecutorServiceServicer_to_server,
 )
-from stepwire.db import migrate, open_pool
+from stepwire.db import migrate
 from stepwire.mq import AmqpConnection, Topology, declare_queues, open_broker
 
 SERVICE = DESCRIPTOR.services_by_name["ExecutorService"].full_name
@@ -62,7 +62,7 @@ LOCAL_DRAIN_SECONDS = 5.0
 async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[rpc.Service]:
     """Open what the executor needs and return its services."""
     pool = await stack.enter_async_context(
-        open_pool(
+        open_record(
             settings.postgres_url,
             application_name="stepwire executor",
             max_size=settings.pool_size,
@@ -94,7 +94,9 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
     )
     hub = EventHub()
     await bus.subscribe(hub.deliver)
-    intake = Intake(resolver, graphs, limits=limits, max_payload_bytes=settings.max_payload_bytes)
+    intake = Intake(
+        resolver, graphs, store, limits=limits, max_payload_bytes=settings.max_payload_bytes
+    )
     domain = _domain(
         settings,
         store,

@@ -50,7 +50,6 @@ from executor_svc.work.step_kinds import open_kinds
 from executor_svc.work.subtasks import RecordSubtasks
 from executor_svc.workflows.resolver import Resolver
 from executor_svc.workflows.store import PostgresWorkflowStore
-from stepwire.db import open_pool
 from stepwire.lifecycle import StartError, Stopping, run_process
 from stepwire.mq import AmqpConnection, Topology, open_broker
 from stepwire.sdk.functions import default_registry
@@ -131,7 +130,7 @@ async def start_worker(
     )
     name = settings.name or f"{socket.gethostname()}:{os.getpid()}"
     pool = await stack.enter_async_context(
-        open_pool(
+        open_record(
             settings.postgres_url,
             application_name=f"stepwire worker {name}",
             max_size=settings.pool_size,
@@ -170,7 +169,7 @@ async def start_worker(
     @asynccontextmanager
     async def open_sessions() -> AsyncIterator[SessionStore]:
         url, lease_name = settings.postgres_url, f"stepwire lease {name}"
-        async with open_pool(url, application_name=lease_name, max_size=1) as own:
+        async with open_record(url, application_name=lease_name, max_size=1) as own:
             yield PostgresSessionStore(own)
 
     lease = Lease(
@@ -249,6 +248,7 @@ async def _open_subtasks(
     intake = Intake(
         Resolver(PostgresWorkflowStore(pool), graphs),
         graphs,
+        store,
         # The graph of a subtask was checked with the one that it stands in.
         limits=ACCEPTED,
         max_payload_bytes=settings.max_payload_bytes,

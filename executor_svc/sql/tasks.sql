@@ -69,6 +69,12 @@ SELECT q.tenant_id, q.request_id, q.task_id, q.digest
 FROM unnest($1::text[], $2::text[]) AS r (tenant_id, request_id)
 JOIN executor.requests q ON q.tenant_id = r.tenant_id AND q.request_id = r.request_id
 
+-- name: requested
+-- What the task runs that a request id has made. $1 tenant, $2 request id.
+SELECT t.graph_hash, t.workflow, t.workflow_version
+FROM executor.requests q JOIN executor.tasks t ON t.task_id = q.task_id
+WHERE q.tenant_id = $1 AND q.request_id = $2
+
 -- name: made_by
 -- Which tasks were made by a request id that begins so. $1 tasks, $2 tenant, $3 beginning.
 SELECT task_id FROM executor.requests

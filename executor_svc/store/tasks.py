@@ -23,7 +23,7 @@ from executor_svc.store.rows import Row, batch_of, created_event, effects_of, js
 from executor_svc.store.task_rows import step_of, task_of
 from executor_svc.tasks.events import parse_events
 from executor_svc.tasks.filters import IdRange, TaskFilter
-from executor_svc.tasks.ports import Signal
+from executor_svc.tasks.ports import Made, Signal
 from executor_svc.tasks.refusals import task_not_found
 from stepwire.api.executor.v1.task_pb2 import TaskEventType
 from stepwire.db import retryable
@@ -98,6 +98,13 @@ class PostgresTaskStore:
     ) -> Sequence[UUID]:
         rows = await self._pool.fetch(queries.made_by, task_ids, tenant_id, prefix)
         return [row["task_id"] for row in rows]
+
+    @retryable()
+    async def made(self, tenant_id: str, request_id: str) -> Made | None:
+        row = await self._pool.fetchrow(queries.requested, tenant_id, request_id)
+        if row is None:
+            return None
+        return Made(row["graph_hash"], row["workflow"] or "", row["workflow_version"] or "")
 
     @retryable()
     async def read_graph(self, graph_hash: bytes) -> bytes | None:

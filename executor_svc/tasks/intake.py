@@ -13,13 +13,14 @@ from executor_svc.graphs.graph import Graph
 from executor_svc.tasks.creator import DEFAULT_PRIORITY, Submission
 from executor_svc.tasks.fields import check_labels, check_request_id, time_of
 from executor_svc.tasks.places import place_of
+from executor_svc.tasks.ports import RequestReader
 from executor_svc.workflows.names import check_name, check_version
 from executor_svc.workflows.records import Defaults
 from executor_svc.workflows.resolver import Resolved, Resolver
 from stepwire import payload
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.api.executor.v1 import graph_pb2
-from stepwire.errors import field_invalid
+from stepwire.errors import StepwireError, field_invalid
 from stepwire.telemetry import inject_traceparent
 
 
@@ -40,12 +41,14 @@ class Intake:
         self,
         resolver: Resolver,
         graphs: GraphCache,
+        record: RequestReader,
         *,
         limits: GraphLimits,
         max_payload_bytes: int,
     ) -> None:
         self._resolver = resolver
         self._graphs = graphs
+        self._record = record
         self._limits = limits
         self._max_payload_bytes = max_payload_bytes
 
@@ -82,7 +85,13 @@ class Intake:
         timeout = _timeout(request, prefix)
         start_after = _start_after(request, prefix)
         # Last, since it may record a workflow's version as used.
-        what = await self._what(request, tenant_id, prefix, only_check=only_check)
+        try:
+            what = await self._what(request, tenant_id, prefix, only_check=only_check)
+        except StepwireError:
+            made = await self._made(tenant_id, request_id) if request_id else None
+            if made is None:
+                raise
+            what = made
         return Submission(
             tenant_id=tenant_id,
             graph=what.graph,
@@ -120,6 +129,17 @@ class Intake:
         ref = request.workflow
         found = await self._resolve(ref, tenant_id, prefix, record=not only_check)
         return _What(found.graph, found.defaults, found.name, found.version)
+
+    async def _made(self, tenant_id: str, request_id: str) -> _What | None:
+        """Return what the task runs that a request_id has made; None if it has made none.
+
+        What was accepted once is no new task, whatever has become of its workflow since.
+        """
+        made = await self._record.made(tenant_id, request_id)
+        if made is None:
+            return None
+        graph = await self._graphs.load(made.graph_hash, self._record.read_graph)
+        return _What(graph, Defaults(), made.workflow, made.workflow_version)
 
     async def _resolve(
         self, ref: graph_pb2.WorkflowRef, tenant_id: str, prefix: str, *, record: bool

@@ -45,11 +45,31 @@ class NewTaskStore(Protocol):
         """Store graphs; those that are known are passed over."""
 
 
-class TaskReader(Protocol):
-    """Reads tasks."""
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a task runs that is in the record; the workflow is empty for a graph of its own."""
+
+    graph_hash: bytes
+    workflow: str
+    workflow_version: str
+
+
+class GraphReader(Protocol):
+    """Reads graphs."""
 
     async def read_graph(self, graph_hash: bytes) -> bytes | None:
         """Return a graph's canonical encoding."""
+
+
+class RequestReader(GraphReader, Protocol):
+    """Reads what requests have made."""
+
+    async def made(self, tenant_id: str, request_id: str) -> Made | None:
+        """Return what the task runs that a request_id has made."""
+
+
+class TaskReader(GraphReader, Protocol):
+    """Reads tasks."""
 
     async def get(
         self, task_id: UUID, *, tenant_id: str, with_input: bool = False
@@ -76,7 +96,7 @@ class TaskReader(Protocol):
         """Return a task's events behind a cursor, in order."""
 
 
-class TaskStore(NewTaskStore, TaskReader, Protocol):
+class TaskStore(NewTaskStore, RequestReader, TaskReader, Protocol):
     """Creates, reads and changes tasks.
 
     What changes a task returns None when the task's state does not allow it, or when the

@@ -17,7 +17,7 @@ from executor_svc.tasks.intake import Intake
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 
 limits = GraphLimits(max_steps=10, max_bytes=1000, queues=None)
-intake = Intake(None, GraphCache(), limits=limits, max_payload_bytes=1000)
+intake = Intake(None, GraphCache(), None, limits=limits, max_payload_bytes=1000)
 request = pb.CreateTaskRequest.FromString(sys.stdin.buffer.read())
 submission = asyncio.run(intake.read(request, tenant_id="t"))
 print(submission.input.data.decode())

@@ -120,6 +120,30 @@ async def test_a_repeated_request_gives_its_task_though_the_newest_is_another_by
     assert why().reason == Reason.REQUEST_ID_REUSED
 
 
+async def test_a_repeated_request_gives_its_task_though_its_version_takes_no_new_ones_by_now(
+    client, workflows
+):
+    await workflows.register("flow", chain(1), "1")
+    firsts = [
+        await start(client, "flow", version, request_id=f"to {version}") for version in ("", "1")
+    ]
+    batch = pb.BatchCreateTasksRequest(
+        requests=[task_of("flow", version, request_id=f"to {version}") for version in ("", "1")]
+    )
+    await workflows.deprecate("flow", "1")
+    for version, first in zip(("", "1"), firsts, strict=True):
+        again = await start(client, "flow", version, request_id=f"to {version}")
+        assert (again.task_id, again.workflow.version) == (first.task_id, "1")
+    response = await client.call("BatchCreateTasks", batch)
+    assert response.task_ids == [first.task_id for first in firsts]
+    async with refused() as why:
+        await start(client, "flow", "1", value="2", request_id="to 1")
+    assert why().reason == Reason.REQUEST_ID_REUSED
+    async with refused() as why:
+        await start(client, "flow", "1", request_id="another")
+    assert why().reason == Reason.WORKFLOW_VERSION_DEPRECATED
+
+
 async def test_a_deprecated_version_takes_no_new_tasks(client, workflows):
     await workflows.register("flow", chain(1), "1")
     await start(client, "flow")

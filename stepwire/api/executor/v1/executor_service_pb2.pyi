@@ -97,8 +97,8 @@ class CreateTaskRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Idempotency key chosen by the caller, unique per tenant: the same id with the
-    same request gives the same task. Empty means no protection against doubled
-    sending. At most 128 characters.
+    same request gives the same task, also when its workflow takes no new ones by now.
+    Empty means no protection against doubled sending. At most 128 characters.
     """
     priority: _builtins.int
     """1 (goes first) to 9, across all workflows of all tenants. 0 means 5."""
