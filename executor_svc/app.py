@@ -25,6 +25,7 @@ from executor_svc.store import (
     PostgresReleaseStore,
     PostgresSweepStore,
     PostgresTaskStore,
+    open_record,
 )
 from executor_svc.store.notices import PostgresNoticeStore
 from executor_svc.subscriptions import app as subscriptions_app

@@ -30,6 +30,7 @@ from executor_svc.store import (
     PostgresSessionStore,
     PostgresStepStore,
     PostgresTaskStore,
+    open_record,
 )
 from executor_svc.subscriptions.app import open_interest
 from executor_svc.subscriptions.store import PostgresSubscriptionStore

@@ -1,6 +1,7 @@
 """The executor's ports on Postgres, schema `executor`."""
 
 from executor_svc.store.limits import PostgresLimitStore
+from executor_svc.store.pool import open_record
 from executor_svc.store.release import PostgresReleaseStore
 from executor_svc.store.sessions import PostgresSessionStore
 from executor_svc.store.steps import PostgresStepStore
@@ -14,4 +15,5 @@ __all__ = [
     "PostgresStepStore",
     "PostgresSweepStore",
     "PostgresTaskStore",
+    "open_record",
 ]

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
@@ -54,6 +54,7 @@ async def open_pool(
     min_size: int = 1,
     max_size: int = 8,
     init: Init | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[asyncpg.Pool]:
     """Open a pool to the database at `url`; close it at the end.
 
@@ -63,6 +64,7 @@ async def open_pool(
         min_size: connections opened at once, so that a wrong URL fails here.
         max_size: most connections.
         init: called with each new connection, to set codecs.
+        settings: Postgres' settings of each connection.
 
     Raises:
         StepwireError: DEPENDENCY_UNAVAILABLE, when Postgres cannot be reached.
@@ -75,7 +77,7 @@ async def open_pool(
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=COMMAND_TIMEOUT_SECONDS,
         reset=_leave_as_it_is,
-        server_settings={"application_name": application_name},
+        server_settings={"application_name": application_name, **(settings or {})},
     )
     try:
         await pool

@@ -12,9 +12,10 @@ import asyncpg
 import pytest
 
 from executor_svc.engine.records import StepRef
+from executor_svc.store import open_record
 from executor_svc.store.sweep import PostgresSweepStore
 from executor_svc.tasks.task_ids import first_id_at
-from stepwire.db import migrate, open_pool
+from stepwire.db import migrate
 from stepwire.stack.postgres import PostgresServer
 from stepwire.testing.postgres import fresh_database
 from tests.integration.executor_svc.limit_record import REPUBLISH, LimitRecord
@@ -70,7 +71,7 @@ ALIVE = """
 @pytest.fixture(scope="module")
 async def full(postgres: PostgresServer):
     with fresh_database(postgres) as url:
-        async with open_pool(url, application_name="test", max_size=2) as pool:
+        async with open_record(url, application_name="test", max_size=2) as pool:
             await migrate(pool, package="executor_svc", schema="executor")
             for day in range(PARTITIONS):
                 lower = FIRST + day * DAY

@@ -1,0 +1,29 @@
+"""Connections to the record."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+import asyncpg
+
+from stepwire.db import open_pool
+
+# With the values at hand, Postgres plans a statement over partitions anew each time, since it
+# takes the plan for one of them to be cheaper: reading a task costs 0.47 ms that way, and
+# 0.13 ms by a plan for all of them, whose partitions are chosen when it runs.
+SETTINGS: Final = {"plan_cache_mode": "force_generic_plan"}
+
+
+def open_record(
+    url: str, *, application_name: str, max_size: int = 8
+) -> AbstractAsyncContextManager[asyncpg.Pool]:
+    """Open a pool to the record at `url`; close it at the end.
+
+    Args:
+        url: `postgresql://user@host:port/database`.
+        application_name: shown in `pg_stat_activity`.
+        max_size: most connections.
+
+    Raises:
+        StepwireError: DEPENDENCY_UNAVAILABLE, when Postgres cannot be reached.
+    """
+    return open_pool(url, application_name=application_name, max_size=max_size, settings=SETTINGS)
