@@ -105,6 +105,11 @@ ROUTER_SERVICE = PublicService(
     # Generate is left out: a second try may cost money a second time.
     methods={"Decide": Behaviour.READ, "ListModels": Behaviour.READ},
 )
+PREDICTOR_SERVICE = PublicService(
+    name="stepwire.api.router.v1.PredictorService",
+    upstream=Upstream.ROUTER,
+    methods={"ListPredictors": Behaviour.READ},
+)
 VECTOR_SERVICE = PublicService(
     name="stepwire.api.vector.v1.VectorService",
     upstream=Upstream.VECTOR,
@@ -162,6 +167,7 @@ PUBLIC_SERVICES = (
     SUBSCRIPTION_SERVICE,
     QUEUE_SERVICE,
     ROUTER_SERVICE,
+    PREDICTOR_SERVICE,
     VECTOR_SERVICE,
     MODEL_SERVICE,
     INFERENCE_SERVICE,

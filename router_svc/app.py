@@ -7,20 +7,20 @@ from functools import partial
 
 import grpc.aio
 
-from router_svc.attempts import Attempts
-from router_svc.catalogue import Catalogue, Model, OpenAIProvider
-from router_svc.catalogue_file import CatalogueError
-from router_svc.cooldowns import Cooldowns
+from router_svc.breakers.cooldowns import Cooldowns
+from router_svc.catalogue.configured import find_keys, load_catalogue, must_ask
+from router_svc.catalogue.file import CatalogueError
+from router_svc.catalogue.models import Catalogue, Model, OpenAIProvider
+from router_svc.generate.attempts import Attempts
+from router_svc.generate.pipeline import Router
+from router_svc.generate.ports import Provider, TokenCounter
 from router_svc.metrics import RouterMetrics
-from router_svc.models import find_keys, load_catalogue, must_ask
-from router_svc.ports import Provider, TokenCounter
 from router_svc.providers.discovery import only_model
 from router_svc.providers.extractive import ExtractiveModel
 from router_svc.providers.openai import OpenAIModel
-from router_svc.router import Router
 from router_svc.servicer import SERVICE_NAME, RouterServicer
 from router_svc.settings import RouterSettings
-from router_svc.tokens import EstimatedTokens
+from router_svc.tokens.estimate import EstimatedTokens
 from stepwire.api.router.v1.router_service_pb2_grpc import add_RouterServiceServicer_to_server
 from stepwire.lifecycle import StartError
 from stepwire.rpc import Service, open_channel

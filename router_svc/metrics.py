@@ -7,7 +7,7 @@ from typing import Final
 
 from opentelemetry.metrics import Meter
 
-from router_svc.catalogue import MICRO_USD_PER_USD, Model
+from router_svc.catalogue.models import MICRO_USD_PER_USD, Model
 from stepwire.telemetry.names import ERROR_TYPE
 
 OPERATION_NAME: Final = "gen_ai.operation.name"

@@ -1,10 +1,13 @@
 """RouterService over gRPC: decode, one call of the domain, encode."""
 
+from collections.abc import AsyncIterator
+
+import grpc
 import grpc.aio
 
-from router_svc.decode import decode_decide, decode_request
-from router_svc.encode import encode_answer, encode_catalogue, encode_decision
-from router_svc.router import Router
+from router_svc.generate.pipeline import Router
+from router_svc.requests.decode import decode_decide, decode_request
+from router_svc.requests.encode import encode_answer, encode_catalogue, encode_decision
 from stepwire.api.router.v1 import router_service_pb2 as pb
 from stepwire.api.router.v1.router_service_pb2_grpc import RouterServiceServicer
 from stepwire.call import current_call
@@ -29,6 +32,17 @@ class RouterServicer(RouterServiceServicer):
             decode_request(request), deadline=current_call().deadline
         )
         return encode_answer(answer)
+
+    async def StreamGenerate(
+        self, request: pb.StreamGenerateRequest, context: _Context
+    ) -> AsyncIterator[pb.StreamGenerateResponse]:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+        yield pb.StreamGenerateResponse()
+
+    async def ReportOutcome(
+        self, request: pb.ReportOutcomeRequest, context: _Context
+    ) -> pb.ReportOutcomeResponse:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
 
     async def ListModels(
         self,

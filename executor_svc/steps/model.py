@@ -4,7 +4,8 @@ from typing import Any
 
 from executor_svc.steps.answer import answer
 from executor_svc.steps.kind import StepCall, input_error
-from stepwire.api.router.v1.router_service_pb2 import GenerateRequest, Role
+from stepwire.api.router.v1.message_pb2 import Role
+from stepwire.api.router.v1.router_service_pb2 import GenerateRequest
 from stepwire.api.router.v1.router_service_pb2_grpc import RouterServiceAsyncStub
 
 INPUT_FIELDS = frozenset({"prompt", "messages", "documents"})

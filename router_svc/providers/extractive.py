@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import grpc.aio
 
-from router_svc.policy.passage import Passage, find_passage
-from router_svc.ports import (
+from router_svc.decide.passage import Passage, find_passage
+from router_svc.generate.ports import (
     Citation,
     Completion,
     FailureKind,
@@ -13,7 +13,7 @@ from router_svc.ports import (
     TokenCounter,
     Usage,
 )
-from router_svc.request import Request
+from router_svc.requests.records import Request
 from stepwire.api.model.v1 import model_service_pb2 as pb
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceStub
 from stepwire.rpc.status import from_rpc_error

@@ -7,11 +7,11 @@ from typing import Any
 import openai
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from router_svc.catalogue import OpenAIProvider
-from router_svc.ports import Completion, FailureKind, ProviderFailure, Usage
+from router_svc.catalogue.models import OpenAIProvider
+from router_svc.generate.ports import Completion, FailureKind, ProviderFailure, Usage
 from router_svc.providers.retry_after import read_retry_after
 from router_svc.providers.sources import read_citations, render_sources
-from router_svc.request import Request, Role
+from router_svc.requests.records import Request, Role
 
 _logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ numbers: in the answer each is replaced by the id of its document.
 
 import re
 
-from router_svc.ports import Citation
-from router_svc.request import Document
+from router_svc.generate.ports import Citation
+from router_svc.requests.records import Document
 
 _INSTRUCTION = (
     "Answer from the numbered sources below. After each statement, cite the sources that it "

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from stepwire.api.router.v1.router_service_pb2 import CatalogueModel
+from stepwire.api.router.v1.catalogue_pb2 import CatalogueModel
 from stepwire.cli.connect import Connection, connect
 from stepwire.cli.exits import run
 from stepwire.cli.options import GatewayOption, HomeOption, Output, OutputOption

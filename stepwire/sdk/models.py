@@ -7,6 +7,7 @@ import grpc.aio
 
 from stepwire.api.model.v1 import model_service_pb2 as model_pb
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceAsyncStub, ModelServiceStub
+from stepwire.api.router.v1 import catalogue_pb2 as catalogue_pb
 from stepwire.api.router.v1 import router_service_pb2 as router_pb
 from stepwire.api.router.v1.router_service_pb2_grpc import (
     RouterServiceAsyncStub,
@@ -42,7 +43,7 @@ class Models:
             response.vectors[start : start + size] for start in range(0, size * len(texts), size)
         ]
 
-    async def catalogue(self) -> Sequence[router_pb.CatalogueModel]:
+    async def catalogue(self) -> Sequence[catalogue_pb.CatalogueModel]:
         """Lists the models that the router chooses from."""
         with raising_ours(self._target):
             response = await self._router.ListModels(

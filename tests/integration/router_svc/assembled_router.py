@@ -7,14 +7,14 @@ from typing import Any
 
 from opentelemetry.metrics import Meter
 
-from router_svc.attempts import Attempts
-from router_svc.catalogue import Catalogue, OpenAIProvider
-from router_svc.cooldowns import Cooldowns
+from router_svc.breakers.cooldowns import Cooldowns
+from router_svc.catalogue.models import Catalogue, OpenAIProvider
+from router_svc.generate.attempts import Attempts
+from router_svc.generate.pipeline import Router
+from router_svc.generate.ports import Provider
 from router_svc.metrics import RouterMetrics
-from router_svc.ports import Provider
 from router_svc.providers.openai import OpenAIModel
-from router_svc.router import Router
-from router_svc.tokens import EstimatedTokens
+from router_svc.tokens.estimate import EstimatedTokens
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import yaml
 from router_svc.app import build
 from router_svc.settings import RouterSettings
 from stepwire.api.router.v1 import router_service_pb2 as pb
+from stepwire.api.router.v1.message_pb2 import Document, Message
 from stepwire.api.router.v1.router_service_pb2_grpc import RouterServiceStub
 from stepwire.errors import StepwireError
 from stepwire.rpc import Server
@@ -69,11 +70,11 @@ async def running_router(
 
 
 def ask(text: str = "How much did the river rise?", **fields: Any) -> pb.GenerateRequest:
-    return pb.GenerateRequest(messages=[pb.Message(content=text)], **fields)
+    return pb.GenerateRequest(messages=[Message(content=text)], **fields)
 
 
-def report(name: str = "report", text: str = REPORT) -> pb.Document:
-    return pb.Document(id=name, text=text)
+def report(name: str = "report", text: str = REPORT) -> Document:
+    return Document(id=name, text=text)
 
 
 async def error_of(call: Any) -> StepwireError:

@@ -9,6 +9,14 @@ from typing import Any
 import pytest
 
 from stepwire.api.router.v1 import router_service_pb2 as pb
+from stepwire.api.router.v1.message_pb2 import (
+    ROLE_ASSISTANT,
+    ROLE_SYSTEM,
+    ROLE_USER,
+    Message,
+    Usage,
+)
+from stepwire.api.router.v1.requirements_pb2 import Requirements
 from stepwire.errors import Reason
 from stepwire.testing.poll import eventually
 from tests.integration.router_svc.chat_endpoint import ChatEndpoint, Reply, Silence, chat, refusal
@@ -28,7 +36,7 @@ async def test_an_answer_with_usage_and_cost(tmp_path: Path, endpoint: ChatEndpo
     assert answer.text == "It rose by a metre."
     assert answer.model == answer.decision.model == "small"
     # 100 tokens at 0.5 and 20 at 2.5 micro-dollars each.
-    assert answer.usage == pb.Usage(input_tokens=100, output_tokens=20, cost_micro_usd=100)
+    assert answer.usage == Usage(input_tokens=100, output_tokens=20, cost_micro_usd=100)
     assert not answer.citations
     (seen,) = endpoint.seen
     assert seen.path == "/v1/chat/completions"
@@ -71,10 +79,10 @@ async def test_documents_are_shown_as_sources_and_cited(
 async def test_the_whole_conversation_is_sent(tmp_path: Path, endpoint: ChatEndpoint) -> None:
     request = pb.GenerateRequest(
         messages=[
-            pb.Message(role=pb.ROLE_SYSTEM, content="Be brief."),
-            pb.Message(role=pb.ROLE_USER, content="Hello"),
-            pb.Message(role=pb.ROLE_ASSISTANT, content="Hi"),
-            pb.Message(content="And?"),
+            Message(role=ROLE_SYSTEM, content="Be brief."),
+            Message(role=ROLE_USER, content="Hello"),
+            Message(role=ROLE_ASSISTANT, content="Hi"),
+            Message(content="And?"),
         ]
     )
     async with running_router(tmp_path, chat_model("small", endpoint.base_url)) as stub:
@@ -129,7 +137,7 @@ async def test_a_failure_that_may_pass_goes_to_the_next_model(
     second = chat_model("second", second_endpoint.base_url)
     async with running_router(tmp_path, first, second) as stub:
         got = await stub.Generate(ask())
-        alone = await error_of(stub.Generate(ask(requirements=pb.Requirements(model="first"))))
+        alone = await error_of(stub.Generate(ask(requirements=Requirements(model="first"))))
     assert got.model == got.decision.model == "second"
     assert [each.model for each in got.decision.candidates] == ["second", "first"]
     assert got.decision.candidates[1].rejected.startswith(f"failed: {told}")
@@ -149,7 +157,7 @@ async def test_a_misconfigured_model_is_passed_over_and_named_when_alone(
     second = chat_model("second", second_endpoint.base_url)
     async with running_router(tmp_path, first, second) as stub:
         assert (await stub.Generate(ask())).model == "second"
-        error = await error_of(stub.Generate(ask(requirements=pb.Requirements(model="first"))))
+        error = await error_of(stub.Generate(ask(requirements=Requirements(model="first"))))
     assert error.reason is Reason.PROVIDER_REJECTED
     assert error.metadata == {"model": "first", "provider": "openai", "status": str(status)}
     assert KEY not in error.message

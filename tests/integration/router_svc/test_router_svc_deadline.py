@@ -5,8 +5,8 @@ import time
 import pytest
 from opentelemetry.metrics import NoOpMeter
 
-from router_svc.attempts import ANSWER_SECONDS
-from router_svc.request import Message, Request, Role
+from router_svc.generate.attempts import ANSWER_SECONDS
+from router_svc.requests.records import Message, Request, Role
 from stepwire.errors import Reason, StepwireError
 from tests.integration.router_svc.assembled_router import assembled_router
 from tests.integration.router_svc.chat_endpoint import ChatEndpoint, Silence, refusal

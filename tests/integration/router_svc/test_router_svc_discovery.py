@@ -3,7 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from router_svc.catalogue_file import CatalogueError
+from router_svc.catalogue.file import CatalogueError
 from router_svc.providers.discovery import only_model
 from router_svc.settings import RouterSettings
 from tests.integration.router_svc.chat_endpoint import Reply, chat_endpoint, refusal

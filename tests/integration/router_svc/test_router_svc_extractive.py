@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stepwire.api.router.v1 import router_service_pb2 as pb
+from stepwire.api.router.v1.message_pb2 import Citation
+from stepwire.api.router.v1.requirements_pb2 import Requirements
 from stepwire.errors import Reason, StepwireError
 from tests.integration.router_svc.chat_endpoint import ChatEndpoint
 from tests.integration.router_svc.extract_service import ExtractService, extract_service
@@ -31,8 +32,8 @@ async def test_an_answer_quotes_and_cites(tmp_path: Path, extractor: ExtractServ
         '"The river rose by a metre in June." [report] "It stands by the river." [mill]'
     )
     assert list(answer.citations) == [
-        pb.Citation(document_id="report", quote="The river rose by a metre in June."),
-        pb.Citation(document_id="mill", quote="It stands by the river."),
+        Citation(document_id="report", quote="The river rose by a metre in June."),
+        Citation(document_id="mill", quote="It stands by the river."),
     ]
     assert answer.usage.input_tokens == 42
     assert answer.usage.output_tokens > 0
@@ -135,7 +136,7 @@ async def test_what_model_service_refuses_goes_to_another_model(
     models = [QUOTES, chat_model("chat", endpoint.base_url)]
     async with running_router(tmp_path, *models, model_target=extractor.target) as stub:
         answer = await stub.Generate(ask(documents=[report()]))
-        named = ask(documents=[report()], requirements=pb.Requirements(model="quotes"))
+        named = ask(documents=[report()], requirements=Requirements(model="quotes"))
         error = await error_of(stub.Generate(named))
     assert answer.model == "chat"
     assert error.reason is Reason.PROVIDER_REJECTED

@@ -10,6 +10,9 @@ import pytest
 from router_svc.app import build
 from router_svc.settings import RouterSettings
 from stepwire.api.router.v1 import router_service_pb2 as pb
+from stepwire.api.router.v1.catalogue_pb2 import CatalogueModel
+from stepwire.api.router.v1.message_pb2 import ROLE_ASSISTANT, Message
+from stepwire.api.router.v1.requirements_pb2 import Requirements
 from stepwire.errors import Reason
 from stepwire.lifecycle import StartError
 from tests.integration.router_svc.chat_endpoint import ChatEndpoint
@@ -51,7 +54,7 @@ async def test_the_catalogue_is_listed_without_addresses(tmp_path: Path) -> None
     async with running_router(tmp_path, chat_model("small", NOWHERE), QUOTES) as stub:
         listed = await stub.ListModels(pb.ListModelsRequest())
     assert list(listed.models) == [
-        pb.CatalogueModel(
+        CatalogueModel(
             name="small",
             provider="openai",
             context_window=8_000,
@@ -59,7 +62,7 @@ async def test_the_catalogue_is_listed_without_addresses(tmp_path: Path) -> None
             input_price_micro_usd=500_000,
             output_price_micro_usd=2_500_000,
         ),
-        pb.CatalogueModel(
+        CatalogueModel(
             name="quotes",
             provider="extractive",
             context_window=60_000,
@@ -71,7 +74,10 @@ async def test_the_catalogue_is_listed_without_addresses(tmp_path: Path) -> None
 
 async def test_faulty_fields_are_named(tmp_path: Path) -> None:
     request = pb.GenerateRequest(
-        messages=[pb.Message(content="x"), pb.Message(role=pb.ROLE_ASSISTANT, content="y")],
+        messages=[
+            Message(content="x"),
+            Message(role=ROLE_ASSISTANT, content="y"),
+        ],
         documents=[report(), report()],
         temperature=3,
     )
@@ -86,7 +92,7 @@ async def test_faulty_fields_are_named(tmp_path: Path) -> None:
 
 async def test_refusals_of_the_policy_have_their_codes(tmp_path: Path) -> None:
     async with running_router(tmp_path, QUOTES) as stub:
-        unknown = ask(requirements=pb.Requirements(model="huge"))
+        unknown = ask(requirements=Requirements(model="huge"))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Decide(pb.DecideRequest(request=unknown))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND

@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from router_svc.request import Message, Request, Role
-from router_svc.router import Router
+from router_svc.generate.pipeline import Router
+from router_svc.requests.records import Message, Request, Role
 from stepwire.errors import StepwireError
 from tests.integration.router_svc.assembled_router import assembled_router
 from tests.integration.router_svc.chat_endpoint import ChatEndpoint, chat, refusal
@@ -98,7 +98,7 @@ async def test_each_try_is_a_span(
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))
     # The process's own provider can be set only once, so this test brings its own.
-    monkeypatch.setattr("router_svc.attempts.tracer", lambda: provider.get_tracer("test"))
+    monkeypatch.setattr("router_svc.generate.attempts.tracer", lambda: provider.get_tracer("test"))
     endpoint.script.append(refusal(500))
     with pytest.raises(StepwireError):
         await router.generate(REQUEST, deadline=None)

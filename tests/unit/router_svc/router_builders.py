@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from router_svc.catalogue import Catalogue, Model
-from router_svc.request import Document, Message, Request, Role
+from router_svc.catalogue.models import Catalogue, Model
+from router_svc.requests.records import Document, Message, Request, Role
 
 OPENAI = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "some-model"}
 EXTRACTIVE = {"kind": "extractive"}

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from router_svc.catalogue_file import CatalogueError, load, load_default, parse
+from router_svc.catalogue.file import CatalogueError, load, load_default, parse
 from tests.unit.router_svc.router_builders import a_model
 
 ENTRY: dict[str, Any] = {

@@ -3,9 +3,18 @@ from collections.abc import Callable
 
 import pytest
 
-from router_svc.decode import decode_decide, decode_request
-from router_svc.request import Document, Message, Request, Role
+from router_svc.requests import records
+from router_svc.requests.decode import decode_decide, decode_request
+from router_svc.requests.records import Request, Role
 from stepwire.api.router.v1 import router_service_pb2 as pb
+from stepwire.api.router.v1.message_pb2 import (
+    ROLE_ASSISTANT,
+    ROLE_SYSTEM,
+    ROLE_USER,
+    Document,
+    Message,
+)
+from stepwire.api.router.v1.requirements_pb2 import Requirements
 from stepwire.errors import Reason, StepwireError
 
 Change = Callable[[pb.GenerateRequest], object]
@@ -14,13 +23,16 @@ Change = Callable[[pb.GenerateRequest], object]
 def a_request() -> pb.GenerateRequest:
     return pb.GenerateRequest(
         messages=[
-            pb.Message(role=pb.ROLE_SYSTEM, content="Be brief."),
-            pb.Message(role=pb.ROLE_USER, content="Hello"),
-            pb.Message(role=pb.ROLE_ASSISTANT, content="Hi"),
-            pb.Message(content="How high was it?"),
+            Message(role=ROLE_SYSTEM, content="Be brief."),
+            Message(role=ROLE_USER, content="Hello"),
+            Message(role=ROLE_ASSISTANT, content="Hi"),
+            Message(content="How high was it?"),
         ],
-        documents=[pb.Document(id="a", title="T", text="One."), pb.Document(id="b", text="Two.")],
-        requirements=pb.Requirements(model="m", min_quality=0.5, capabilities=["json"]),
+        documents=[
+            Document(id="a", title="T", text="One."),
+            Document(id="b", text="Two."),
+        ],
+        requirements=Requirements(model="m", min_quality=0.5, capabilities=["json"]),
         max_output_tokens=100,
         temperature=0.0,
     )
@@ -29,12 +41,12 @@ def a_request() -> pb.GenerateRequest:
 def test_a_full_request_is_decoded() -> None:
     assert decode_request(a_request()) == Request(
         messages=(
-            Message(Role.SYSTEM, "Be brief."),
-            Message(Role.USER, "Hello"),
-            Message(Role.ASSISTANT, "Hi"),
-            Message(Role.USER, "How high was it?"),
+            records.Message(Role.SYSTEM, "Be brief."),
+            records.Message(Role.USER, "Hello"),
+            records.Message(Role.ASSISTANT, "Hi"),
+            records.Message(Role.USER, "How high was it?"),
         ),
-        documents=(Document("a", "T", "One."), Document("b", "", "Two.")),
+        documents=(records.Document("a", "T", "One."), records.Document("b", "", "Two.")),
         model="m",
         min_quality=0.5,
         capabilities=("json",),
@@ -44,25 +56,28 @@ def test_a_full_request_is_decoded() -> None:
 
 
 def test_what_is_unset_stays_unset() -> None:
-    request = decode_request(pb.GenerateRequest(messages=[pb.Message(content="Hello")]))
-    assert request == Request(messages=(Message(Role.USER, "Hello"),))
+    request = decode_request(pb.GenerateRequest(messages=[Message(content="Hello")]))
+    assert request == Request(messages=(records.Message(Role.USER, "Hello"),))
     assert request.temperature is None
 
 
 def add_messages(count: int) -> Change:
-    return lambda request: request.messages.extend([pb.Message(content="x")] * count)
+    return lambda request: request.messages.extend([Message(content="x")] * count)
 
 
 def add_documents(count: int) -> Change:
     return lambda request: request.documents.extend(
-        pb.Document(id=str(number), text="x") for number in range(count)
+        Document(id=str(number), text="x") for number in range(count)
     )
 
 
 FAULTS: list[tuple[Change, str]] = [
     (lambda request: request.ClearField("messages"), "messages"),
     (add_messages(253), "messages"),
-    (lambda request: request.messages.add(role=pb.ROLE_ASSISTANT, content="x"), "messages[4].role"),
+    (
+        lambda request: request.messages.add(role=ROLE_ASSISTANT, content="x"),
+        "messages[4].role",
+    ),
     (lambda request: request.messages.add(content=" \n"), "messages[4].content"),
     (lambda request: setattr(request.messages[1], "role", 9), "messages[1].role"),
     (
@@ -103,7 +118,8 @@ def test_a_faulty_field_is_named(change: Change, field: str) -> None:
 
 def test_all_faulty_fields_are_named() -> None:
     request = pb.GenerateRequest(
-        messages=[pb.Message(role=pb.ROLE_ASSISTANT)], documents=[pb.Document()]
+        messages=[Message(role=ROLE_ASSISTANT)],
+        documents=[Document()],
     )
     with pytest.raises(StepwireError) as caught:
         decode_request(request)
@@ -117,8 +133,8 @@ def test_all_faulty_fields_are_named() -> None:
 
 def test_the_limits_themselves_are_allowed() -> None:
     request = pb.GenerateRequest(
-        messages=[pb.Message(content="x" * 1_000_000)] * 2 + [pb.Message(content="x")] * 254,
-        requirements=pb.Requirements(min_quality=1),
+        messages=[Message(content="x" * 1_000_000)] * 2 + [Message(content="x")] * 254,
+        requirements=Requirements(min_quality=1),
         temperature=2.0,
     )
     add_documents(256)(request)

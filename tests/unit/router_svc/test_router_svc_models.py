@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from router_svc.catalogue import OpenAIProvider
-from router_svc.catalogue_file import CatalogueError
-from router_svc.models import find_keys, load_catalogue, must_ask
+from router_svc.catalogue.configured import find_keys, load_catalogue, must_ask
+from router_svc.catalogue.file import CatalogueError
+from router_svc.catalogue.models import OpenAIProvider
 from router_svc.settings import RouterSettings
 
 KEY = "sk-the-secret-key"

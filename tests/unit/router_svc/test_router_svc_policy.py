@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from router_svc.policy import Decision, decide
-from router_svc.request import Message, Request, Role
-from router_svc.tokens import EstimatedTokens
+from router_svc.decide.choice import Decision, decide
+from router_svc.requests.records import Message, Request, Role
+from router_svc.tokens.estimate import EstimatedTokens
 from stepwire.errors import Reason, StepwireError
 from tests.unit.router_svc.router_builders import (
     EXTRACTIVE,

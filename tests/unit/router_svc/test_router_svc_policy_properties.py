@@ -5,11 +5,11 @@ from collections.abc import Collection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router_svc.catalogue import Catalogue, Model
-from router_svc.policy import Decision, decide
-from router_svc.policy.passage import is_quotable
-from router_svc.request import Request
-from router_svc.tokens import EstimatedTokens, count_request
+from router_svc.catalogue.models import Catalogue, Model
+from router_svc.decide.choice import Decision, decide
+from router_svc.decide.passage import is_quotable
+from router_svc.requests.records import Request
+from router_svc.tokens.estimate import EstimatedTokens, count_request
 from stepwire.errors import Reason, StepwireError
 from tests.unit.router_svc.router_builders import (
     EXTRACTIVE,

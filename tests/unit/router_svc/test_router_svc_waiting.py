@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from router_svc.cooldowns import (
+from router_svc.breakers.cooldowns import (
     FAILURES_BEFORE_REST,
     FIRST_REST,
     LONGEST_REST,
     Cooldowns,
 )
-from router_svc.ports import FailureKind, ProviderFailure
+from router_svc.generate.ports import FailureKind, ProviderFailure
 from router_svc.providers.retry_after import read_retry_after
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

@@ -23,9 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from stepwire.api.router.v1 import catalogue_pb2 as stepwire_dot_api_dot_router_dot_v1_dot_catalogue__pb2
+from stepwire.api.router.v1 import decision_pb2 as stepwire_dot_api_dot_router_dot_v1_dot_decision__pb2
+from stepwire.api.router.v1 import message_pb2 as stepwire_dot_api_dot_router_dot_v1_dot_message__pb2
+from stepwire.api.router.v1 import requirements_pb2 as stepwire_dot_api_dot_router_dot_v1_dot_requirements__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+stepwire/api/router/v1/router_service.proto\x12\x16stepwire.api.router.v1\x1a\x1cgoogle/api/annotations.proto\"U\n\x07Message\x12\x30\n\x04role\x18\x01 \x01(\x0e\x32\x1c.stepwire.api.router.v1.RoleR\x04role\x12\x18\n\x07\x63ontent\x18\x02 \x01(\tR\x07\x63ontent\"D\n\x08\x44ocument\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n\x04text\x18\x03 \x01(\tR\x04text\"i\n\x0cRequirements\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1f\n\x0bmin_quality\x18\x02 \x01(\x01R\nminQuality\x12\"\n\x0c\x63\x61pabilities\x18\x03 \x03(\tR\x0c\x63\x61pabilities\"\xbb\x02\n\x0fGenerateRequest\x12;\n\x08messages\x18\x01 \x03(\x0b\x32\x1f.stepwire.api.router.v1.MessageR\x08messages\x12>\n\tdocuments\x18\x02 \x03(\x0b\x32 .stepwire.api.router.v1.DocumentR\tdocuments\x12H\n\x0crequirements\x18\x03 \x01(\x0b\x32$.stepwire.api.router.v1.RequirementsR\x0crequirements\x12*\n\x11max_output_tokens\x18\x04 \x01(\x05R\x0fmaxOutputTokens\x12%\n\x0btemperature\x18\x05 \x01(\x01H\x00R\x0btemperature\x88\x01\x01\x42\x0e\n\x0c_temperature\"A\n\x08\x43itation\x12\x1f\n\x0b\x64ocument_id\x18\x01 \x01(\tR\ndocumentId\x12\x14\n\x05quote\x18\x02 \x01(\tR\x05quote\"u\n\x05Usage\x12!\n\x0cinput_tokens\x18\x01 \x01(\x05R\x0binputTokens\x12#\n\routput_tokens\x18\x02 \x01(\x05R\x0coutputTokens\x12$\n\x0e\x63ost_micro_usd\x18\x03 \x01(\x03R\x0c\x63ostMicroUsd\"\xef\x01\n\x10GenerateResponse\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12>\n\tcitations\x18\x02 \x03(\x0b\x32 .stepwire.api.router.v1.CitationR\tcitations\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x33\n\x05usage\x18\x04 \x01(\x0b\x32\x1d.stepwire.api.router.v1.UsageR\x05usage\x12<\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0b\x32 .stepwire.api.router.v1.DecisionR\x08\x64\x65\x63ision\"\xa8\x01\n\x08\x44\x65\x63ision\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12 \n\x0b\x65xplanation\x18\x02 \x01(\tR\x0b\x65xplanation\x12\x41\n\ncandidates\x18\x03 \x03(\x0b\x32!.stepwire.api.router.v1.CandidateR\ncandidates\x12!\n\x0cinput_tokens\x18\x04 \x01(\x05R\x0binputTokens\"}\n\tCandidate\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n\x07quality\x18\x02 \x01(\x01R\x07quality\x12$\n\x0e\x63ost_micro_usd\x18\x03 \x01(\x03R\x0c\x63ostMicroUsd\x12\x1a\n\x08rejected\x18\x04 \x01(\tR\x08rejected\"R\n\rDecideRequest\x12\x41\n\x07request\x18\x01 \x01(\x0b\x32\'.stepwire.api.router.v1.GenerateRequestR\x07request\"N\n\x0e\x44\x65\x63ideResponse\x12<\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32 .stepwire.api.router.v1.DecisionR\x08\x64\x65\x63ision\"\x13\n\x11ListModelsRequest\"\x8d\x02\n\x0e\x43\x61talogueModel\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08provider\x18\x02 \x01(\tR\x08provider\x12%\n\x0e\x63ontext_window\x18\x03 \x01(\x05R\rcontextWindow\x12\x18\n\x07quality\x18\x04 \x01(\x01R\x07quality\x12\"\n\x0c\x63\x61pabilities\x18\x05 \x03(\tR\x0c\x63\x61pabilities\x12\x31\n\x15input_price_micro_usd\x18\x06 \x01(\x03R\x12inputPriceMicroUsd\x12\x33\n\x16output_price_micro_usd\x18\x07 \x01(\x03R\x13outputPriceMicroUsd\"T\n\x12ListModelsResponse\x12>\n\x06models\x18\x01 \x03(\x0b\x32&.stepwire.api.router.v1.CatalogueModelR\x06models*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x32\xfe\x02\n\rRouterService\x12u\n\x06\x44\x65\x63ide\x12%.stepwire.api.router.v1.DecideRequest\x1a&.stepwire.api.router.v1.DecideResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/models:decide:\x01*\x12}\n\x08Generate\x12\'.stepwire.api.router.v1.GenerateRequest\x1a(.stepwire.api.router.v1.GenerateResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/models:generate:\x01*\x12w\n\nListModels\x12).stepwire.api.router.v1.ListModelsRequest\x1a*.stepwire.api.router.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/modelsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+stepwire/api/router/v1/router_service.proto\x12\x16stepwire.api.router.v1\x1a\x1cgoogle/api/annotations.proto\x1a&stepwire/api/router/v1/catalogue.proto\x1a%stepwire/api/router/v1/decision.proto\x1a$stepwire/api/router/v1/message.proto\x1a)stepwire/api/router/v1/requirements.proto\"\xf0\x05\n\x0fGenerateRequest\x12;\n\x08messages\x18\x01 \x03(\x0b\x32\x1f.stepwire.api.router.v1.MessageR\x08messages\x12>\n\tdocuments\x18\x02 \x03(\x0b\x32 .stepwire.api.router.v1.DocumentR\tdocuments\x12H\n\x0crequirements\x18\x03 \x01(\x0b\x32$.stepwire.api.router.v1.RequirementsR\x0crequirements\x12*\n\x11max_output_tokens\x18\x04 \x01(\x05R\x0fmaxOutputTokens\x12%\n\x0btemperature\x18\x05 \x01(\x01H\x00R\x0btemperature\x88\x01\x01\x12\x32\n\x05tools\x18\x06 \x03(\x0b\x32\x1c.stepwire.api.router.v1.ToolR\x05tools\x12\x43\n\x0btool_choice\x18\x07 \x01(\x0b\x32\".stepwire.api.router.v1.ToolChoiceR\ntoolChoice\x12\x43\n\x0bjson_schema\x18\x08 \x01(\x0b\x32\".stepwire.api.router.v1.JsonSchemaR\njsonSchema\x12\x18\n\x05top_p\x18\t \x01(\x01H\x01R\x04topP\x88\x01\x01\x12\x12\n\x04stop\x18\n \x03(\tR\x04stop\x12(\n\rsampling_seed\x18\x0b \x01(\x03H\x02R\x0csamplingSeed\x88\x01\x01\x12\x45\n\x0b\x61ttribution\x18\x0c \x01(\x0b\x32#.stepwire.api.router.v1.AttributionR\x0b\x61ttribution\x12:\n\x05\x63\x61\x63he\x18\r \x01(\x0b\x32$.stepwire.api.router.v1.CacheControlR\x05\x63\x61\x63heB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x10\n\x0e_sampling_seed\"\xfb\x02\n\x10GenerateResponse\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12>\n\tcitations\x18\x02 \x03(\x0b\x32 .stepwire.api.router.v1.CitationR\tcitations\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x33\n\x05usage\x18\x04 \x01(\x0b\x32\x1d.stepwire.api.router.v1.UsageR\x05usage\x12<\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0b\x32 .stepwire.api.router.v1.DecisionR\x08\x64\x65\x63ision\x12?\n\ntool_calls\x18\x06 \x03(\x0b\x32 .stepwire.api.router.v1.ToolCallR\ttoolCalls\x12I\n\rfinish_reason\x18\x07 \x01(\x0e\x32$.stepwire.api.router.v1.FinishReasonR\x0c\x66inishReason\"Z\n\x15StreamGenerateRequest\x12\x41\n\x07request\x18\x01 \x01(\x0b\x32\'.stepwire.api.router.v1.GenerateRequestR\x07request\"\xb6\x01\n\x16StreamGenerateResponse\x12\x14\n\x04text\x18\x01 \x01(\tH\x00R\x04text\x12?\n\ttool_call\x18\x02 \x01(\x0b\x32 .stepwire.api.router.v1.ToolCallH\x00R\x08toolCall\x12<\n\x03\x65nd\x18\x03 \x01(\x0b\x32(.stepwire.api.router.v1.GenerateResponseH\x00R\x03\x65ndB\x07\n\x05\x65vent\"R\n\rDecideRequest\x12\x41\n\x07request\x18\x01 \x01(\x0b\x32\'.stepwire.api.router.v1.GenerateRequestR\x07request\"N\n\x0e\x44\x65\x63ideResponse\x12<\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32 .stepwire.api.router.v1.DecisionR\x08\x64\x65\x63ision\"\xa5\x01\n\x14ReportOutcomeRequest\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tR\ndecisionId\x12\x1a\n\x07success\x18\x02 \x01(\x08H\x00R\x07success\x12\x16\n\x05score\x18\x03 \x01(\x01H\x00R\x05score\x12-\n\x12\x63hosen_alternative\x18\x04 \x01(\tR\x11\x63hosenAlternativeB\t\n\x07outcome\"\x17\n\x15ReportOutcomeResponse\"\x13\n\x11ListModelsRequest\"\x9b\x01\n\x12ListModelsResponse\x12>\n\x06models\x18\x01 \x03(\x0b\x32&.stepwire.api.router.v1.CatalogueModelR\x06models\x12+\n\x11\x63\x61talogue_version\x18\x02 \x01(\tR\x10\x63\x61talogueVersion\x12\x18\n\x07refused\x18\x03 \x01(\tR\x07refused2\xb6\x05\n\rRouterService\x12u\n\x06\x44\x65\x63ide\x12%.stepwire.api.router.v1.DecideRequest\x1a&.stepwire.api.router.v1.DecideResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/models:decide:\x01*\x12}\n\x08Generate\x12\'.stepwire.api.router.v1.GenerateRequest\x1a(.stepwire.api.router.v1.GenerateResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/models:generate:\x01*\x12\x97\x01\n\x0eStreamGenerate\x12-.stepwire.api.router.v1.StreamGenerateRequest\x1a..stepwire.api.router.v1.StreamGenerateResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models:streamGenerate:\x01*0\x01\x12\x9b\x01\n\rReportOutcome\x12,.stepwire.api.router.v1.ReportOutcomeRequest\x1a-.stepwire.api.router.v1.ReportOutcomeResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/decisions/{decision_id}:report:\x01*\x12w\n\nListModels\x12).stepwire.api.router.v1.ListModelsRequest\x1a*.stepwire.api.router.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/modelsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,38 +40,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTERSERVICE'].methods_by_name['Decide']._serialized_options = b'\202\323\344\223\002\026\"\021/v1/models:decide:\001*'
   _globals['_ROUTERSERVICE'].methods_by_name['Generate']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['Generate']._serialized_options = b'\202\323\344\223\002\030\"\023/v1/models:generate:\001*'
+  _globals['_ROUTERSERVICE'].methods_by_name['StreamGenerate']._loaded_options = None
+  _globals['_ROUTERSERVICE'].methods_by_name['StreamGenerate']._serialized_options = b'\202\323\344\223\002\036\"\031/v1/models:streamGenerate:\001*'
+  _globals['_ROUTERSERVICE'].methods_by_name['ReportOutcome']._loaded_options = None
+  _globals['_ROUTERSERVICE'].methods_by_name['ReportOutcome']._serialized_options = b'\202\323\344\223\002\'\"\"/v1/decisions/{decision_id}:report:\001*'
   _globals['_ROUTERSERVICE'].methods_by_name['ListModels']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['ListModels']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/models'
-  _globals['_ROLE']._serialized_start=1952
-  _globals['_ROLE']._serialized_end=2032
-  _globals['_MESSAGE']._serialized_start=101
-  _globals['_MESSAGE']._serialized_end=186
-  _globals['_DOCUMENT']._serialized_start=188
-  _globals['_DOCUMENT']._serialized_end=256
-  _globals['_REQUIREMENTS']._serialized_start=258
-  _globals['_REQUIREMENTS']._serialized_end=363
-  _globals['_GENERATEREQUEST']._serialized_start=366
-  _globals['_GENERATEREQUEST']._serialized_end=681
-  _globals['_CITATION']._serialized_start=683
-  _globals['_CITATION']._serialized_end=748
-  _globals['_USAGE']._serialized_start=750
-  _globals['_USAGE']._serialized_end=867
-  _globals['_GENERATERESPONSE']._serialized_start=870
-  _globals['_GENERATERESPONSE']._serialized_end=1109
-  _globals['_DECISION']._serialized_start=1112
-  _globals['_DECISION']._serialized_end=1280
-  _globals['_CANDIDATE']._serialized_start=1282
-  _globals['_CANDIDATE']._serialized_end=1407
-  _globals['_DECIDEREQUEST']._serialized_start=1409
-  _globals['_DECIDEREQUEST']._serialized_end=1491
-  _globals['_DECIDERESPONSE']._serialized_start=1493
-  _globals['_DECIDERESPONSE']._serialized_end=1571
-  _globals['_LISTMODELSREQUEST']._serialized_start=1573
-  _globals['_LISTMODELSREQUEST']._serialized_end=1592
-  _globals['_CATALOGUEMODEL']._serialized_start=1595
-  _globals['_CATALOGUEMODEL']._serialized_end=1864
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1866
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1950
-  _globals['_ROUTERSERVICE']._serialized_start=2035
-  _globals['_ROUTERSERVICE']._serialized_end=2417
+  _globals['_GENERATEREQUEST']._serialized_start=262
+  _globals['_GENERATEREQUEST']._serialized_end=1014
+  _globals['_GENERATERESPONSE']._serialized_start=1017
+  _globals['_GENERATERESPONSE']._serialized_end=1396
+  _globals['_STREAMGENERATEREQUEST']._serialized_start=1398
+  _globals['_STREAMGENERATEREQUEST']._serialized_end=1488
+  _globals['_STREAMGENERATERESPONSE']._serialized_start=1491
+  _globals['_STREAMGENERATERESPONSE']._serialized_end=1673
+  _globals['_DECIDEREQUEST']._serialized_start=1675
+  _globals['_DECIDEREQUEST']._serialized_end=1757
+  _globals['_DECIDERESPONSE']._serialized_start=1759
+  _globals['_DECIDERESPONSE']._serialized_end=1837
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=1840
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=2005
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=2007
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=2030
+  _globals['_LISTMODELSREQUEST']._serialized_start=2032
+  _globals['_LISTMODELSREQUEST']._serialized_end=2051
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2054
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2209
+  _globals['_ROUTERSERVICE']._serialized_start=2212
+  _globals['_ROUTERSERVICE']._serialized_end=2906
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,10 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from stepwire.api.router.v1 import catalogue_pb2 as _catalogue_pb2
+from stepwire.api.router.v1 import decision_pb2 as _decision_pb2
+from stepwire.api.router.v1 import message_pb2 as _message_pb2
+from stepwire.api.router.v1 import requirements_pb2 as _requirements_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,126 +21,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _Role:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    ROLE_UNSPECIFIED: _Role.ValueType  # 0
-    """Read as ROLE_USER."""
-    ROLE_SYSTEM: _Role.ValueType  # 1
-    """Instructions that hold for the whole conversation."""
-    ROLE_USER: _Role.ValueType  # 2
-    """The person or program that asks."""
-    ROLE_ASSISTANT: _Role.ValueType  # 3
-    """The model."""
-
-class Role(_Role, metaclass=_RoleEnumTypeWrapper):
-    """Author of a message."""
-
-ROLE_UNSPECIFIED: Role.ValueType  # 0
-"""Read as ROLE_USER."""
-ROLE_SYSTEM: Role.ValueType  # 1
-"""Instructions that hold for the whole conversation."""
-ROLE_USER: Role.ValueType  # 2
-"""The person or program that asks."""
-ROLE_ASSISTANT: Role.ValueType  # 3
-"""The model."""
-Global___Role: _TypeAlias = Role  # noqa: Y015
-
-@_typing.final
-class Message(_message.Message):
-    """One message of a conversation."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ROLE_FIELD_NUMBER: _builtins.int
-    CONTENT_FIELD_NUMBER: _builtins.int
-    role: Global___Role.ValueType
-    """Who wrote it."""
-    content: _builtins.str
-    """Its text. At most 1,000,000 characters."""
-    def __init__(
-        self,
-        *,
-        role: Global___Role.ValueType = ...,
-        content: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "role", b"role"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Message: _TypeAlias = Message  # noqa: Y015
-
-@_typing.final
-class Document(_message.Message):
-    """A document that the answer may rely on and cite."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    TITLE_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """Id by which the answer cites it; unique in the request. Required."""
-    title: _builtins.str
-    """Title for people. Empty means none."""
-    text: _builtins.str
-    """Its text. Required."""
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        title: _builtins.str = ...,
-        text: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "text", b"text", "title", b"title"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Document: _TypeAlias = Document  # noqa: Y015
-
-@_typing.final
-class Requirements(_message.Message):
-    """What a request asks of a model."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    MIN_QUALITY_FIELD_NUMBER: _builtins.int
-    CAPABILITIES_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    """Name of the catalogue model to use, without routing. Empty means that the
-    router chooses.
-    """
-    min_quality: _builtins.float
-    """Lowest quality accepted, from 0 to 1, on the catalogue's scale. 0 means any."""
-    @_builtins.property
-    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Capabilities that the model must have, such as `grounding` or `json`. Empty
-        means none in particular.
-        """
-
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        min_quality: _builtins.float = ...,
-        capabilities: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "min_quality", b"min_quality", "model", b"model"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Requirements: _TypeAlias = Requirements  # noqa: Y015
 
 @_typing.final
 class GenerateRequest(_message.Message):
@@ -150,98 +33,97 @@ class GenerateRequest(_message.Message):
     REQUIREMENTS_FIELD_NUMBER: _builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
+    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    SAMPLING_SEED_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
     max_output_tokens: _builtins.int
     """Longest answer in tokens. 0 means the model's own default."""
     temperature: _builtins.float
     """Sampling temperature, from 0 to 2. Unset means the model's own default."""
+    top_p: _builtins.float
+    """Share of the probability mass that sampling draws from, above 0 to 1. Unset
+    means the model's own default.
+    """
+    sampling_seed: _builtins.int
+    """Seed of the provider's sampling, where it has one. Unset means none."""
     @_builtins.property
-    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """The conversation, oldest first. At least one message, the last from the user;
-        at most 256.
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
+        """The conversation, oldest first. At least one message, the last from the user or
+        a tool; at most 256.
         """
 
     @_builtins.property
-    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]:
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Document]:
         """Documents to answer from and to cite. Empty means none. At most 256."""
 
     @_builtins.property
-    def requirements(self) -> Global___Requirements:
+    def requirements(self) -> _requirements_pb2.Requirements:
         """What is asked of the model. Unset means nothing in particular."""
 
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Tool]:
+        """Tools that the model may ask for. Empty means none. At most 128."""
+
+    @_builtins.property
+    def tool_choice(self) -> _message_pb2.ToolChoice:
+        """Whether a tool must be called. Unset means that the model decides."""
+
+    @_builtins.property
+    def json_schema(self) -> _message_pb2.JsonSchema:
+        """Schema that the answer must keep. Unset means free text."""
+
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts at which the answer ends. Empty means none. At most 4."""
+
+    @_builtins.property
+    def attribution(self) -> _requirements_pb2.Attribution:
+        """For whom the request is made. Unset means for the tenant as a whole."""
+
+    @_builtins.property
+    def cache(self) -> _requirements_pb2.CacheControl:
+        """Whether the answer may come from the cache. Unset means that it may not."""
+
     def __init__(
         self,
         *,
-        messages: _abc.Iterable[Global___Message] | None = ...,
-        documents: _abc.Iterable[Global___Document] | None = ...,
-        requirements: Global___Requirements | None = ...,
+        messages: _abc.Iterable[_message_pb2.Message] | None = ...,
+        documents: _abc.Iterable[_message_pb2.Document] | None = ...,
+        requirements: _requirements_pb2.Requirements | None = ...,
         max_output_tokens: _builtins.int = ...,
         temperature: _builtins.float | None = ...,
+        tools: _abc.Iterable[_message_pb2.Tool] | None = ...,
+        tool_choice: _message_pb2.ToolChoice | None = ...,
+        json_schema: _message_pb2.JsonSchema | None = ...,
+        top_p: _builtins.float | None = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
+        sampling_seed: _builtins.int | None = ...,
+        attribution: _requirements_pb2.Attribution | None = ...,
+        cache: _requirements_pb2.CacheControl | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "requirements", b"requirements", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sampling_seed", b"_sampling_seed", "_temperature", b"_temperature", "_top_p", b"_top_p", "attribution", b"attribution", "cache", b"cache", "json_schema", b"json_schema", "requirements", b"requirements", "sampling_seed", b"sampling_seed", "temperature", b"temperature", "tool_choice", b"tool_choice", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "documents", b"documents", "max_output_tokens", b"max_output_tokens", "messages", b"messages", "requirements", b"requirements", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sampling_seed", b"_sampling_seed", "_temperature", b"_temperature", "_top_p", b"_top_p", "attribution", b"attribution", "cache", b"cache", "documents", b"documents", "json_schema", b"json_schema", "max_output_tokens", b"max_output_tokens", "messages", b"messages", "requirements", b"requirements", "sampling_seed", b"sampling_seed", "stop", b"stop", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__sampling_seed: _TypeAlias = _typing.Literal["sampling_seed"]  # noqa: Y015
+    _WhichOneofArgType__sampling_seed: _TypeAlias = _typing.Literal["_sampling_seed", b"_sampling_seed"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sampling_seed) -> _WhichOneofReturnType__sampling_seed | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
-
-@_typing.final
-class Citation(_message.Message):
-    """A passage of a document that the answer rests on."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
-    QUOTE_FIELD_NUMBER: _builtins.int
-    document_id: _builtins.str
-    """Id of the document."""
-    quote: _builtins.str
-    """The words quoted from it; empty when the model cites without quoting."""
-    def __init__(
-        self,
-        *,
-        document_id: _builtins.str = ...,
-        quote: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "quote", b"quote"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Citation: _TypeAlias = Citation  # noqa: Y015
-
-@_typing.final
-class Usage(_message.Message):
-    """What a call used."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
-    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
-    COST_MICRO_USD_FIELD_NUMBER: _builtins.int
-    input_tokens: _builtins.int
-    """Tokens read."""
-    output_tokens: _builtins.int
-    """Tokens written."""
-    cost_micro_usd: _builtins.int
-    """Cost by the catalogue's prices, in millionths of a US dollar."""
-    def __init__(
-        self,
-        *,
-        input_tokens: _builtins.int = ...,
-        output_tokens: _builtins.int = ...,
-        cost_micro_usd: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_micro_usd", b"cost_micro_usd", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
@@ -254,110 +136,110 @@ class GenerateResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The answer."""
+    """The answer. Empty when the model only asks for calls of tools."""
     model: _builtins.str
     """Name of the model that answered."""
+    finish_reason: _message_pb2.FinishReason.ValueType
+    """Why the answer ended."""
     @_builtins.property
-    def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Citation]:
+    def citations(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Citation]:
         """The passages it rests on, in the order of their use. Empty when there are none."""
 
     @_builtins.property
-    def usage(self) -> Global___Usage:
+    def usage(self) -> _message_pb2.Usage:
         """What the answer used."""
 
     @_builtins.property
-    def decision(self) -> Global___Decision:
+    def decision(self) -> _decision_pb2.Decision:
         """Why this model answered."""
+
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ToolCall]:
+        """Calls of tools that the model asks for. Empty means none."""
 
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
-        citations: _abc.Iterable[Global___Citation] | None = ...,
+        citations: _abc.Iterable[_message_pb2.Citation] | None = ...,
         model: _builtins.str = ...,
-        usage: Global___Usage | None = ...,
-        decision: Global___Decision | None = ...,
+        usage: _message_pb2.Usage | None = ...,
+        decision: _decision_pb2.Decision | None = ...,
+        tool_calls: _abc.Iterable[_message_pb2.ToolCall] | None = ...,
+        finish_reason: _message_pb2.FinishReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "decision", b"decision", "model", b"model", "text", b"text", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "decision", b"decision", "finish_reason", b"finish_reason", "model", b"model", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
 
 @_typing.final
-class Decision(_message.Message):
-    """A choice among the models of the catalogue."""
+class StreamGenerateRequest(_message.Message):
+    """Request of StreamGenerate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_FIELD_NUMBER: _builtins.int
-    EXPLANATION_FIELD_NUMBER: _builtins.int
-    CANDIDATES_FIELD_NUMBER: _builtins.int
-    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    """Name of the model chosen."""
-    explanation: _builtins.str
-    """Why, for people."""
-    input_tokens: _builtins.int
-    """Tokens counted in the request."""
+    REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
-        """Every model that was looked at, the chosen one first, then in the order in
-        which they would be tried, then the rejected ones.
+    def request(self) -> Global___GenerateRequest:
+        """The request, as for Generate. Required."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___GenerateRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamGenerateRequest: _TypeAlias = StreamGenerateRequest  # noqa: Y015
+
+@_typing.final
+class StreamGenerateResponse(_message.Message):
+    """Response of StreamGenerate: a piece of the answer, or its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Text that follows what came before."""
+    @_builtins.property
+    def tool_call(self) -> _message_pb2.ToolCall:
+        """A call of a tool that the model asks for, whole."""
+
+    @_builtins.property
+    def end(self) -> Global___GenerateResponse:
+        """The end: the whole answer's account, without its text. Always the last
+        message of a call that succeeds.
         """
 
     def __init__(
         self,
         *,
-        model: _builtins.str = ...,
-        explanation: _builtins.str = ...,
-        candidates: _abc.Iterable[Global___Candidate] | None = ...,
-        input_tokens: _builtins.int = ...,
+        text: _builtins.str = ...,
+        tool_call: _message_pb2.ToolCall | None = ...,
+        end: Global___GenerateResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "event", b"event", "text", b"text", "tool_call", b"tool_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "explanation", b"explanation", "input_tokens", b"input_tokens", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "event", b"event", "text", b"text", "tool_call", b"tool_call"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["text", "tool_call", "end"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
-Global___Decision: _TypeAlias = Decision  # noqa: Y015
-
-@_typing.final
-class Candidate(_message.Message):
-    """A model as seen by a decision."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    QUALITY_FIELD_NUMBER: _builtins.int
-    COST_MICRO_USD_FIELD_NUMBER: _builtins.int
-    REJECTED_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    """Name of the model."""
-    quality: _builtins.float
-    """Quality that the catalogue gives it, from 0 to 1."""
-    cost_micro_usd: _builtins.int
-    """Expected cost of the request, in millionths of a US dollar."""
-    rejected: _builtins.str
-    """Why it was rejected; empty for models that may answer."""
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        quality: _builtins.float = ...,
-        cost_micro_usd: _builtins.int = ...,
-        rejected: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_micro_usd", b"cost_micro_usd", "model", b"model", "quality", b"quality", "rejected", b"rejected"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
+Global___StreamGenerateResponse: _TypeAlias = StreamGenerateResponse  # noqa: Y015
 
 @_typing.final
 class DecideRequest(_message.Message):
@@ -391,13 +273,13 @@ class DecideResponse(_message.Message):
 
     DECISION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def decision(self) -> Global___Decision:
+    def decision(self) -> _decision_pb2.Decision:
         """The decision."""
 
     def __init__(
         self,
         *,
-        decision: Global___Decision | None = ...,
+        decision: _decision_pb2.Decision | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -406,6 +288,62 @@ class DecideResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecideResponse: _TypeAlias = DecideResponse  # noqa: Y015
+
+@_typing.final
+class ReportOutcomeRequest(_message.Message):
+    """Request of ReportOutcome."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    SUCCESS_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    CHOSEN_ALTERNATIVE_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    """Id of the decision, from `Decision.decision_id`. Required."""
+    success: _builtins.bool
+    """Whether it served its purpose."""
+    score: _builtins.float
+    """How good it was, from 0 to 1."""
+    chosen_alternative: _builtins.str
+    """Name of the model whose answer was used after all, when it was not the one
+    decided on: the outcome then speaks of that model, and the one decided on
+    counts as not good enough. Empty means the model that answered.
+    """
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+        success: _builtins.bool = ...,
+        score: _builtins.float = ...,
+        chosen_alternative: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "score", b"score", "success", b"success"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen_alternative", b"chosen_alternative", "decision_id", b"decision_id", "outcome", b"outcome", "score", b"score", "success", b"success"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["success", "score"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ReportOutcomeRequest: _TypeAlias = ReportOutcomeRequest  # noqa: Y015
+
+@_typing.final
+class ReportOutcomeResponse(_message.Message):
+    """Response of ReportOutcome."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportOutcomeResponse: _TypeAlias = ReportOutcomeResponse  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -425,72 +363,34 @@ class ListModelsRequest(_message.Message):
 Global___ListModelsRequest: _TypeAlias = ListModelsRequest  # noqa: Y015
 
 @_typing.final
-class CatalogueModel(_message.Message):
-    """A model of the catalogue."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    PROVIDER_FIELD_NUMBER: _builtins.int
-    CONTEXT_WINDOW_FIELD_NUMBER: _builtins.int
-    QUALITY_FIELD_NUMBER: _builtins.int
-    CAPABILITIES_FIELD_NUMBER: _builtins.int
-    INPUT_PRICE_MICRO_USD_FIELD_NUMBER: _builtins.int
-    OUTPUT_PRICE_MICRO_USD_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """Name, unique in the catalogue."""
-    provider: _builtins.str
-    """Kind of its provider: `extractive` or `openai`."""
-    context_window: _builtins.int
-    """Tokens that request and answer may have together."""
-    quality: _builtins.float
-    """Quality on the catalogue's scale, from 0 to 1."""
-    input_price_micro_usd: _builtins.int
-    """Price of a million input tokens, in millionths of a US dollar."""
-    output_price_micro_usd: _builtins.int
-    """Price of a million output tokens, in millionths of a US dollar."""
-    @_builtins.property
-    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Capabilities, such as `grounding` or `json`."""
-
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        provider: _builtins.str = ...,
-        context_window: _builtins.int = ...,
-        quality: _builtins.float = ...,
-        capabilities: _abc.Iterable[_builtins.str] | None = ...,
-        input_price_micro_usd: _builtins.int = ...,
-        output_price_micro_usd: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "context_window", b"context_window", "input_price_micro_usd", b"input_price_micro_usd", "name", b"name", "output_price_micro_usd", b"output_price_micro_usd", "provider", b"provider", "quality", b"quality"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CatalogueModel: _TypeAlias = CatalogueModel  # noqa: Y015
-
-@_typing.final
 class ListModelsResponse(_message.Message):
     """Response of ListModels."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODELS_FIELD_NUMBER: _builtins.int
+    CATALOGUE_VERSION_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    catalogue_version: _builtins.str
+    """Version of the catalogue: changes when its content does."""
+    refused: _builtins.str
+    """Why the catalogue's file was refused when it was last read, while the content
+    before is used on; empty when all is well.
+    """
     @_builtins.property
-    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogueModel]:
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[_catalogue_pb2.CatalogueModel]:
         """The models, in the catalogue's order. The catalogue is small and not paged."""
 
     def __init__(
         self,
         *,
-        models: _abc.Iterable[Global___CatalogueModel] | None = ...,
+        models: _abc.Iterable[_catalogue_pb2.CatalogueModel] | None = ...,
+        catalogue_version: _builtins.str = ...,
+        refused: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue_version", b"catalogue_version", "models", b"models", "refused", b"refused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

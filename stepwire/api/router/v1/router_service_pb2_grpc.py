@@ -45,6 +45,16 @@ class RouterServiceStub:
                 request_serializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.StreamGenerate = channel.unary_stream(
+                '/stepwire.api.router.v1.RouterService/StreamGenerate',
+                request_serializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.StreamGenerateRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.StreamGenerateResponse.FromString,
+                _registered_method=True)
+        self.ReportOutcome = channel.unary_unary(
+                '/stepwire.api.router.v1.RouterService/ReportOutcome',
+                request_serializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/stepwire.api.router.v1.RouterService/ListModels',
                 request_serializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.ListModelsRequest.SerializeToString,
@@ -71,6 +81,22 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamGenerate(self, request, context):
+        """Generates an answer as Generate does, and sends it as it comes. Cancelling the
+        call ends the provider's work.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportOutcome(self, request, context):
+        """Tells how good an answer was, so that the router learns. A later report of the
+        same decision takes the place of an earlier one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Lists the catalogue.
         """
@@ -90,6 +116,16 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.GenerateRequest.FromString,
                     response_serializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.GenerateResponse.SerializeToString,
+            ),
+            'StreamGenerate': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamGenerate,
+                    request_deserializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.StreamGenerateRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.StreamGenerateResponse.SerializeToString,
+            ),
+            'ReportOutcome': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportOutcome,
+                    request_deserializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -152,6 +188,60 @@ class RouterService:
             '/stepwire.api.router.v1.RouterService/Generate',
             stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.GenerateRequest.SerializeToString,
             stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamGenerate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/stepwire.api.router.v1.RouterService/StreamGenerate',
+            stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.StreamGenerateRequest.SerializeToString,
+            stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.StreamGenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportOutcome(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.router.v1.RouterService/ReportOutcome',
+            stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeRequest.SerializeToString,
+            stepwire_dot_api_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeResponse.FromString,
             options,
             channel_credentials,
             insecure,

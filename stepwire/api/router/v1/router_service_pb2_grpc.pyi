@@ -39,6 +39,14 @@ class RouterServiceStub:
     """Generates an answer with the model that fits the request, falling back along
     the catalogue's chain when a provider fails for a reason that may pass.
     """
+    StreamGenerate: _grpc.UnaryStreamMultiCallable[_router_service_pb2.StreamGenerateRequest, _router_service_pb2.StreamGenerateResponse]
+    """Generates an answer as Generate does, and sends it as it comes. Cancelling the
+    call ends the provider's work.
+    """
+    ReportOutcome: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ReportOutcomeRequest, _router_service_pb2.ReportOutcomeResponse]
+    """Tells how good an answer was, so that the router learns. A later report of the
+    same decision takes the place of an earlier one.
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ListModelsRequest, _router_service_pb2.ListModelsResponse]
     """Lists the catalogue."""
 
@@ -52,6 +60,14 @@ class RouterServiceAsyncStub(RouterServiceStub):
     Generate: _aio.UnaryUnaryMultiCallable[_router_service_pb2.GenerateRequest, _router_service_pb2.GenerateResponse]  # type: ignore[assignment]
     """Generates an answer with the model that fits the request, falling back along
     the catalogue's chain when a provider fails for a reason that may pass.
+    """
+    StreamGenerate: _aio.UnaryStreamMultiCallable[_router_service_pb2.StreamGenerateRequest, _router_service_pb2.StreamGenerateResponse]  # type: ignore[assignment]
+    """Generates an answer as Generate does, and sends it as it comes. Cancelling the
+    call ends the provider's work.
+    """
+    ReportOutcome: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ReportOutcomeRequest, _router_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
+    """Tells how good an answer was, so that the router learns. A later report of the
+    same decision takes the place of an earlier one.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListModelsRequest, _router_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the catalogue."""
@@ -75,6 +91,26 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_router_service_pb2.GenerateResponse, _abc.Awaitable[_router_service_pb2.GenerateResponse]]:
         """Generates an answer with the model that fits the request, falling back along
         the catalogue's chain when a provider fails for a reason that may pass.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamGenerate(
+        self,
+        request: _router_service_pb2.StreamGenerateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_router_service_pb2.StreamGenerateResponse], _abc.AsyncIterator[_router_service_pb2.StreamGenerateResponse]]:
+        """Generates an answer as Generate does, and sends it as it comes. Cancelling the
+        call ends the provider's work.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportOutcome(
+        self,
+        request: _router_service_pb2.ReportOutcomeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_service_pb2.ReportOutcomeResponse, _abc.Awaitable[_router_service_pb2.ReportOutcomeResponse]]:
+        """Tells how good an answer was, so that the router learns. A later report of the
+        same decision takes the place of an earlier one.
         """
 
     @_abc_1.abstractmethod

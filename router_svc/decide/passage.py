@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from itertools import islice
 
-from router_svc.request import Document, Request
+from router_svc.requests.records import Document, Request
 
 # Below this a text is its own summary.
 MIN_SENTENCES = 3

@@ -5,7 +5,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Protocol
 
-from router_svc.request import Request
+from router_svc.requests.records import Request
 
 
 class TokenCounter(Protocol):

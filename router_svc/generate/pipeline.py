@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass, replace
 
-from router_svc.attempts import Attempts, OutOfTimeError
-from router_svc.catalogue import Catalogue
-from router_svc.metrics import RouterMetrics
-from router_svc.policy.choice import Candidate, Decision, decide
-from router_svc.policy.outcome import (
+from router_svc.catalogue.models import Catalogue
+from router_svc.decide.choice import Candidate, Decision, decide
+from router_svc.generate.attempts import Attempts, OutOfTimeError
+from router_svc.generate.outcome import (
     FailedTry,
     after_failures,
     nobody_answered,
     out_of_time,
     refused,
 )
-from router_svc.ports import (
+from router_svc.generate.ports import (
     Citation,
     Completion,
     FailureKind,
@@ -21,7 +20,8 @@ from router_svc.ports import (
     TokenCounter,
     Usage,
 )
-from router_svc.request import Request
+from router_svc.metrics import RouterMetrics
+from router_svc.requests.records import Request
 from stepwire.errors import StepwireError
 
 
@@ -73,7 +73,7 @@ class Router:
         """Returns which model would answer `request`, and why.
 
         Raises:
-            StepwireError: As `router_svc.policy.decide`.
+            StepwireError: As `router_svc.decide.choice.decide`.
         """
         try:
             decision = decide(

@@ -8,8 +8,8 @@ believed full costs a better choice, one that overflows costs a failed call.
 import math
 import string
 
-from router_svc.ports import TokenCounter
-from router_svc.request import Request
+from router_svc.generate.ports import TokenCounter
+from router_svc.requests.records import Request
 
 # Weight in tokens of one UTF-8 byte. Of a character of several bytes only the first
 # counts; what it starts with says how long it is, and so roughly which script.

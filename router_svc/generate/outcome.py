@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from router_svc.policy.choice import Candidate, Decision
-from router_svc.ports import FailureKind, ProviderFailure
+from router_svc.decide.choice import Candidate, Decision
+from router_svc.generate.ports import FailureKind, ProviderFailure
 from stepwire.errors import Reason, StepwireError
 
 

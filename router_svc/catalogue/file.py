@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from router_svc.catalogue import Catalogue, Model
+from router_svc.catalogue.models import Catalogue, Model
 
-DEFAULT_SOURCE = "router_svc/catalogue.yaml"
+DEFAULT_SOURCE = "router_svc/catalogue/default.yaml"
 
 
 class CatalogueError(Exception):
@@ -48,7 +48,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 def load_default() -> Catalogue:
     """Returns the catalogue that comes with the package."""
-    text = resources.files("router_svc").joinpath("catalogue.yaml").read_text("utf-8")
+    text = resources.files("router_svc.catalogue").joinpath("default.yaml").read_text("utf-8")
     return parse(text, source=DEFAULT_SOURCE)
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from router_svc.catalogue import Catalogue, Model
-from router_svc.policy.filters import Demands, output_tokens, rejection
-from router_svc.policy.need import Need, need_of
-from router_svc.policy.passage import find_passage
-from router_svc.ports import TokenCounter
-from router_svc.request import Request
-from router_svc.tokens import count_request
+from router_svc.catalogue.models import Catalogue, Model
+from router_svc.decide.filters import Demands, output_tokens, rejection
+from router_svc.decide.need import Need, need_of
+from router_svc.decide.passage import find_passage
+from router_svc.generate.ports import TokenCounter
+from router_svc.requests.records import Request
+from router_svc.tokens.estimate import count_request
 from stepwire.errors import Reason, StepwireError
 
 # Costs are compared for an answer of this length, or a shorter one where the limit is

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from router_svc.request import Request
+from router_svc.requests.records import Request
 
 # Answering from a text at hand is easier than from what a model remembers.
 BASE_WITH_TEXT = 0.3

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from router_svc.catalogue import Catalogue, Model, OpenAIProvider
-from router_svc.catalogue_file import DEFAULT_SOURCE, CatalogueError, check, load, load_default
+from router_svc.catalogue.file import DEFAULT_SOURCE, CatalogueError, check, load, load_default
+from router_svc.catalogue.models import Catalogue, Model, OpenAIProvider
 from router_svc.settings import ENV_PREFIX, RouterSettings
 
 _logger = logging.getLogger(__name__)

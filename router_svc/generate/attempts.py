@@ -8,12 +8,12 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from router_svc import metrics as names
-from router_svc.catalogue import Catalogue, Model
-from router_svc.cooldowns import Cooldowns
+from router_svc.breakers.cooldowns import Cooldowns
+from router_svc.catalogue.models import Catalogue, Model
+from router_svc.decide.filters import output_tokens
+from router_svc.generate.ports import Completion, FailureKind, Provider, ProviderFailure
 from router_svc.metrics import RouterMetrics, attributes_of
-from router_svc.policy.filters import output_tokens
-from router_svc.ports import Completion, FailureKind, Provider, ProviderFailure
-from router_svc.request import Request
+from router_svc.requests.records import Request
 from stepwire.telemetry import tracer
 from stepwire.telemetry.names import ERROR_TYPE
 

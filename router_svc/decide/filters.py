@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from router_svc.catalogue import Model
-from router_svc.request import Request
+from router_svc.catalogue.models import Model
+from router_svc.requests.records import Request
 
 
 @dataclass(frozen=True, slots=True)

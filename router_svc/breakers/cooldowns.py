@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from router_svc.ports import ProviderFailure
+from router_svc.generate.ports import ProviderFailure
 
 # One failure is chance; this many in a row, with no success between, are not.
 FAILURES_BEFORE_REST = 3

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from router_svc.request import Document, Message, Request, Role
+from router_svc.requests.records import Document, Message, Request, Role
+from stepwire.api.router.v1 import message_pb2 as message_pb
 from stepwire.api.router.v1 import router_service_pb2 as pb
 from stepwire.errors import FieldFault, Reason, StepwireError
 
@@ -13,10 +14,10 @@ MAX_CONTENT_CHARACTERS = 1_000_000
 MAX_TEMPERATURE = 2.0
 
 _ROLES = {
-    pb.ROLE_UNSPECIFIED: Role.USER,
-    pb.ROLE_SYSTEM: Role.SYSTEM,
-    pb.ROLE_USER: Role.USER,
-    pb.ROLE_ASSISTANT: Role.ASSISTANT,
+    message_pb.ROLE_UNSPECIFIED: Role.USER,
+    message_pb.ROLE_SYSTEM: Role.SYSTEM,
+    message_pb.ROLE_USER: Role.USER,
+    message_pb.ROLE_ASSISTANT: Role.ASSISTANT,
 }
 
 

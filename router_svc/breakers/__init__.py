@@ -1,0 +1,1 @@
+"""Leaves models alone that fail."""

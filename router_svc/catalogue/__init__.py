@@ -1,0 +1,1 @@
+"""The models that the router may use: from YAML to one consistent snapshot."""

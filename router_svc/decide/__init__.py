@@ -1,0 +1,1 @@
+"""Decides which model answers a request, and says why."""
