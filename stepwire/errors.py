@@ -86,6 +86,9 @@ class Reason(_NamedValue):
     QUEUE_NOT_FOUND = auto()
     WORKER_NOT_FOUND = auto()
 
+    MODEL_NOT_READY = auto()
+    MODEL_LOAD_FAILED = auto()
+
 
 @dataclass(frozen=True, slots=True)
 class FieldFault:

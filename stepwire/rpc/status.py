@@ -68,6 +68,8 @@ CODES: Final[Mapping[Reason, grpc.StatusCode]] = {
     Reason.SUBSCRIPTION_PAUSED: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.QUEUE_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.WORKER_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.MODEL_NOT_READY: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.MODEL_LOAD_FAILED: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 _Detail = TypeVar("_Detail", bound=Message)

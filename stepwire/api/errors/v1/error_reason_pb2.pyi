@@ -199,6 +199,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No worker with this session is alive.
     Code NOT_FOUND. Metadata: `session_id`.
     """
+    ERROR_REASON_MODEL_NOT_READY: _ErrorReason.ValueType  # 110
+    """The model is known, but not loaded: it was not asked for, was unloaded, or its
+    files cannot be loaded. Code FAILED_PRECONDITION. Metadata: `model`.
+    """
+    ERROR_REASON_MODEL_LOAD_FAILED: _ErrorReason.ValueType  # 111
+    """A model could not be loaded; what was loaded before stays.
+    Code FAILED_PRECONDITION. Metadata: `model`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused or a step failed. Every error status of every service
@@ -383,5 +391,13 @@ Code NOT_FOUND. Metadata: `queue`.
 ERROR_REASON_WORKER_NOT_FOUND: ErrorReason.ValueType  # 101
 """No worker with this session is alive.
 Code NOT_FOUND. Metadata: `session_id`.
+"""
+ERROR_REASON_MODEL_NOT_READY: ErrorReason.ValueType  # 110
+"""The model is known, but not loaded: it was not asked for, was unloaded, or its
+files cannot be loaded. Code FAILED_PRECONDITION. Metadata: `model`.
+"""
+ERROR_REASON_MODEL_LOAD_FAILED: ErrorReason.ValueType  # 111
+"""A model could not be loaded; what was loaded before stays.
+Code FAILED_PRECONDITION. Metadata: `model`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
