@@ -24,16 +24,24 @@ import grpc.aio
 import numpy as np
 import uvloop
 
-from stepwire.api.vector.v1 import vector_service_pb2 as pb
-from stepwire.api.vector.v1.vector_service_pb2_grpc import VectorServiceStub
+from stepwire.api.vector.v1.collection_pb2 import Collection
+from stepwire.api.vector.v1.collection_service_pb2 import (
+    CreateCollectionRequest,
+    ListCollectionsRequest,
+)
+from stepwire.api.vector.v1.collection_service_pb2_grpc import CollectionServiceStub
+from stepwire.api.vector.v1.point_service_pb2 import UpsertPointsRequest
+from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceStub
+from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest
+from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceStub
 from stepwire.stack.ports import free_port
 from stepwire.stack.postgres import PostgresServer
 from stepwire.testing.poll import eventually
 from stepwire.testing.postgres import fresh_database, postgres_server
-from vector_svc.model import Metric
-from vector_svc.postgres.codecs import encode_vectors, set_codecs
-from vector_svc.postgres.statements import create_points
+from vector_svc.engine.records import Metric
 from vector_svc.settings import VectorSettings
+from vector_svc.store.codecs import encode_vectors, set_codecs
+from vector_svc.store.statements import create_points
 
 DIMENSION = 384
 LIMIT = 10
@@ -117,28 +125,30 @@ class Ours:
     """The service, by gRPC."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub = VectorServiceStub(channel)
+        self._collections = CollectionServiceStub(channel)
+        self._points = PointServiceStub(channel)
+        self._searches = SearchServiceStub(channel)
 
     async def load(self, data: Data) -> None:
-        collection = pb.Collection(name="bench", dimension=DIMENSION)
-        await self._stub.CreateCollection(pb.CreateCollectionRequest(collection=collection))
+        collection = Collection(name="bench", dimension=DIMENSION)
+        await self._collections.CreateCollection(CreateCollectionRequest(collection=collection))
         for start in range(0, data.rows, BATCH):
-            request = pb.UpsertPointsRequest(collection="bench")
+            request = UpsertPointsRequest(collection="bench")
             for row in range(start, min(start + BATCH, data.rows)):
                 point = request.points.add(id=str(row), vector=data.vectors[row].tobytes())
                 point.payload.update(data.payload(row))
-            await self._stub.UpsertPoints(request)
+            await self._points.UpsertPoints(request)
 
     def search(self, data: Data, filter_: dict[str, int] | None = None) -> Query:
         requests = [
-            pb.SearchPointsRequest(collection="bench", vector=vector.tobytes(), limit=LIMIT)
+            SearchPointsRequest(collection="bench", vector=vector.tobytes(), limit=LIMIT)
             for vector in data.queries
         ]
         for request in requests:
             request.filter.update(filter_ or {})
 
         async def query(number: int) -> Found:
-            response = await self._stub.SearchPoints(requests[number])
+            response = await self._searches.SearchPoints(requests[number])
             return [match.point.id for match in response.points]
 
         return query
@@ -270,7 +280,7 @@ async def bench(server: PostgresServer, url: str, arguments: argparse.Namespace)
 
 async def _ready(channel: grpc.aio.Channel) -> bool:
     try:
-        await VectorServiceStub(channel).ListCollections(pb.ListCollectionsRequest())
+        await CollectionServiceStub(channel).ListCollections(ListCollectionsRequest())
     except grpc.aio.AioRpcError:
         return False
     return True

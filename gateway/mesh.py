@@ -110,15 +110,20 @@ PREDICTOR_SERVICE = PublicService(
     upstream=Upstream.ROUTER,
     methods={"ListPredictors": Behaviour.READ},
 )
-VECTOR_SERVICE = PublicService(
-    name="stepwire.api.vector.v1.VectorService",
+COLLECTION_SERVICE = PublicService(
+    name="stepwire.api.vector.v1.CollectionService",
     upstream=Upstream.VECTOR,
-    methods={
-        "GetCollection": Behaviour.READ,
-        "ListCollections": Behaviour.READ,
-        "SearchPoints": Behaviour.READ,
-        "GetPoints": Behaviour.READ,
-    },
+    methods={"GetCollection": Behaviour.READ, "ListCollections": Behaviour.READ},
+)
+POINT_SERVICE = PublicService(
+    name="stepwire.api.vector.v1.PointService",
+    upstream=Upstream.VECTOR,
+    methods={"GetPoints": Behaviour.READ},
+)
+SEARCH_SERVICE = PublicService(
+    name="stepwire.api.vector.v1.SearchService",
+    upstream=Upstream.VECTOR,
+    methods={"SearchPoints": Behaviour.READ},
 )
 MODEL_SERVICE = PublicService(
     name="stepwire.api.model.v1.ModelService",
@@ -135,8 +140,27 @@ INFERENCE_SERVICE = PublicService(
         "ServerMetadata": Behaviour.READ,
         "ModelMetadata": Behaviour.READ,
         "ModelInfer": Behaviour.READ,
+        "ModelStreamInfer": Behaviour.STREAM,
+        "ModelConfig": Behaviour.READ,
+        "ModelStatistics": Behaviour.READ,
+        "RepositoryIndex": Behaviour.READ,
     },
     json=False,
+)
+INFERENCE_HTTP_SERVICE = PublicService(
+    name="stepwire.api.model.v1.OpenInferenceHttpService",
+    upstream=Upstream.MODEL,
+    methods={
+        "GetServer": Behaviour.READ,
+        "CheckLive": Behaviour.READ,
+        "CheckReady": Behaviour.READ,
+        "GetModel": Behaviour.READ,
+        "CheckModelReady": Behaviour.READ,
+        "GetModelConfig": Behaviour.READ,
+        "GetModelStatistics": Behaviour.READ,
+        "Infer": Behaviour.READ,
+        "ListRepository": Behaviour.READ,
+    },
 )
 HEALTH_SERVICE = PublicService(
     name=HEALTH,
@@ -168,9 +192,12 @@ PUBLIC_SERVICES = (
     QUEUE_SERVICE,
     ROUTER_SERVICE,
     PREDICTOR_SERVICE,
-    VECTOR_SERVICE,
+    COLLECTION_SERVICE,
+    POINT_SERVICE,
+    SEARCH_SERVICE,
     MODEL_SERVICE,
     INFERENCE_SERVICE,
+    INFERENCE_HTTP_SERVICE,
     HEALTH_SERVICE,
     REFLECTION_SERVICE,
     REFLECTION_ALPHA_SERVICE,
@@ -182,7 +209,7 @@ MESH_SERVICES = tuple(service for service in PUBLIC_SERVICES if not service.prot
 HEALTH_NAMES: Mapping[Upstream, str] = {
     Upstream.EXECUTOR: EXECUTOR_SERVICE.name,
     Upstream.ROUTER: ROUTER_SERVICE.name,
-    Upstream.VECTOR: VECTOR_SERVICE.name,
+    Upstream.VECTOR: COLLECTION_SERVICE.name,
     Upstream.MODEL: MODEL_SERVICE.name,
     # Its own, and not "", which speaks of the whole mesh: the companion must stay
     # reachable to tell that another service is down.

@@ -7,26 +7,36 @@ from functools import partial
 
 import asyncpg
 
-from stepwire.api.vector.v1 import vector_service_pb2 as pb
-from stepwire.api.vector.v1.vector_service_pb2_grpc import add_VectorServiceServicer_to_server
+from stepwire.api.vector.v1 import collection_service_pb2, point_service_pb2, search_service_pb2
+from stepwire.api.vector.v1.collection_service_pb2_grpc import (
+    add_CollectionServiceServicer_to_server,
+)
+from stepwire.api.vector.v1.point_service_pb2_grpc import add_PointServiceServicer_to_server
+from stepwire.api.vector.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server
 from stepwire.db import migrate, open_pool
 from stepwire.lifecycle import StartError
 from stepwire.rpc import Service
 from stepwire.rpc import run as run_process
-from vector_svc.catalogue import Catalogue
-from vector_svc.estimates import Estimates
+from vector_svc.collections.registry import Collections
+from vector_svc.collections.servicer import CollectionServicer
+from vector_svc.collections.store import PostgresCollections
 from vector_svc.metrics import VectorMetrics
-from vector_svc.points import Points
-from vector_svc.postgres.codecs import set_codecs
-from vector_svc.postgres.collection_store import PostgresCollections
-from vector_svc.postgres.database import Database
-from vector_svc.postgres.point_store import PostgresPoints
-from vector_svc.postgres.statements import QUERIES
-from vector_svc.servicer import VectorServicer
+from vector_svc.points.points import Points
+from vector_svc.points.servicer import PointServicer
+from vector_svc.points.store import PostgresPoints
+from vector_svc.search.estimates import Estimates
+from vector_svc.search.search import Searches
+from vector_svc.search.servicer import SearchServicer
+from vector_svc.search.store import PostgresSearches
 from vector_svc.settings import VectorSettings
+from vector_svc.store.codecs import set_codecs
+from vector_svc.store.database import Database
+from vector_svc.store.statements import QUERIES
 
 NAME = "vector"
-SERVICE_NAME = pb.DESCRIPTOR.services_by_name["VectorService"].full_name
+COLLECTIONS = collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"].full_name
+POINTS = point_service_pb2.DESCRIPTOR.services_by_name["PointService"].full_name
+SEARCH = search_service_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
 
 # Earlier ones can corrupt or fail to repair HNSW indexes.
 OLDEST_PGVECTOR = (0, 8, 4)
@@ -61,7 +71,7 @@ async def build(settings: VectorSettings, stack: AsyncExitStack) -> Sequence[Ser
         statement_seconds=settings.postgres_statement_seconds,
     )
     stack.push_async_callback(database.close)
-    return [_service(settings, database)]
+    return _services(settings, database)
 
 
 async def _prepare(url: str) -> None:
@@ -82,27 +92,45 @@ async def _check_pgvector(pool: asyncpg.Pool) -> None:
         )
 
 
-def _service(settings: VectorSettings, database: Database) -> Service:
-    collections = PostgresCollections(
-        database,
-        hnsw_m=settings.hnsw_m,
-        hnsw_ef_construction=settings.hnsw_ef_construction,
+def _services(settings: VectorSettings, database: Database) -> Sequence[Service]:
+    metrics = VectorMetrics()
+    collections = Collections(
+        PostgresCollections(
+            database,
+            hnsw_m=settings.hnsw_m,
+            hnsw_ef_construction=settings.hnsw_ef_construction,
+        ),
+        cache_entries=settings.collection_cache_entries,
     )
-    store = PostgresPoints(
+    points = PointServicer(
+        Points(PostgresPoints(database), collections=collections, metrics=metrics),
+        payload_max_bytes=settings.payload_max_bytes,
+    )
+    searches = SearchServicer(
+        _searches(settings, database, collections, metrics),
+        filter_max_bytes=settings.payload_max_bytes,
+    )
+    return [
+        Service(
+            COLLECTIONS,
+            partial(add_CollectionServiceServicer_to_server, CollectionServicer(collections)),
+        ),
+        Service(POINTS, partial(add_PointServiceServicer_to_server, points)),
+        Service(SEARCH, partial(add_SearchServiceServicer_to_server, searches)),
+    ]
+
+
+def _searches(
+    settings: VectorSettings, database: Database, collections: Collections, metrics: VectorMetrics
+) -> Searches:
+    store = PostgresSearches(
         database,
         hnsw_ef_search=settings.hnsw_ef_search,
         hnsw_max_scan_tuples=settings.hnsw_max_scan_tuples,
     )
-    catalogue = Catalogue(collections, store, cache_entries=settings.collection_cache_entries)
-    points = Points(
+    estimates = Estimates(
         store,
-        catalogue=catalogue,
-        estimates=Estimates(
-            store,
-            cache_entries=settings.estimate_cache_entries,
-            cache_seconds=settings.estimate_cache_seconds,
-        ),
-        metrics=VectorMetrics(),
+        cache_entries=settings.estimate_cache_entries,
+        cache_seconds=settings.estimate_cache_seconds,
     )
-    servicer = VectorServicer(catalogue, points, payload_max_bytes=settings.payload_max_bytes)
-    return Service(SERVICE_NAME, partial(add_VectorServiceServicer_to_server, servicer))
+    return Searches(store, collections=collections, estimates=estimates, metrics=metrics)

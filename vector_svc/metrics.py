@@ -3,7 +3,7 @@
 from typing import Final
 
 from stepwire.telemetry import meter
-from vector_svc.planner import Plan
+from vector_svc.search.planner import Plan
 
 SEARCHES: Final = "stepwire.vector.searches"
 WALKS_GIVEN_UP: Final = "stepwire.vector.walks_given_up"

@@ -6,16 +6,18 @@ from typing import Any
 
 from executor_svc.steps.answer import answer
 from executor_svc.steps.kind import StepCall, StepError, input_error
-from stepwire.api.vector.v1.vector_service_pb2 import SearchPointsRequest, UpsertPointsRequest
-from stepwire.api.vector.v1.vector_service_pb2_grpc import VectorServiceAsyncStub
+from stepwire.api.vector.v1.point_service_pb2 import UpsertPointsRequest
+from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceAsyncStub
+from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest
+from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceAsyncStub
 from stepwire.payload import json_to_struct, struct_to_json
 
 
 class UpsertKind:
     """See `UpsertStep` in graph.proto."""
 
-    def __init__(self, vectors: VectorServiceAsyncStub) -> None:
-        self._vectors = vectors
+    def __init__(self, points: PointServiceAsyncStub) -> None:
+        self._points = points
 
     async def run(self, call: StepCall) -> Any:
         if not isinstance(call.value, list):
@@ -30,15 +32,15 @@ class UpsertKind:
             if not isinstance(payload, dict):
                 raise input_error(f"[{place}].payload must be an object")
             json_to_struct(payload, written.payload)
-        response = await answer(self._vectors.UpsertPoints(request), service="vector")
+        response = await answer(self._points.UpsertPoints(request), service="vector")
         return {"upserted": response.upserted}
 
 
 class SearchKind:
     """See `SearchStep` in graph.proto."""
 
-    def __init__(self, vectors: VectorServiceAsyncStub) -> None:
-        self._vectors = vectors
+    def __init__(self, searches: SearchServiceAsyncStub) -> None:
+        self._searches = searches
 
     async def run(self, call: StepCall) -> Any:
         query = call.value if isinstance(call.value, dict) else {"vector": call.value}
@@ -52,7 +54,7 @@ class SearchKind:
             if not isinstance(wanted, dict):
                 raise input_error("filter must be an object")
             json_to_struct(wanted, request.filter)
-        response = await answer(self._vectors.SearchPoints(request), service="vector")
+        response = await answer(self._searches.SearchPoints(request), service="vector")
         return [
             {
                 "id": found.point.id,

@@ -20,7 +20,8 @@ from executor_svc.steps.wait_signal import WaitSignalKind
 from executor_svc.steps.webhook import Targets, WebhookKind
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceStub
 from stepwire.api.router.v1.router_service_pb2_grpc import RouterServiceStub
-from stepwire.api.vector.v1.vector_service_pb2_grpc import VectorServiceStub
+from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceStub
+from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceStub
 from stepwire.rpc import open_channel
 from stepwire.sdk.functions import default_registry
 
@@ -55,8 +56,8 @@ async def open_kinds(
         "python": PythonKind(default_registry),
         "transform": TransformKind(),
         "embed": EmbedKind(ModelServiceStub(models)),
-        "upsert": UpsertKind(VectorServiceStub(vectors)),
-        "search": SearchKind(VectorServiceStub(vectors)),
+        "upsert": UpsertKind(PointServiceStub(vectors)),
+        "search": SearchKind(SearchServiceStub(vectors)),
         "model": ModelKind(RouterServiceStub(router)),
         "http": HttpKind(client, max_response_bytes=settings.http_max_response_bytes),
         "sleep": SleepKind(),

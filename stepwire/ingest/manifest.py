@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from stepwire.api.vector.v1.vector_service_pb2 import Point
+from stepwire.api.vector.v1.point_pb2 import Point
 from stepwire.payload import struct_to_json
 from stepwire.sdk.vectors import Vectors, point
 

@@ -13,7 +13,7 @@ from stepwire.api.executor.v1.executor_service_pb2_grpc import (
 )
 from stepwire.api.executor.v1.graph_pb2 import Graph, WorkflowRef
 from stepwire.api.executor.v1.task_pb2 import Task, TaskEvent, TaskState
-from stepwire.api.vector.v1.vector_service_pb2 import ScoredPoint
+from stepwire.api.vector.v1.search_service_pb2 import ScoredPoint
 from stepwire.errors import Reason, StepwireError
 from stepwire.rpc import open_channel
 from stepwire.sdk.failures import raising_ours

@@ -7,11 +7,25 @@ from typing import Any
 import grpc.aio
 from google.protobuf.struct_pb2 import Struct
 
-from stepwire.api.vector.v1 import vector_service_pb2 as pb
-from stepwire.api.vector.v1.vector_service_pb2_grpc import (
-    VectorServiceAsyncStub,
-    VectorServiceStub,
+from stepwire.api.vector.v1.collection_pb2 import Collection, Metric
+from stepwire.api.vector.v1.collection_service_pb2 import (
+    CreateCollectionRequest,
+    DeleteCollectionRequest,
+    GetCollectionRequest,
 )
+from stepwire.api.vector.v1.collection_service_pb2_grpc import (
+    CollectionServiceAsyncStub,
+    CollectionServiceStub,
+)
+from stepwire.api.vector.v1.point_pb2 import Point
+from stepwire.api.vector.v1.point_service_pb2 import (
+    DeletePointsRequest,
+    GetPointsRequest,
+    UpsertPointsRequest,
+)
+from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceAsyncStub, PointServiceStub
+from stepwire.api.vector.v1.search_service_pb2 import ScoredPoint, SearchPointsRequest
+from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceAsyncStub, SearchServiceStub
 from stepwire.errors import Reason, StepwireError
 from stepwire.payload import json_to_struct
 from stepwire.sdk.failures import raising_ours
@@ -27,27 +41,29 @@ class Vectors:
     """
 
     def __init__(self, channel: grpc.aio.Channel, *, target: str, timeout: timedelta) -> None:
-        self._stub: VectorServiceAsyncStub = VectorServiceStub(channel)
+        self._collections: CollectionServiceAsyncStub = CollectionServiceStub(channel)
+        self._points: PointServiceAsyncStub = PointServiceStub(channel)
+        self._searches: SearchServiceAsyncStub = SearchServiceStub(channel)
         self._target = target
         self._timeout_seconds = timeout.total_seconds()
 
     async def create(
-        self, name: str, *, dimension: int, metric: "pb.Metric.ValueType" = pb.Metric.METRIC_COSINE
-    ) -> pb.Collection:
+        self, name: str, *, dimension: int, metric: "Metric.ValueType" = Metric.METRIC_COSINE
+    ) -> Collection:
         """Creates a collection; repeating it with the same configuration has no effect."""
-        collection = pb.Collection(name=name, dimension=dimension, metric=metric)
+        collection = Collection(name=name, dimension=dimension, metric=metric)
         with raising_ours(self._target):
-            response = await self._stub.CreateCollection(
-                pb.CreateCollectionRequest(collection=collection), timeout=self._timeout_seconds
+            response = await self._collections.CreateCollection(
+                CreateCollectionRequest(collection=collection), timeout=self._timeout_seconds
             )
         return response.collection
 
-    async def find(self, name: str) -> pb.Collection | None:
+    async def find(self, name: str) -> Collection | None:
         """Reads a collection's configuration and size; None if there is none of this name."""
         try:
             with raising_ours(self._target):
-                response = await self._stub.GetCollection(
-                    pb.GetCollectionRequest(collection=name), timeout=self._timeout_seconds
+                response = await self._collections.GetCollection(
+                    GetCollectionRequest(collection=name), timeout=self._timeout_seconds
                 )
         except StepwireError as error:
             if error.reason is Reason.COLLECTION_NOT_FOUND:
@@ -59,8 +75,8 @@ class Vectors:
         """Deletes a collection and its points; returns whether there was one."""
         try:
             with raising_ours(self._target):
-                await self._stub.DeleteCollection(
-                    pb.DeleteCollectionRequest(collection=name), timeout=self._timeout_seconds
+                await self._collections.DeleteCollection(
+                    DeleteCollectionRequest(collection=name), timeout=self._timeout_seconds
                 )
         except StepwireError as error:
             if error.reason is Reason.COLLECTION_NOT_FOUND:
@@ -68,11 +84,11 @@ class Vectors:
             raise
         return True
 
-    async def upsert(self, collection: str, points: Sequence[pb.Point]) -> int:
+    async def upsert(self, collection: str, points: Sequence[Point]) -> int:
         """Writes points, replacing those whose ids exist; returns their number."""
-        request = pb.UpsertPointsRequest(collection=collection, points=points)
+        request = UpsertPointsRequest(collection=collection, points=points)
         with raising_ours(self._target):
-            response = await self._stub.UpsertPoints(request, timeout=self._timeout_seconds)
+            response = await self._points.UpsertPoints(request, timeout=self._timeout_seconds)
         return response.upserted
 
     async def search(
@@ -82,33 +98,33 @@ class Vectors:
         *,
         limit: int = 10,
         filter: Mapping[str, Any] | None = None,  # noqa: A002  (the field's name)
-    ) -> Sequence[pb.ScoredPoint]:
+    ) -> Sequence[ScoredPoint]:
         """Finds the points nearest to a vector (little-endian float32 values), best first."""
-        request = pb.SearchPointsRequest(
+        request = SearchPointsRequest(
             collection=collection, vector=vector, limit=limit, filter=_struct(filter)
         )
         with raising_ours(self._target):
-            response = await self._stub.SearchPoints(request, timeout=self._timeout_seconds)
+            response = await self._searches.SearchPoints(request, timeout=self._timeout_seconds)
         return response.points
 
-    async def get(self, collection: str, ids: Sequence[str]) -> Sequence[pb.Point]:
+    async def get(self, collection: str, ids: Sequence[str]) -> Sequence[Point]:
         """Reads points by id, without their vectors; unknown ids are left out."""
-        request = pb.GetPointsRequest(collection=collection, ids=ids)
+        request = GetPointsRequest(collection=collection, ids=ids)
         with raising_ours(self._target):
-            response = await self._stub.GetPoints(request, timeout=self._timeout_seconds)
+            response = await self._points.GetPoints(request, timeout=self._timeout_seconds)
         return response.points
 
     async def delete(self, collection: str, ids: Sequence[str]) -> int:
         """Deletes points by id, passing over unknown ids; returns how many there were."""
-        request = pb.DeletePointsRequest(collection=collection, ids=ids)
+        request = DeletePointsRequest(collection=collection, ids=ids)
         with raising_ours(self._target):
-            response = await self._stub.DeletePoints(request, timeout=self._timeout_seconds)
+            response = await self._points.DeletePoints(request, timeout=self._timeout_seconds)
         return response.deleted
 
 
-def point(point_id: str, vector: bytes, payload: Mapping[str, Any] | None = None) -> pb.Point:
+def point(point_id: str, vector: bytes, payload: Mapping[str, Any] | None = None) -> Point:
     """Makes a point; the vector is little-endian float32 values."""
-    return pb.Point(id=point_id, vector=vector, payload=_struct(payload))
+    return Point(id=point_id, vector=vector, payload=_struct(payload))
 
 
 def _struct(data: Mapping[str, Any] | None) -> Struct | None:

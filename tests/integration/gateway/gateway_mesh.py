@@ -36,7 +36,7 @@ from stepwire.settings import ServiceSettings
 
 EXECUTOR = "stepwire.api.executor.v1.ExecutorService"
 ROUTER = "stepwire.api.router.v1.RouterService"
-VECTOR = "stepwire.api.vector.v1.VectorService"
+VECTOR = "stepwire.api.vector.v1.PointService"
 MODEL = "stepwire.api.model.v1.ModelService"
 INFERENCE = "inference.GRPCInferenceService"
 

@@ -10,8 +10,8 @@ from stepwire.api.inference import open_inference_pb2 as oip
 from stepwire.api.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from stepwire.api.router.v1 import router_service_pb2
 from stepwire.api.router.v1.router_service_pb2_grpc import RouterServiceStub
-from stepwire.api.vector.v1 import vector_service_pb2
-from stepwire.api.vector.v1.vector_service_pb2_grpc import VectorServiceStub
+from stepwire.api.vector.v1 import point_service_pb2
+from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceStub
 from stepwire.errors import Reason
 from stepwire.rpc.status import from_rpc_error
 from tests.integration.gateway.gateway_mesh import Mesh, UnaryCall, running_mesh
@@ -137,7 +137,7 @@ async def test_a_service_that_hangs_is_cut_off_at_the_deadline(tmp_path: Path) -
 
 async def test_a_service_that_is_down(mesh: Mesh) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await VectorServiceStub(mesh.channel).GetPoints(vector_service_pb2.GetPointsRequest())
+        await PointServiceStub(mesh.channel).GetPoints(point_service_pb2.GetPointsRequest())
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert caught.value.details() == "the vector service does not answer"
     error = from_rpc_error(caught.value)

@@ -9,20 +9,32 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from vector_svc_harness import Client, point, refused, serving
 
-from stepwire.api.vector.v1 import vector_service_pb2 as pb
+from stepwire.api.vector.v1.collection_pb2 import (
+    METRIC_COSINE,
+    METRIC_DOT,
+    METRIC_EUCLIDEAN,
+    METRIC_UNSPECIFIED,
+    Collection,
+    Metric,
+)
+from stepwire.api.vector.v1.collection_service_pb2 import (
+    CreateCollectionRequest,
+    ListCollectionsRequest,
+)
+from stepwire.api.vector.v1.point_pb2 import Point
 from stepwire.errors import Reason
 from stepwire.rpc import call_context
 from stepwire.rpc.status import from_rpc_error
 
-UNKNOWN = cast("pb.Metric.ValueType", 9)
+UNKNOWN = cast("Metric.ValueType", 9)
 
 
 async def names(client: Client, page_size: int = 0) -> list[str]:
     found: list[str] = []
     token = ""
     while True:
-        request = pb.ListCollectionsRequest(page_size=page_size, page_token=token)
-        response = await client.stub.ListCollections(request)
+        request = ListCollectionsRequest(page_size=page_size, page_token=token)
+        response = await client.collections.ListCollections(request)
         assert not page_size or len(response.collections) <= page_size
         found += [collection.name for collection in response.collections]
         if not (token := response.next_page_token):
@@ -42,19 +54,19 @@ async def tables(url: str) -> list[str]:
 
 
 async def test_a_collection_is_made_once(client: Client, database_url: str) -> None:
-    made = await client.create("a", 3, pb.METRIC_UNSPECIFIED)
-    assert made == pb.Collection(name="a", dimension=3, metric=pb.METRIC_COSINE)
+    made = await client.create("a", 3, METRIC_UNSPECIFIED)
+    assert made == Collection(name="a", dimension=3, metric=METRIC_COSINE)
     await client.upsert([point("p", [1, 2, 3])], "a")
-    again = await client.create("a", 3, pb.METRIC_COSINE)
+    again = await client.create("a", 3, METRIC_COSINE)
     assert again.point_count == 1
     assert len(await tables(database_url)) == 1
 
 
-@pytest.mark.parametrize(("dimension", "metric"), [(4, pb.METRIC_COSINE), (3, pb.METRIC_DOT)])
+@pytest.mark.parametrize(("dimension", "metric"), [(4, METRIC_COSINE), (3, METRIC_DOT)])
 async def test_another_configuration_is_refused(
-    client: Client, dimension: int, metric: "pb.Metric.ValueType"
+    client: Client, dimension: int, metric: "Metric.ValueType"
 ) -> None:
-    await client.create("a", 3, pb.METRIC_COSINE)
+    await client.create("a", 3, METRIC_COSINE)
     async with refused() as error:
         await client.create("a", dimension, metric)
     assert error().reason is Reason.COLLECTION_EXISTS
@@ -71,7 +83,7 @@ async def test_of_many_makers_of_different_ones_one_wins(client: Client, databas
     outcomes = await asyncio.gather(
         *(client.create("a", 1 + n) for n in range(8)), return_exceptions=True
     )
-    assert sum(isinstance(outcome, pb.Collection) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, Collection) for outcome in outcomes) == 1
     assert len(await tables(database_url)) == 1
 
 
@@ -79,17 +91,17 @@ async def test_of_many_makers_of_different_ones_one_wins(client: Client, databas
     ("collection", "field"),
     [
         (None, "collection.name"),
-        (pb.Collection(name="A", dimension=3), "collection.name"),
-        (pb.Collection(name="a"), "collection.dimension"),
-        (pb.Collection(name="a", dimension=2_001), "collection.dimension"),
-        (pb.Collection(name="a", dimension=3, metric=UNKNOWN), "collection.metric"),
+        (Collection(name="A", dimension=3), "collection.name"),
+        (Collection(name="a"), "collection.dimension"),
+        (Collection(name="a", dimension=2_001), "collection.dimension"),
+        (Collection(name="a", dimension=3, metric=UNKNOWN), "collection.metric"),
     ],
 )
 async def test_bad_configurations_are_refused(
-    client: Client, collection: pb.Collection | None, field: str
+    client: Client, collection: Collection | None, field: str
 ) -> None:
     async with refused() as error:
-        await client.stub.CreateCollection(pb.CreateCollectionRequest(collection=collection))
+        await client.collections.CreateCollection(CreateCollectionRequest(collection=collection))
     assert error().reason is Reason.FIELD_INVALID
     assert [fault.field for fault in error().faults] == [field]
 
@@ -118,10 +130,10 @@ async def test_a_deleted_collection_is_gone_with_its_points(
 
 
 async def test_a_name_can_be_used_again(client: Client) -> None:
-    await client.create("things", 3, pb.METRIC_COSINE)
+    await client.create("things", 3, METRIC_COSINE)
     await client.upsert([point("p", [1, 2, 3])])
     await client.drop()
-    made = await client.create("things", 2, pb.METRIC_DOT)
+    made = await client.create("things", 2, METRIC_DOT)
     assert made.point_count == 0
     await client.upsert([point("q", [1, 2])])
     assert [found.score for found in await client.search([3, 4])] == [11.0]
@@ -139,7 +151,7 @@ async def test_lists_tell_the_number_of_points(client: Client) -> None:
     await client.create("a")
     await client.create("b")
     await client.upsert([point(str(n), [1, 2, 3]) for n in range(4)], "b")
-    response = await client.stub.ListCollections(pb.ListCollectionsRequest())
+    response = await client.collections.ListCollections(ListCollectionsRequest())
     assert [(c.name, c.point_count) for c in response.collections] == [("a", 0), ("b", 4)]
 
 
@@ -149,10 +161,10 @@ async def test_a_list_can_be_empty(client: Client) -> None:
 
 async def test_bad_pages_are_refused(client: Client) -> None:
     async with refused() as error:
-        await client.stub.ListCollections(pb.ListCollectionsRequest(page_token="x"))
+        await client.collections.ListCollections(ListCollectionsRequest(page_token="x"))
     assert error().reason is Reason.PAGE_TOKEN_INVALID
     async with refused() as error:
-        await client.stub.ListCollections(pb.ListCollectionsRequest(page_size=-1))
+        await client.collections.ListCollections(ListCollectionsRequest(page_size=-1))
     assert error().reason is Reason.FIELD_INVALID
 
 
@@ -163,7 +175,7 @@ async def test_tenants_see_only_their_own(client: Client) -> None:
             await client.upsert([point(tenant, vector)])
     with call_context(tenant_id="ann"):
         assert [found.point.id for found in await client.search([1, 1, 1])] == ["ann"]
-        assert await client.get(["ann", "bob"]) == [pb.Point(id="ann", payload=Struct())]
+        assert await client.get(["ann", "bob"]) == [Point(id="ann", payload=Struct())]
         assert await client.delete(["bob"]) == 0
         await client.drop()
     with call_context(tenant_id="bob"):
@@ -190,7 +202,7 @@ async def test_what_another_instance_changed_is_noticed(client: Client, database
         await client.create("things", 3)
         await other.upsert([point("old", [1, 2, 3])])
         await client.drop()
-        await client.create("things", 3, pb.METRIC_EUCLIDEAN)
+        await client.create("things", 3, METRIC_EUCLIDEAN)
         assert await other.upsert([point("new", [1, 2, 3])]) == 1
         assert [found.score for found in await other.search([1, 2, 5])] == [-2.0]
 

@@ -10,7 +10,7 @@ import grpc.aio
 import pytest
 from vector_svc_harness import Client, point, raw, refused, serving
 
-from stepwire.api.vector.v1 import vector_service_pb2 as pb
+from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest
 from stepwire.errors import Reason, StepwireError
 from stepwire.testing.poll import eventually
 
@@ -159,9 +159,9 @@ async def test_a_cancelled_call_cancels_its_statement(client: Client, database_u
 async def test_a_deadline_ends_the_statement(client: Client, database_url: str) -> None:
     await client.create()
     async with table_locked(database_url) as connection:
-        request = pb.SearchPointsRequest(collection="things", vector=raw([1, 2, 3]))
+        request = SearchPointsRequest(collection="things", vector=raw([1, 2, 3]))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await client.stub.SearchPoints(request, timeout=0.3)
+            await client.searches.SearchPoints(request, timeout=0.3)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await until_waiting(connection, 0)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from vector_svc_harness import Client, point, raw, refused
 
-from stepwire.api.vector.v1 import vector_service_pb2 as pb
+from stepwire.api.vector.v1.point_pb2 import Point
 from stepwire.errors import Reason
 
 NAN = float("nan")
@@ -102,7 +102,7 @@ async def test_large_batches_are_written_whole(client: Client, count: int) -> No
     ],
 )
 async def test_one_bad_point_refuses_all(
-    client: Client, bad: pb.Point, reason: Reason, field: str
+    client: Client, bad: Point, reason: Reason, field: str
 ) -> None:
     await client.create()
     async with refused() as error:

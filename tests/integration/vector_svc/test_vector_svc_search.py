@@ -8,11 +8,18 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from vector_svc_harness import Client, point, raw, refused, serving
 
-from stepwire.api.vector.v1 import vector_service_pb2 as pb
+from stepwire.api.vector.v1.collection_pb2 import (
+    METRIC_COSINE,
+    METRIC_DOT,
+    METRIC_EUCLIDEAN,
+    Metric,
+)
+from stepwire.api.vector.v1.point_pb2 import Point
+from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest
 from stepwire.errors import Reason
-from vector_svc.model import Metric
-from vector_svc.postgres.codecs import encode_vectors, set_codecs
-from vector_svc.postgres.statements import points_statement
+from vector_svc.engine import records
+from vector_svc.store.codecs import encode_vectors, set_codecs
+from vector_svc.store.statements import search_statement
 
 ROWS = 3_000
 DIMENSION = 48
@@ -28,7 +35,7 @@ def struct(**fields: Any) -> Struct:
 class Clusters:
     """Clustered vectors with payloads, and the truth about them by numpy."""
 
-    def __init__(self, metric: "pb.Metric.ValueType") -> None:
+    def __init__(self, metric: "Metric.ValueType") -> None:
         random = np.random.default_rng(7)
         centres = random.standard_normal((60, DIMENSION))
         self.metric = metric
@@ -48,14 +55,14 @@ class Clusters:
             "cluster": int(self.cluster[row]),
         }
 
-    def points(self) -> list[pb.Point]:
+    def points(self) -> list[Point]:
         return [point(str(n), self.vectors[n], self.payload(n)) for n in range(ROWS)]
 
     def scores(self, query: np.ndarray) -> Any:
-        if self.metric == pb.METRIC_EUCLIDEAN:
+        if self.metric == METRIC_EUCLIDEAN:
             return -np.linalg.norm(self.vectors - query, axis=1)
         dots = self.vectors @ query
-        if self.metric == pb.METRIC_DOT:
+        if self.metric == METRIC_DOT:
             return dots
         return dots / np.linalg.norm(self.vectors, axis=1) / np.linalg.norm(query)
 
@@ -65,7 +72,7 @@ class Clusters:
         return {str(n) for n in best}
 
 
-async def filled(client: Client, metric: "pb.Metric.ValueType" = pb.METRIC_COSINE) -> Clusters:
+async def filled(client: Client, metric: "Metric.ValueType" = METRIC_COSINE) -> Clusters:
     clusters = Clusters(metric)
     await client.create("things", DIMENSION, metric)
     await client.upsert(clusters.points())
@@ -88,14 +95,14 @@ async def recall(
 @pytest.mark.parametrize(
     ("metric", "scores"),
     [
-        (pb.METRIC_COSINE, {"same": 1.0, "across": 0.0, "against": -1.0}),
-        (pb.METRIC_DOT, {"same": 6.0, "across": 0.0, "against": -4.0}),
-        (pb.METRIC_EUCLIDEAN, {"same": -1.0, "across": -(5.0**0.5), "against": -4.0}),
+        (METRIC_COSINE, {"same": 1.0, "across": 0.0, "against": -1.0}),
+        (METRIC_DOT, {"same": 6.0, "across": 0.0, "against": -4.0}),
+        (METRIC_EUCLIDEAN, {"same": -1.0, "across": -(5.0**0.5), "against": -4.0}),
     ],
 )
 @pytest.mark.parametrize("exact", [False, True])
 async def test_scores_are_by_the_metric(
-    client: Client, metric: "pb.Metric.ValueType", scores: dict[str, float], *, exact: bool
+    client: Client, metric: "Metric.ValueType", scores: dict[str, float], *, exact: bool
 ) -> None:
     await client.create("things", 2, metric)
     await client.upsert([point("against", [-2, 0]), point("same", [3, 0]), point("across", [0, 1])])
@@ -121,14 +128,27 @@ async def test_an_empty_collection_has_nothing_to_find(client: Client) -> None:
     assert await client.search([1, 2, 3], filter={"a": 1}, exact=True) == []
 
 
-@pytest.mark.parametrize("metric", [pb.METRIC_COSINE, pb.METRIC_DOT, pb.METRIC_EUCLIDEAN])
+@pytest.mark.parametrize("metric", [METRIC_COSINE, METRIC_DOT, METRIC_EUCLIDEAN])
 async def test_the_index_finds_nearly_what_exact_search_finds(
-    client: Client, metric: "pb.Metric.ValueType"
+    client: Client, metric: "Metric.ValueType"
 ) -> None:
     clusters = await filled(client, metric)
     everything = np.ones(ROWS, dtype=bool)
     assert await recall(client, clusters, everything, exact=True) == 1.0
     assert await recall(client, clusters, everything) >= 0.95
+
+
+async def test_the_odd_ones_among_many_near_duplicates_are_found(client: Client) -> None:
+    """The edges that lead to them are given up for shorter ones, so that no walk arrives."""
+    random = np.random.default_rng(5)
+    odd, same = random.standard_normal((20, 384)), random.standard_normal((4, 384))
+    like = same[np.arange(1_500) % 4] + 0.01 * random.standard_normal((1_500, 384))
+    await client.create("things", 384)
+    await client.upsert([point(f"odd-{n}", vector) for n, vector in enumerate(odd)])
+    await client.upsert([point(f"like-{n}", vector) for n, vector in enumerate(like)])
+    for n, vector in enumerate(odd):
+        found = await client.search(vector + 0.3 * random.standard_normal(384))
+        assert found[0].point.id == f"odd-{n}"
 
 
 @pytest.mark.parametrize("limit", [1, 100, 1_000])
@@ -197,32 +217,32 @@ async def test_filters_go_into_depth(client: Client) -> None:
 @pytest.mark.parametrize(
     ("request_", "reason", "field"),
     [
-        (pb.SearchPointsRequest(limit=1_001), Reason.FIELD_INVALID, "limit"),
-        (pb.SearchPointsRequest(limit=-1), Reason.FIELD_INVALID, "limit"),
-        (pb.SearchPointsRequest(vector=b""), Reason.FIELD_INVALID, "vector"),
-        (pb.SearchPointsRequest(vector=b"123"), Reason.FIELD_INVALID, "vector"),
-        (pb.SearchPointsRequest(vector=raw([0, 0, 0])), Reason.FIELD_INVALID, "vector"),
-        (pb.SearchPointsRequest(vector=raw([1, np.nan, 0])), Reason.FIELD_INVALID, "vector"),
-        (pb.SearchPointsRequest(vector=raw([1])), Reason.VECTOR_DIMENSION_MISMATCH, "vector"),
-        (pb.SearchPointsRequest(filter=struct(a=np.nan)), Reason.FIELD_INVALID, "filter"),
-        (pb.SearchPointsRequest(filter=struct(a="\0")), Reason.FIELD_INVALID, "filter"),
+        (SearchPointsRequest(limit=1_001), Reason.FIELD_INVALID, "limit"),
+        (SearchPointsRequest(limit=-1), Reason.FIELD_INVALID, "limit"),
+        (SearchPointsRequest(vector=b""), Reason.FIELD_INVALID, "vector"),
+        (SearchPointsRequest(vector=b"123"), Reason.FIELD_INVALID, "vector"),
+        (SearchPointsRequest(vector=raw([0, 0, 0])), Reason.FIELD_INVALID, "vector"),
+        (SearchPointsRequest(vector=raw([1, np.nan, 0])), Reason.FIELD_INVALID, "vector"),
+        (SearchPointsRequest(vector=raw([1])), Reason.VECTOR_DIMENSION_MISMATCH, "vector"),
+        (SearchPointsRequest(filter=struct(a=np.nan)), Reason.FIELD_INVALID, "filter"),
+        (SearchPointsRequest(filter=struct(a="\0")), Reason.FIELD_INVALID, "filter"),
         (
-            pb.SearchPointsRequest(filter=struct(a="x" * 262_144)),
+            SearchPointsRequest(filter=struct(a="x" * 262_144)),
             Reason.PAYLOAD_TOO_LARGE,
             "filter",
         ),
     ],
 )
 async def test_bad_searches_are_refused(
-    client: Client, request_: pb.SearchPointsRequest, reason: Reason, field: str
+    client: Client, request_: SearchPointsRequest, reason: Reason, field: str
 ) -> None:
     await client.create()
-    request = pb.SearchPointsRequest(collection="things", vector=raw([1, 2, 3]))
+    request = SearchPointsRequest(collection="things", vector=raw([1, 2, 3]))
     if field == "vector":
         request.ClearField("vector")
     request.MergeFrom(request_)
     async with refused() as error:
-        await client.stub.SearchPoints(request)
+        await client.searches.SearchPoints(request)
     assert error().reason is reason
     assert error().metadata["field"] == field
 
@@ -238,7 +258,7 @@ async def test_statements_take_the_way_they_are_named_after(
         [vector] = encode_vectors(clusters.queries[:1])
 
         async def plan(name: str, *arguments: Any) -> str:
-            statement = points_statement(name, number, Metric.COSINE)
+            statement = search_statement(name, number, records.Metric.COSINE)
             rows = await connection.fetch(
                 f"EXPLAIN (COSTS OFF) {statement}", vector, 10, False, *arguments
             )
@@ -264,7 +284,7 @@ async def test_settings_of_a_walk_reach_it_and_end_with_it(
     try:
         await set_codecs(connection)
         number = await connection.fetchval("SELECT collection_id FROM vector.collections")
-        statement = points_statement("search_iterative", number, Metric.COSINE)
+        statement = search_statement("search_iterative", number, records.Metric.COSINE)
         [vector] = encode_vectors(clusters.queries[:1])
         nowhere = b'{"half":2}'
 

@@ -9,8 +9,22 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from stepwire.api.vector.v1 import vector_service_pb2 as pb
-from stepwire.api.vector.v1.vector_service_pb2_grpc import VectorServiceStub
+from stepwire.api.vector.v1.collection_pb2 import METRIC_COSINE, Collection, Metric
+from stepwire.api.vector.v1.collection_service_pb2 import (
+    CreateCollectionRequest,
+    DeleteCollectionRequest,
+    GetCollectionRequest,
+)
+from stepwire.api.vector.v1.collection_service_pb2_grpc import CollectionServiceStub
+from stepwire.api.vector.v1.point_pb2 import Point
+from stepwire.api.vector.v1.point_service_pb2 import (
+    DeletePointsRequest,
+    GetPointsRequest,
+    UpsertPointsRequest,
+)
+from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceStub
+from stepwire.api.vector.v1.search_service_pb2 import ScoredPoint, SearchPointsRequest
+from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceStub
 from stepwire.errors import StepwireError
 from stepwire.rpc import Server, open_channel
 from stepwire.rpc.status import from_rpc_error
@@ -18,51 +32,53 @@ from vector_svc import app
 from vector_svc.settings import VectorSettings
 
 if TYPE_CHECKING:  # the generated module has it for type checkers only
-    from stepwire.api.vector.v1.vector_service_pb2_grpc import VectorServiceAsyncStub
+    from stepwire.api.vector.v1.collection_service_pb2_grpc import CollectionServiceAsyncStub
+    from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceAsyncStub
+    from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceAsyncStub
 
 
 class Client:
     """The service as a caller sees it, in few words."""
 
-    def __init__(self, stub: "VectorServiceAsyncStub") -> None:
-        self.stub = stub
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.collections: CollectionServiceAsyncStub = CollectionServiceStub(channel)
+        self.points: PointServiceAsyncStub = PointServiceStub(channel)
+        self.searches: SearchServiceAsyncStub = SearchServiceStub(channel)
 
     async def create(
         self,
         name: str = "things",
         dimension: int = 3,
-        metric: "pb.Metric.ValueType" = pb.METRIC_COSINE,
-    ) -> pb.Collection:
-        wanted = pb.Collection(name=name, dimension=dimension, metric=metric)
-        request = pb.CreateCollectionRequest(collection=wanted)
-        return (await self.stub.CreateCollection(request)).collection
+        metric: "Metric.ValueType" = METRIC_COSINE,
+    ) -> Collection:
+        wanted = Collection(name=name, dimension=dimension, metric=metric)
+        request = CreateCollectionRequest(collection=wanted)
+        return (await self.collections.CreateCollection(request)).collection
 
-    async def upsert(self, points: Iterable[pb.Point], name: str = "things") -> int:
-        request = pb.UpsertPointsRequest(collection=name, points=points)
-        return (await self.stub.UpsertPoints(request)).upserted
+    async def upsert(self, points: Iterable[Point], name: str = "things") -> int:
+        request = UpsertPointsRequest(collection=name, points=points)
+        return (await self.points.UpsertPoints(request)).upserted
 
-    async def search(
-        self, vector: Any, name: str = "things", **options: Any
-    ) -> list[pb.ScoredPoint]:
-        request = pb.SearchPointsRequest(collection=name, vector=raw(vector), **options)
-        return list((await self.stub.SearchPoints(request)).points)
+    async def search(self, vector: Any, name: str = "things", **options: Any) -> list[ScoredPoint]:
+        request = SearchPointsRequest(collection=name, vector=raw(vector), **options)
+        return list((await self.searches.SearchPoints(request)).points)
 
     async def get(
         self, ids: Iterable[str], name: str = "things", *, include_vectors: bool = False
-    ) -> list[pb.Point]:
-        request = pb.GetPointsRequest(collection=name, ids=ids, include_vectors=include_vectors)
-        return list((await self.stub.GetPoints(request)).points)
+    ) -> list[Point]:
+        request = GetPointsRequest(collection=name, ids=ids, include_vectors=include_vectors)
+        return list((await self.points.GetPoints(request)).points)
 
     async def delete(self, ids: Iterable[str], name: str = "things") -> int:
-        request = pb.DeletePointsRequest(collection=name, ids=ids)
-        return (await self.stub.DeletePoints(request)).deleted
+        request = DeletePointsRequest(collection=name, ids=ids)
+        return (await self.points.DeletePoints(request)).deleted
 
     async def count(self, name: str = "things") -> int:
-        request = pb.GetCollectionRequest(collection=name)
-        return (await self.stub.GetCollection(request)).collection.point_count
+        request = GetCollectionRequest(collection=name)
+        return (await self.collections.GetCollection(request)).collection.point_count
 
     async def drop(self, name: str = "things") -> None:
-        await self.stub.DeleteCollection(pb.DeleteCollectionRequest(collection=name))
+        await self.collections.DeleteCollection(DeleteCollectionRequest(collection=name))
 
 
 def raw(vector: Any) -> bytes:
@@ -70,8 +86,8 @@ def raw(vector: Any) -> bytes:
     return vector if isinstance(vector, bytes) else np.asarray(vector, dtype="<f4").tobytes()
 
 
-def point(point_id: str, vector: Any, payload: Mapping[str, Any] | None = None) -> pb.Point:
-    made = pb.Point(id=point_id, vector=raw(vector))
+def point(point_id: str, vector: Any, payload: Mapping[str, Any] | None = None) -> Point:
+    made = Point(id=point_id, vector=raw(vector))
     if payload is not None:
         made.payload.SetInParent()
         made.payload.update(payload)
@@ -97,4 +113,4 @@ async def serving(url: str, **options: Any) -> AsyncIterator[Client]:
         server = await stack.enter_async_context(Server(app.NAME, settings, services))
         channel = open_channel(server.address, retry_unavailable=False)
         await stack.enter_async_context(channel)
-        yield Client(VectorServiceStub(channel))
+        yield Client(channel)

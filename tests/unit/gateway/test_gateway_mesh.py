@@ -23,7 +23,7 @@ from stepwire.api.executor.v1 import (
 from stepwire.api.inference import open_inference_pb2
 from stepwire.api.model.v1 import model_service_pb2
 from stepwire.api.router.v1 import router_service_pb2
-from stepwire.api.vector.v1 import vector_service_pb2
+from stepwire.api.vector.v1 import collection_service_pb2, point_service_pb2, search_service_pb2
 
 STUBS = [
     executor_service_pb2.DESCRIPTOR,
@@ -34,7 +34,9 @@ STUBS = [
     open_inference_pb2.DESCRIPTOR,
     model_service_pb2.DESCRIPTOR,
     router_service_pb2.DESCRIPTOR,
-    vector_service_pb2.DESCRIPTOR,
+    collection_service_pb2.DESCRIPTOR,
+    point_service_pb2.DESCRIPTOR,
+    search_service_pb2.DESCRIPTOR,
 ]
 
 

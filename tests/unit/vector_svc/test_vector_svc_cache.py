@@ -2,7 +2,7 @@
 
 import math
 
-from vector_svc.cache import Cache
+from vector_svc.engine.cache import Cache
 
 
 class Clock:

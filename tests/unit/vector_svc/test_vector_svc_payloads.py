@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 
 from stepwire.errors import Reason, StepwireError
-from vector_svc.payloads import read_filter, read_payload
+from vector_svc.engine.payloads import read_filter, read_payload
 
 
 def struct(**fields: Any) -> Struct:

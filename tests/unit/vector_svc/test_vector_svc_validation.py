@@ -3,8 +3,8 @@
 import pytest
 
 from stepwire.errors import Reason, StepwireError
-from vector_svc import validation
-from vector_svc.model import CollectionConfig, Metric
+from vector_svc.engine import fields as validation
+from vector_svc.engine.records import CollectionConfig, Metric
 
 
 @pytest.mark.parametrize("name", ["a", "a" * 63, "a-b_c9"])

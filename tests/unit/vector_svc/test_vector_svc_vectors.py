@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pgvector import Vector
 
 from stepwire.errors import Reason, StepwireError
-from vector_svc.model import Metric
-from vector_svc.postgres.codecs import decode_vector, encode_vectors
-from vector_svc.vectors import dimension_mismatch, read_vectors
+from vector_svc.engine.records import Metric
+from vector_svc.engine.vectors import dimension_mismatch, read_vectors
+from vector_svc.store.codecs import decode_vector, encode_vectors
 
 components = st.floats(width=32, min_value=-(2.0**50), max_value=2.0**50)
 

@@ -1,0 +1,1 @@
+"""What the whole service is about: records, their limits and forms. Pure."""

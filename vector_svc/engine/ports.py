@@ -1,0 +1,5 @@
+"""What every store of the service may say."""
+
+
+class CollectionGoneError(Exception):
+    """The points of a collection are no longer there: it was deleted meanwhile."""

@@ -1,0 +1,1 @@
+"""Points: written, read, counted, deleted."""

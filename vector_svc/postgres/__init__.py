@@ -1,1 +1,0 @@
-"""The stores of the vector service, over Postgres with pgvector."""

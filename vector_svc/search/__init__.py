@@ -1,0 +1,1 @@
+"""Searches: planned, carried out, ranked."""

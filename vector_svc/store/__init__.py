@@ -1,0 +1,1 @@
+"""Postgres as all stores of the service use it: connections, codecs, statements."""
