@@ -40,6 +40,7 @@ from executor_svc.tasks.steering import Steering
 from executor_svc.tasks.tasks import Tasks
 from executor_svc.tasks.watching import Watches
 from executor_svc.waking.announce import Announcer
+from executor_svc.waking.expiry import Expiry
 from executor_svc.waking.limits import Admitter
 from executor_svc.waking.messaging import AmqpEventBus, AmqpWakeups, LocalEventBus, LocalWakeups
 from executor_svc.waking.relay import Handler, Relay
@@ -110,7 +111,14 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
         on_held=lambda: releaser.nudge(),  # noqa: PLW0108 - made below
     )
     releaser, admitter = await _wake(
-        settings, pool, stack, wakeups=wakeups, bus=bus, announcer=announcer, window=window
+        settings,
+        pool,
+        stack,
+        graphs=graphs,
+        wakeups=wakeups,
+        bus=bus,
+        announcer=announcer,
+        window=window,
     )
     starter = TaskStarter(domain.intake, domain.creator, domain.steering)
     subscriptions = subscriptions_app.wire(pool, starter, domain.tasks, interest, settings=settings)
@@ -199,6 +207,7 @@ async def _wake(
     pool: asyncpg.Pool,
     stack: AsyncExitStack,
     *,
+    graphs: GraphCache,
     wakeups: Wakeups,
     bus: EventBus,
     announcer: Announcer,
@@ -212,10 +221,12 @@ async def _wake(
     releaser = Releaser(
         releases, wakeups, window, queues=settings.queues, every_seconds=settings.sweep_seconds
     )
+    sweeps = PostgresSweepStore(pool, republish_after=settings.republish_after)
     sweeper = Sweeper(
-        PostgresSweepStore(pool, republish_after=settings.republish_after),
+        sweeps,
         announcer,
         ExecutorMetrics(),
+        expiry=Expiry(sweeps, graphs, announcer),
         limits=limits,
         releases=releases,
         window=window,

@@ -16,7 +16,7 @@ class ExecutorMetrics:
     def __init__(self) -> None:
         self._accepted = meter().create_counter(names.TASKS_ACCEPTED, description="Tasks accepted.")
         self._swept = meter().create_counter(
-            names.STEPS_SWEPT, description="Steps that a sweep has woken, by cause."
+            names.STEPS_SWEPT, description="Steps that a sweep has woken or ended, by cause."
         )
 
     def accepted(self, count: int) -> None:
@@ -24,7 +24,7 @@ class ExecutorMetrics:
         self._accepted.add(count)
 
     def swept(self, cause: str, count: int) -> None:
-        """Count steps woken; `cause` is `session`, `due` or `republish`."""
+        """Count steps woken, or ended; `cause` is `session`, `due`, `expired` or `republish`."""
         if count:
             self._swept.add(count, {names.CAUSE: cause})
 

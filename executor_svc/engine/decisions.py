@@ -59,8 +59,10 @@ def _over_already(step: Step, attempt: Attempt, limits: Limits) -> Outcome | Non
     """Decide an attempt by what is recorded of its step."""
     if attempt.losses > limits.max_losses:
         return _lost(attempt.losses)
-    if attempt.expires_at is not None and attempt.expires_at <= datetime.now(UTC):
-        return _expired(step)
+    if attempt.phase is Phase.EXPIRED or (
+        attempt.expires_at is not None and attempt.expires_at <= datetime.now(UTC)
+    ):
+        return expired(step)
     if attempt.phase is Phase.UNSATISFIED and step.join.mode is JoinMode.ALL:
         return Skipped()
     if attempt.phase is Phase.CAME and attempt.items is not None:
@@ -101,6 +103,19 @@ def gathered(step: Step, items: Sequence[StepState]) -> Outcome:
     if succeeded >= needed:
         return Succeeded(None)
     return _too_few(needed, succeeded, f"{failed} items")
+
+
+def expired(step: Step) -> Failed:
+    """Decide a step whose schedule_to_close is over."""
+    seconds = 0.0 if step.lifetime is None else step.lifetime.total_seconds()
+    return Failed(
+        Failure(
+            Reason.STEP_TIMED_OUT,
+            f"the step did not end within its schedule_to_close of {seconds:g} s",
+            {"schedule_to_close_seconds": f"{seconds:g}"},
+        ),
+        retryable=False,
+    )
 
 
 def want_of(limit: Limit, attempt: Attempt, scope: Mapping[str, Any]) -> Want:
@@ -147,18 +162,6 @@ def _truth(value: Any) -> bool:
 def _lost(losses: int) -> Failed:
     message = f"the workers that ran the step died {losses} times"
     return Failed(Failure(Reason.STEP_WORKER_LOST, message), retryable=False)
-
-
-def _expired(step: Step) -> Failed:
-    seconds = 0.0 if step.lifetime is None else step.lifetime.total_seconds()
-    return Failed(
-        Failure(
-            Reason.STEP_TIMED_OUT,
-            f"the step did not end within its schedule_to_close of {seconds:g} s",
-            {"schedule_to_close_seconds": f"{seconds:g}"},
-        ),
-        retryable=False,
-    )
 
 
 def _too_few(needed: int, succeeded: int, failed: str) -> Failed:

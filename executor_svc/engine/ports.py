@@ -134,6 +134,29 @@ class LimitStore(Protocol):
         """Give free places to those that wait, by tenant and key."""
 
 
+@dataclass(frozen=True, slots=True)
+class ExpiredStep:
+    """A step whose schedule_to_close is over, and the graph that says what this means."""
+
+    ref: StepRef
+    graph_hash: bytes
+
+
+class ExpiryStore(Protocol):
+    """Finds and ends steps that have waited for a worker for too long."""
+
+    async def expired(self, without: Collection[bytes]) -> Sequence[ExpiredStep]:
+        """Return some of them, longest expired first, but none of the graphs `without`."""
+
+    async def expire(
+        self, steps: Sequence[StepRef], decide: Callable[[Attempt], Settlement]
+    ) -> tuple[int, Effects]:
+        """Settle those that nobody else has in hand, all in one commit; return how many."""
+
+    async def read_graph(self, graph_hash: bytes) -> bytes | None:
+        """Return a graph's canonical encoding."""
+
+
 class SweepStore(Protocol):
     """Finds what nothing else would wake."""
 

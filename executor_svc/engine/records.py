@@ -60,6 +60,8 @@ class Phase(IntEnum):
     """What it waited for has come."""
     UNSATISFIED = 3
     """Its join cannot be satisfied."""
+    EXPIRED = 4
+    """Its schedule_to_close is over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -326,7 +326,8 @@ def _add(attempt: Attempt, added: Added, *, claims: int) -> Settlement:
     scope = (attempt.step_id, graph.graph_hash)
     names = [step.name for step in graph.steps]
     new = graph.new_steps(attempt.task.priority)
-    ready = [step for step in new if step.needs + step.open == 0]
+    # This worker may not serve another queue.
+    ready = [step for step in new if step.needs + step.open == 0 and step.queue == attempt.queue]
     return Settlement(
         attempt=attempt,
         state=StepState.WAITING,

@@ -9,7 +9,9 @@ from stepwire.api.executor.v1 import graph_pb2
 from stepwire.errors import Reason, StepwireError
 
 # A graph that was accepted is run as it is, whatever the limits are today.
-ACCEPTED = GraphLimits(max_steps=2**31, max_bytes=2**31, queues=None, max_dependencies=2**31)
+ACCEPTED = GraphLimits(
+    max_steps=2**31, max_bytes=2**31, queues=None, max_dependencies=2**31, is_new=False
+)
 
 
 class NewerGraphError(Exception):

@@ -10,6 +10,7 @@ from executor_svc.graphs.compile_step import DEFAULT_QUEUE, compile_step
 from executor_svc.graphs.durations import LONGEST_WAIT, span_of
 from executor_svc.graphs.expressions import compile_expression
 from executor_svc.graphs.graph import Concurrency, Graph, find_cycle
+from executor_svc.graphs.waits import check_waits
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.errors import FieldFault, Reason, StepwireError, field_invalid, payload_too_large
 
@@ -21,12 +22,16 @@ MAX_NESTED_GRAPHS = 4
 
 @dataclass(frozen=True, slots=True)
 class GraphLimits:
-    """Limits that a graph must keep: the server's settings. No `queues` means any queue."""
+    """Limits that a graph must keep: the server's settings. No `queues` means any queue.
+
+    `is_new` is false for a graph that was accepted before: it runs, wise or not.
+    """
 
     max_steps: int
     max_bytes: int
     queues: Collection[str] | None
     max_dependencies: int = MAX_DEPENDENCIES
+    is_new: bool = True
 
 
 def canonical(message: graph_pb2.Graph) -> bytes:
@@ -64,20 +69,24 @@ def compile_graph(
     for ordinal, step in enumerate(message.steps):
         for dependency in step.depends_on:
             successors[places[dependency]].append(ordinal)
+    steps = tuple(
+        compile_step(
+            step,
+            ordinal=ordinal,
+            successors=[(place, message.steps[place]) for place in successors[ordinal]],
+            field=f"{field}.steps[{ordinal}]",
+        )
+        for ordinal, step in enumerate(message.steps)
+    )
+    concurrency, timeout = _concurrency(message, field), _timeout(message, field)
+    if limits.is_new:
+        check_waits(steps, timeout=timeout, field=field)
     return Graph(
         graph_hash=hash_of(spec),
         spec=spec,
-        steps=tuple(
-            compile_step(
-                step,
-                ordinal=ordinal,
-                successors=[(place, message.steps[place]) for place in successors[ordinal]],
-                field=f"{field}.steps[{ordinal}]",
-            )
-            for ordinal, step in enumerate(message.steps)
-        ),
-        concurrency=_concurrency(message, field),
-        timeout=_timeout(message, field),
+        steps=steps,
+        concurrency=concurrency,
+        timeout=timeout,
     )
 
 

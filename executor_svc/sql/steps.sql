@@ -65,6 +65,24 @@ ORDER BY ended_at DESC, step_id DESC
 -- See executor.claim_v1.
 SELECT * FROM executor.claim_v1($1, $2, $3, $4)
 
+-- name: claim_expired
+-- See executor.claim_v1.
+SELECT * FROM executor.claim_v1($1, $2, $3, $4, true)
+
+-- name: lock_tasks
+-- See executor.lock_tasks. $1 tasks.
+SELECT executor.lock_tasks($1)
+
+-- name: expired
+-- Steps whose schedule_to_close is over while they wait for a worker. $1 graphs of which none
+-- are wanted, $2 most rows.
+SELECT s.task_id, s.step_id, s.attempt, s.queue,
+    coalesce(s.graph_hash, t.graph_hash) AS graph_hash
+FROM executor.steps s JOIN executor.tasks t ON t.task_id = s.task_id
+WHERE s.state = 'READY' AND s.expires_at <= now()
+    AND coalesce(s.graph_hash, t.graph_hash) <> ALL ($1::bytea[])
+ORDER BY s.expires_at LIMIT $2
+
 -- name: start
 -- See executor.start_v1.
 SELECT * FROM executor.start_v1($1, $2, $3, $4)
@@ -121,7 +139,10 @@ FROM due d WHERE s.task_id = d.task_id AND s.step_id = d.step_id
 RETURNING s.task_id, s.step_id, s.attempt, s.queue
 
 -- name: next_due
--- When the next wait is over by the clock; null when none is.
+-- When the next wait is over by the clock; null when none is. That of a step for a worker is
+-- told only before it is over: it may take until a worker comes that knows its graph.
 SELECT least(
     (SELECT min(due_at) FROM executor.steps WHERE state = 'WAITING' AND due_at IS NOT NULL),
+    (SELECT min(expires_at) FROM executor.steps
+        WHERE state = 'READY' AND expires_at IS NOT NULL AND expires_at > now()),
     (SELECT min(deadline) FROM executor.deadlines))

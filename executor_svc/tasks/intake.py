@@ -10,6 +10,7 @@ from executor_svc.graphs.compile import GraphLimits
 from executor_svc.graphs.compile_step import check_priority
 from executor_svc.graphs.durations import LONGEST_WAIT, span_of
 from executor_svc.graphs.graph import Graph
+from executor_svc.graphs.waits import check_timeout
 from executor_svc.tasks.creator import DEFAULT_PRIORITY, Submission
 from executor_svc.tasks.fields import check_labels, check_request_id, time_of
 from executor_svc.tasks.places import place_of
@@ -87,6 +88,7 @@ class Intake:
         # Last, since it may record a workflow's version as used.
         try:
             what = await self._what(request, tenant_id, prefix, only_check=only_check)
+            check_timeout(timeout, what.graph, field=f"{prefix}timeout")
         except StepwireError:
             made = await self._made(tenant_id, request_id) if request_id else None
             if made is None:

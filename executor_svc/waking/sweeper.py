@@ -1,8 +1,9 @@
 """Wakes what nothing else would wake.
 
-Steps of workers that died, steps whose wait is over by the clock, steps whose message was
-lost, and steps and tasks whose turn under a limit has come or was missed. Every instance
-of the executor sweeps; rows that another one has in hand are passed over.
+Steps of workers that died, steps whose wait is over by the clock, steps for which no worker
+came in time, steps whose message was lost, and steps and tasks whose turn under a limit has
+come or was missed. Every instance of the executor sweeps; rows that another one has in hand
+are passed over.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from executor_svc.engine.records import EventBatch
 from executor_svc.metrics import ExecutorMetrics
 from executor_svc.tasks.events import parse_events
 from executor_svc.waking.announce import Announcer
+from executor_svc.waking.expiry import Expiry
 from executor_svc.waking.limits import WaitingLimits
 from executor_svc.waking.releaser import ReleaseStore
 from executor_svc.waking.window import Window
@@ -44,6 +46,7 @@ class Sweeper:
         announcer: Announcer,
         metrics: ExecutorMetrics,
         *,
+        expiry: Expiry,
         limits: WaitingLimits,
         releases: ReleaseStore,
         window: Window,
@@ -52,6 +55,7 @@ class Sweeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._expiry = expiry
         self._limits = limits
         self._releases = releases
         self._window = window
@@ -83,6 +87,7 @@ class Sweeper:
                 if self._clock() >= self._next_search:
                     self._next_search = self._clock() + self._every_seconds
                     await self._search()
+                self._metrics.swept("expired", await self._expiry.sweep())
                 wait = await self._until_due()
             except Exception as error:  # noqa: BLE001 - Postgres may be away; try again
                 logger.warning("a sweep failed", extra={"cause": repr(error)})

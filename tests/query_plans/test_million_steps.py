@@ -185,6 +185,18 @@ async def test_due_timers(look):
     await look.check(FOUND)
 
 
+async def test_what_no_worker_came_for(look):
+    await look.alive("READY", due_in=timedelta(hours=1))
+    await look.connection.execute(
+        "UPDATE executor.steps SET expires_at = now() - interval '1 s' WHERE state = 'READY'"
+    )
+    await look.begin()
+    sweep = PostgresSweepStore(look.connection, republish_after=REPUBLISH)
+    assert len(await sweep.expired([])) == FOUND
+    assert await sweep.next_due() is None
+    await look.check(FOUND)
+
+
 async def test_sending_again(look):
     await look.alive("READY", due_in=-timedelta(seconds=1))
     assert await look.record.releases.overdue_queues(["default"]) == ["default"]
@@ -198,5 +210,6 @@ async def test_sweeps_that_find_nothing(look):
     sweep = PostgresSweepStore(look.connection, republish_after=REPUBLISH)
     for find in (sweep.wake_due, sweep.expire_tasks, sweep.lose_orphans):
         assert not (await find()).ready
+    assert not await sweep.expired([])
     assert await sweep.next_due() is None
     await look.check(0)

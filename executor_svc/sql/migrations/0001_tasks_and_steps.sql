@@ -107,7 +107,8 @@ CREATE TABLE executor.steps (
     added_graph bytea,
     state executor.step_state NOT NULL,
     -- 0 before its first run, 1 while it has its place under its limit, 2 when what it
-    -- waited for has come, 3 when its join cannot be satisfied.
+    -- waited for has come, 3 when its join cannot be satisfied, 4 when its schedule_to_close
+    -- is over.
     phase smallint NOT NULL DEFAULT 0,
     -- Fences every write; from 1, one more for each try.
     attempt integer NOT NULL DEFAULT 1,
@@ -161,6 +162,9 @@ CREATE INDEX steps_unpublished ON executor.steps (queue, priority, tenant_id, ta
 CREATE INDEX steps_waiting ON executor.steps (due_at)
     WHERE state = 'WAITING' AND due_at IS NOT NULL;
 CREATE INDEX steps_running ON executor.steps (session_id) WHERE state = 'RUNNING';
+-- Steps that wait for a worker, and may do so only until then.
+CREATE INDEX steps_expiring ON executor.steps (expires_at)
+    WHERE state = 'READY' AND expires_at IS NOT NULL;
 CREATE INDEX steps_failed ON executor.steps (tenant_id, task_id) WHERE state = 'FAILED';
 
 -- Inputs and outputs too large for the rows above.

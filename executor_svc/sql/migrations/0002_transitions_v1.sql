@@ -116,7 +116,10 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
         UPDATE executor.steps s
         SET state = CASE WHEN r.live THEN 'READY' ELSE 'BLOCKED' END::executor.step_state,
             phase = CASE
-                WHEN s.phase = 3 OR s.waits_for = 'worker' THEN s.phase
+                WHEN s.phase = 3 THEN 3
+                -- By this clock, whatever that of the worker says.
+                WHEN s.expires_at <= now() THEN 4
+                WHEN s.waits_for = 'worker' THEN s.phase
                 WHEN s.waits_for IN ('retry', 'start') THEN
                     -- What has been started is not started again.
                     CASE WHEN s.items IS NULL THEN 0 ELSE 2 END
@@ -193,8 +196,11 @@ $$;
 
 -- Claim ready steps for a worker session. Steps that are not READY in the attempt given
 -- are passed over: their message was doubled or late.
+--
+-- p_expired  only steps whose schedule_to_close is over, also those of paused queues
 CREATE FUNCTION executor.claim_v1(
-    p_session uuid, p_task_ids uuid[], p_step_ids text[], p_attempts integer[]
+    p_session uuid, p_task_ids uuid[], p_step_ids text[], p_attempts integer[],
+    p_expired boolean DEFAULT false
 ) RETURNS TABLE (
     task_id uuid, step_id text, ordinal integer, item integer, items integer,
     attempt integer, failures integer, losses integer, phase smallint, item_input bytea,
@@ -212,7 +218,8 @@ BEGIN
         FROM unnest(p_task_ids, p_step_ids, p_attempts) AS r (task_id, step_id, attempt)
         JOIN executor.steps s ON s.task_id = r.task_id AND s.step_id = r.step_id
         WHERE s.attempt = r.attempt AND s.state::text = 'READY'
-            AND s.queue <> ALL (ARRAY(SELECT q.queue FROM executor.queues q WHERE q.paused))
+            AND CASE WHEN p_expired THEN s.expires_at <= now() ELSE s.queue <> ALL (
+                ARRAY(SELECT q.queue FROM executor.queues q WHERE q.paused)) END
         FOR NO KEY UPDATE OF s SKIP LOCKED
     )
     UPDATE executor.steps s
@@ -361,13 +368,13 @@ BEGIN
             tolerated = r.state = 'FAILED' AND r.fatal IS NOT true,
             attempt = s.attempt + coalesce(r.retry, false)::integer,
             waits_for = r.waits_for,
-            -- What comes from outside may never come: its schedule_to_close ends that wait.
-            due_at = CASE WHEN r.waits_for LIKE 'signal:%' OR r.waits_for LIKE 'task:%'
-                THEN least(now() + r.wait, s.expires_at)
-                ELSE coalesce(now() + r.wait, r.until) END,
+            -- What it waits for may never come: its schedule_to_close ends every wait, but
+            -- that for somebody who knows what its end means.
+            due_at = CASE WHEN r.waits_for IS NOT NULL THEN least(now() + r.wait, r.until,
+                CASE WHEN s.expires_at > now() THEN s.expires_at END) END,
             -- Nothing makes good a join that cannot be satisfied; and an attempt that was
             -- declined leaves what came to the next one.
-            phase = CASE WHEN s.phase = 3 OR (s.phase = 2 AND r.waits_for = 'worker')
+            phase = CASE WHEN s.phase = 3 OR (s.phase IN (2, 4) AND r.waits_for = 'worker')
                 THEN s.phase ELSE 0 END,
             publications = 0,
             items = coalesce(r.items, s.items),
@@ -466,8 +473,8 @@ BEGIN
                 ELSE s.phase END,
             waits_for = CASE WHEN a.wakes THEN NULL ELSE s.waits_for END,
             session_id = CASE WHEN a.wakes AND a.live AND a.claim THEN p_session END,
-            due_at = CASE WHEN a.wakes AND a.live AND NOT a.claim
-                THEN now() + p_republish END,
+            due_at = CASE WHEN NOT a.wakes THEN s.due_at
+                WHEN a.live AND NOT a.claim THEN now() + p_republish END,
             ready_at = CASE WHEN a.wakes THEN now() END,
             started_at = CASE WHEN a.wakes AND a.live AND a.claim
                 THEN now() ELSE s.started_at END,
@@ -736,6 +743,13 @@ BEGIN
         RETURN;
     END IF;
     PERFORM executor.lock_tasks(v_tasks);
+    -- What has items under way cannot be held; its time is over when its task goes on.
+    UPDATE executor.steps s SET due_at = NULL
+    FROM unnest(v_tasks, v_steps) AS d (task_id, step_id)
+    JOIN executor.tasks t ON t.task_id = d.task_id
+    WHERE s.task_id = d.task_id AND s.step_id = d.step_id AND s.state::text = 'WAITING'
+        AND s.waits_for IN ('items', 'steps') AND s.ordinal >= 0
+        AND NOT executor.is_live(t.state, t.failure, s.step_id);
     -- What another has woken meanwhile does not wait any more.
     RETURN QUERY
     SELECT f.* FROM (
@@ -841,8 +855,13 @@ BEGIN
     SET attempt = s.attempt + 1, state = 'BLOCKED', ended_at = NULL, expires_at = NULL,
         phase = CASE WHEN s.phase = 3 THEN 3 WHEN s.items IS NOT NULL THEN 2 ELSE 0 END
     WHERE s.task_id = p_task_id AND s.state::text = 'FAILED' AND NOT s.tolerated;
-    UPDATE executor.steps s SET failures = 0, losses = 0
+    UPDATE executor.steps s SET failures = 0, losses = 0, expires_at = NULL,
+        phase = CASE s.phase WHEN 4 THEN 0 ELSE s.phase END
     WHERE s.task_id = p_task_id AND s.state = 'BLOCKED' AND s.needs = 0 AND s.open = 0;
+    -- So does the schedule_to_close of what was over meanwhile.
+    UPDATE executor.steps s SET expires_at = now() + s.lifetime, due_at = now() + s.lifetime
+    WHERE s.task_id = p_task_id AND s.state = 'WAITING' AND s.waits_for IN ('items', 'steps')
+        AND s.expires_at <= now();
     RETURN QUERY SELECT * FROM executor.log_v1(p_task_id, '[6,"",0]');
     RETURN QUERY SELECT * FROM executor.tell_v1(p_task_id, 'RETRIED');
     IF p_key IS NULL THEN
@@ -902,6 +921,9 @@ BEGIN
     END IF;
     RETURN QUERY SELECT * FROM executor.log_v1(p_task_id, '[8,"",0]');
     RETURN QUERY SELECT * FROM executor.tell_v1(p_task_id, 'RESUMED');
+    UPDATE executor.steps s SET due_at = s.expires_at
+    WHERE s.task_id = p_task_id AND s.state = 'WAITING' AND s.waits_for IN ('items', 'steps')
+        AND s.due_at IS NULL;
     IF NOT EXISTS (SELECT FROM executor.limit_waiters w
         WHERE w.task_id = p_task_id AND w.step_id = '') THEN
         RETURN QUERY SELECT * FROM executor.release_held_v1(p_republish, p_task_id);

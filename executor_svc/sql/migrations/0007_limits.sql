@@ -175,7 +175,7 @@ BEGIN
     WITH waiting AS (
         UPDATE executor.steps s
         SET state = 'WAITING', session_id = NULL, waits_for = 'limit:' || p_keys[d.place],
-            due_at = d.start_at, publications = 0
+            due_at = least(d.start_at, s.expires_at), publications = 0
         FROM unnest(v_places, v_starts) AS d (place, start_at)
         WHERE s.task_id = p_task_ids[d.place] AND s.step_id = p_step_ids[d.place]
             AND (d.start_at IS NULL OR d.start_at > v_now)
@@ -437,7 +437,7 @@ BEGIN
         AS r (tenant_id, key, task_id, step_id, takes)
     WHERE r.takes
     ON CONFLICT DO NOTHING;
-    UPDATE executor.steps s SET due_at = r.start_at
+    UPDATE executor.steps s SET due_at = least(r.start_at, s.expires_at)
     FROM unnest(v_tasks, v_steps, v_starts, v_takes) AS r (task_id, step_id, start_at, takes)
     WHERE s.task_id = r.task_id AND s.step_id = r.step_id AND r.takes AND r.start_at > p_now;
     RETURN QUERY

@@ -212,7 +212,7 @@ async def test_reasons_that_nothing_mends_are_not_retried(client: Client) -> Non
 
 
 async def test_a_task_that_takes_too_long_fails(client: Client) -> None:
-    what = graph({"name": "a", "sleep": {"duration": {"seconds": 3600}}})
+    what = graph({"name": "a", "sleep": {"until": "3600"}})
     what.timeout.FromMilliseconds(200)
     task = await client.run(what)
     assert task.failure.reason == Reason.TASK_TIMED_OUT

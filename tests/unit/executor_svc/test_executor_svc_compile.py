@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from executor_svc.graphs.cache import ACCEPTED
 from executor_svc.graphs.compile import GraphLimits, compile_graph
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.errors import Reason, StepwireError
@@ -28,6 +29,7 @@ def many(count, **fields):
 
 
 FIRST = "graph.steps[0]"
+HOUR = {"seconds": 3600}
 BAD = [
     ([], Reason.FIELD_INVALID, "graph.steps"),
     (many(6), Reason.FIELD_INVALID, "graph.steps"),
@@ -52,6 +54,16 @@ BAD = [
     ([step(timeout={"seconds": -1})], Reason.FIELD_INVALID, f"{FIRST}.timeout"),
     ([step(timeout={"seconds": 86_401})], Reason.FIELD_INVALID, f"{FIRST}.timeout"),
     ([step(timeout={"seconds": 2**62})], Reason.FIELD_INVALID, f"{FIRST}.timeout"),
+    (
+        [step(kind="sleep", spec={"duration": HOUR}, schedule_to_close=HOUR)],
+        Reason.FIELD_INVALID,
+        f"{FIRST}.sleep.duration",
+    ),
+    (
+        [step(kind="wait_signal", spec={"name": "s", "timeout": HOUR}, schedule_to_close=HOUR)],
+        Reason.FIELD_INVALID,
+        f"{FIRST}.wait_signal.timeout",
+    ),
     ([step(for_each="[1")], Reason.EXPRESSION_INVALID, f"{FIRST}.for_each"),
     ([step(for_each="[item]")], Reason.EXPRESSION_INVALID, f"{FIRST}.for_each"),
     ([step(input="nothing")], Reason.EXPRESSION_INVALID, f"{FIRST}.input"),
@@ -209,3 +221,15 @@ def test_a_step_reads_the_outputs_that_it_uses():
 def test_a_step_that_asks_how_others_ended():
     assert not reads(input="steps.x").reads_states
     assert reads(when="states.x == 'SUCCEEDED'").reads_states
+
+
+def test_a_sleep_must_end_before_its_task_has_to():
+    message = graph(step("short", "sleep", {"duration": HOUR}), step("b"))
+    message.timeout.seconds = 3601
+    compile_graph(message, limits=LIMITS)
+    message.timeout.seconds = 3600
+    with pytest.raises(StepwireError) as caught:
+        compile_graph(message, limits=LIMITS)
+    assert [fault.field for fault in caught.value.faults] == [f"{FIRST}.sleep.duration"]
+    # One that was accepted before runs as it is.
+    compile_graph(message, limits=ACCEPTED)

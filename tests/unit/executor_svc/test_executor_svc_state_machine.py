@@ -272,7 +272,7 @@ def test_items_left_over_are_pruned():
 
 def test_added_steps_stand_below_the_one_that_adds_them():
     added = graph(x="", y="x", z="x y")
-    settlement = settled(graph(plan=""), "plan", Added(added, b"7"))
+    settlement = settled(graph(plan=""), "plan", Added(added, b"7"), queue="default")
     assert (settlement.waits_for, settlement.items, settlement.needs) == ("steps", 1, 1)
     assert (settlement.inbox, settlement.added) == (b"7", added.graph_hash)
     # A join has its row from the start; what follows one step gets it when that has ended.
@@ -281,6 +281,11 @@ def test_added_steps_stand_below_the_one_that_adds_them():
         ("plan/z", 2, False),
     ]
     assert {e.scope for e in settlement.next} == {("plan", added.graph_hash)}
+
+
+def test_a_worker_claims_no_added_step_of_another_queue():
+    settlement = settled(graph(plan=""), "plan", Added(graph(x=""), b"7"), queue="gpu")
+    assert [e.claim for e in settlement.next] == [False]
 
 
 def test_the_last_added_step_arrives_at_the_one_that_added_it():

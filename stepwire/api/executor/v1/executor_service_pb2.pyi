@@ -127,7 +127,7 @@ class CreateTaskRequest(_message.Message):
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """Longest life of the task, from when it may start to its end. Unset or 0 means that
-        of the graph. At most 400 days.
+        of the graph. At most 400 days; more than a step's `sleep.duration`.
         """
 
     @_builtins.property

@@ -326,7 +326,8 @@ class Step(_message.Message):
     @_builtins.property
     def schedule_to_close(self) -> _duration_pb2.Duration:
         """How long the step may take from when it could first start to its end, waits in
-        queues and all attempts included (schedule to close). Unset or 0 means no limit.
+        queues and all attempts included (schedule to close); it then fails with
+        `STEP_TIMED_OUT`, also when no worker has come. Unset or 0 means no limit.
         """
 
     @_builtins.property
@@ -801,7 +802,9 @@ class SleepStep(_message.Message):
     """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """How long. At most 400 days (server's setting)."""
+        """How long. At most 400 days (server's setting); less than the step's
+        `schedule_to_close` and the task's timeout.
+        """
 
     def __init__(
         self,
@@ -834,7 +837,9 @@ class WaitSignalStep(_message.Message):
     """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long to wait. Unset or 0 means 30 days; at most 400 days (server's setting)."""
+        """How long to wait. Unset or 0 means 30 days; at most 400 days (server's setting), and
+        less than the step's `schedule_to_close`.
+        """
 
     @_builtins.property
     def default(self) -> _struct_pb2.Value:
