@@ -1,6 +1,7 @@
 """Chaos runs without end: `python -m tests.chaos --minutes 5`, or one again: `--seed 17`.
 
-Prints a line per run. The files of a run that is not green are kept.
+Prints a line per run. The files of a run that is not green are kept, and those of one with
+answers that nothing explains.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from tests.chaos.selftests import SELF_TESTS, self_test_plan
 from tests.chaos.servers import Servers, running_servers
 
 SHOWN_VIOLATIONS = 20
+SHOWN_ANSWERS = 5
 
 
 def main() -> int:
@@ -35,7 +37,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="stepwire-chaos-runs-"))
     code = asyncio.run(_main(options, folder))
     if any(folder.iterdir()):
-        _say(f"what is not green is kept in {folder}")
+        _say(f"what is to be looked at is kept in {folder}")
     else:
         folder.rmdir()
     return code
@@ -66,7 +68,7 @@ async def _run(seed: int, servers: Servers, folder: Path) -> Report:
     place = folder / f"seed-{seed}"
     report = await make_run(plan, servers, place)
     _tell(report)
-    if report.verdict == Verdict.GREEN:
+    if report.verdict == Verdict.GREEN and not report.internal:
         shutil.rmtree(place)
     else:
         _say(f"  replay: python -m tests.chaos --seed {seed}")
@@ -89,6 +91,8 @@ def _wanted(broken: str) -> list[str]:
 
 def _tell(report: Report) -> None:
     _say(report.line())
+    for answer in report.internal[:SHOWN_ANSWERS]:
+        _say(f"  INTERNAL: {answer}")
     for violation in report.violations[:SHOWN_VIOLATIONS]:
         _say(f"  {violation.oracle}: {violation.what}")
     if (more := len(report.violations) - SHOWN_VIOLATIONS) > 0:

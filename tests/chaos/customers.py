@@ -19,6 +19,7 @@ from tests.chaos.history import Event, Watch
 from tests.chaos.intents import CANCELLED, FAILED, SIGNAL, SUCCEEDED, TaskIntent
 
 T = TypeVar("T")
+Errors = Counter[tuple[Reason, str]]
 PAUSE_SECONDS = 0.1
 LABEL = "chaos"
 RETRIES = 20
@@ -44,11 +45,11 @@ class Customer:
     """Carries intents out against any of several executors.
 
     Attributes:
-        errors: how often a call met an error by which it is made again, by its reason.
+        errors: how often a call met an error by which it is made again, by reason and text.
     """
 
     def __init__(self, clients: Sequence[Client], rng: random.Random) -> None:
-        self.errors: Counter[str] = Counter()
+        self.errors: Errors = Counter()
         self._clients = clients
         self._rng = rng
 
@@ -176,7 +177,7 @@ class Customer:
         return self._rng.choice(self._clients)
 
 
-async def persist(call: Callable[[], Awaitable[T]], errors: Counter[str] | None = None) -> T:
+async def persist(call: Callable[[], Awaitable[T]], errors: Errors | None = None) -> T:
     """Make a call until it is answered, and count what it met; refusals are answers."""
     while True:
         try:
@@ -190,7 +191,7 @@ async def persist(call: Callable[[], Awaitable[T]], errors: Counter[str] | None 
             }:
                 raise
             if errors is not None:
-                errors[error.reason] += 1
+                errors[error.reason, error.message] += 1
         await asyncio.sleep(PAUSE_SECONDS)
 
 

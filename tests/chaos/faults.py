@@ -30,6 +30,8 @@ SWEEP_SECONDS = 1.0
 # More than a run lasts, less than a clock jumps.
 MANY_SECONDS = 600
 LEASE_LOST = "the lease has run out"
+# More lives than have a failpoint each, by which a process can die of another fault.
+TRIES = 4
 
 
 class NotFiredError(Exception):
@@ -138,20 +140,24 @@ class Killed(Fault):
     async def strike(self, cluster: Cluster) -> str:
         part = cluster.part(self.part)
         with or_not_fired(self.name):
-            if part.kind == WORKER:
-                await eventually(lambda: self._is_busy(cluster), FIRE_SECONDS)
+            await eventually(lambda: self._can_be_killed(cluster), FIRE_SECONDS)
             pid = part.send(signal.SIGKILL)
             await eventually(lambda: part.alive and part.pid != pid, FIRE_SECONDS)
         return f"process {pid}"
 
-    def _is_busy(self, cluster: Cluster) -> bool:
-        pid = cluster.part(self.part).pid
-        return any(each.pid == pid and each.ended is None for each in read_ledgers(cluster.ledgers))
+    def _can_be_killed(self, cluster: Cluster) -> bool:
+        """Whether it runs, and a worker a step; one that sleeps is still to wake up."""
+        part = cluster.part(self.part)
+        if not part.alive or part.is_stopped():
+            return False
+        return part.kind != WORKER or any(
+            each.pid == part.pid and each.ended is None for each in read_ledgers(cluster.ledgers)
+        )
 
 
 @dataclass
 class Stopped(Fault):
-    """SIGSTOP at any moment, past the lease, then SIGCONT."""
+    """SIGSTOP of a process that is ready, at any moment, past its lease, then SIGCONT."""
 
     part: str
 
@@ -163,8 +169,9 @@ class Stopped(Fault):
         part = cluster.part(self.part)
 
         def stop() -> bool:
-            # It may just be dying of another fault: then its successor is meant.
-            if part.alive and not part.is_stopped():
+            # It may just be dying of another fault: then its successor is meant, once that
+            # has a lease to lose.
+            if part.is_ready():
                 part.send(signal.SIGSTOP)
             return part.is_stopped()
 
@@ -185,17 +192,32 @@ class CutOff(Fault):
 
     async def strike(self, cluster: Cluster) -> str:
         part = cluster.part(self.part)
-        with or_not_fired(self.name):
-            await eventually(part.is_ready, FIRE_SECONDS)
-        lost = part.count(LEASE_LOST)
-        await cluster.gates[self.part].shut()
+        for _ in range(TRIES):
+            with or_not_fired(self.name):
+                await eventually(part.is_ready, FIRE_SECONDS)
+            pid = part.pid
+            if await self._outlasts_its_lease(cluster):
+                return f"process {pid} lost its lease"
+        raise NotFiredError(f"{self.name}: it died each time")
+
+    async def _outlasts_its_lease(self, cluster: Cluster) -> bool:
+        """Cut the process off that runs now; whether it lived to see its lease run out."""
+        part, gate = cluster.part(self.part), cluster.gates[self.part]
+        pid, lost = part.pid, part.count(LEASE_LOST)
+
+        def is_over() -> bool:
+            return part.count(LEASE_LOST) > lost or part.pid != pid or not part.alive
+
+        await gate.shut()
         try:
             with or_not_fired(f"{self.part} kept its lease"):
-                await eventually(lambda: part.count(LEASE_LOST) > lost, FIRE_SECONDS)
+                await eventually(is_over, FIRE_SECONDS)
+            if part.count(LEASE_LOST) == lost:
+                return False
             await until_somebody_sweeps(cluster)
         finally:
-            await cluster.gates[self.part].open()
-        return f"process {part.pid} lost its lease"
+            await gate.open()
+        return True
 
 
 @dataclass

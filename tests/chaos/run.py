@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from stepwire.errors import Reason
 from tests.chaos.cluster import Cluster, running_cluster
 from tests.chaos.collect import collect, until_quiet
 from tests.chaos.customers import Customer, Dealings
@@ -45,6 +46,7 @@ class Report:
         fired: what was seen of each fault, by its name.
         void: why faults did not happen.
         counts: tasks, steps and so on, for people.
+        internal: texts of INTERNAL answers, which no fault explains.
     """
 
     plan: Plan
@@ -53,6 +55,7 @@ class Report:
     fired: dict[str, str]
     void: list[str]
     counts: dict[str, int] = field(default_factory=dict)
+    internal: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -112,6 +115,9 @@ class Run:
             halts=tuple(halt for part in cluster.parts for halt in part.halts),
         )
         history.save(self._folder / "history.json")
+        internal = {
+            text: n for (reason, text), n in customer.errors.items() if reason == Reason.INTERNAL
+        }
         return Report(
             plan=plan,
             history=history,
@@ -121,9 +127,10 @@ class Run:
             counts={
                 **_counts(history),
                 "results refused": sum(line["message"].startswith(REFUSED) for line in logs),
-                "INTERNAL answers": customer.errors["INTERNAL"],
+                "INTERNAL answers": sum(internal.values()),
                 "errors logged": sum(line["level"] in {"ERROR", "CRITICAL"} for line in logs),
             },
+            internal=list(internal),
             seconds=time.monotonic() - begun,
         )
 

@@ -407,6 +407,34 @@ def test_what_a_dead_or_stopped_process_held_does_not_run():
     assert list(ORACLES["P7"](replace(history, halts=(Halt(2, 1.9),))))
 
 
+def few_at_once(begun, ended):
+    """A task under a key that fails at 2.0 and goes on at 3.0, and another beside it."""
+    intent = replace(FAILING, concurrency=("few", 1), retried=True)
+    events = events_of(
+        "TASK_CREATED\nTASK_STARTED\nSTEP_FAILED bad 1\nTASK_FAILED\nTASK_RETRIED\n"
+        "STEP_STARTED slow 1\nSTEP_SUCCEEDED slow 1\nSTEP_STARTED bad 2\nSTEP_SUCCEEDED bad 2"
+    )
+    one = TaskHistory(intent, end=TaskEnd("RUNNING", 9, (), events), recorded=("t5",))
+    other = TaskHistory(
+        replace(intent, number=7), end=TaskEnd("RUNNING", 0, (), ()), recorded=("t6",)
+    )
+    executions = (
+        at_times(execution("t5", "bad", 1), 1.0, 2.0, failed=True),
+        at_times(execution("t5", "slow", 1), 1.0, 5.0),
+        at_times(execution("t5", "bad", 2), 3.0, 4.0),
+        at_times(execution("t6", "a", 1), begun, ended),
+    )
+    return History((one, other), executions)
+
+
+@pytest.mark.parametrize(
+    ("begun", "ended", "too_many"),
+    [(2.1, 2.9, False), (1.5, 1.9, True), (2.5, 3.1, True), (4.5, 4.6, True), (5.0, 6.0, False)],
+)
+def test_a_task_is_without_its_place_from_its_failure_to_its_retry(begun, ended, too_many):
+    assert bool(list(ORACLES["P7"](few_at_once(begun, ended)))) == too_many
+
+
 def test_histories_are_read_as_they_were_saved(tmp_path):
     history = replace(lost_in_a_block(sound()), halts=(Halt(1, 1.0),))
     history.save(tmp_path / "history.json")

@@ -35,7 +35,12 @@ class Gate:
         await self._server.wait_closed()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_connection(self._parts.hostname, self._parts.port)
+        try:
+            there = await asyncio.open_connection(self._parts.hostname, self._parts.port)
+        except OSError:
+            # The server is away: whoever knocks is to notice.
+            writer.transport.abort()
+            return
         self._ways |= {writer, there[1]}
         pumps = [
             asyncio.create_task(_pump(reader, there[1])),
