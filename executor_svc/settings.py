@@ -5,7 +5,7 @@ from datetime import timedelta
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from stepwire.settings import ProcessSettings, ServiceSettings
+from stepwire.settings import DependentSettings, ServiceSettings
 
 MEBIBYTE = 1024 * 1024
 
@@ -80,7 +80,7 @@ class RecordSettings(BaseSettings):
         return timedelta(seconds=self.republish_after_seconds)
 
 
-class WorkerSettings(RecordSettings, ProcessSettings):
+class WorkerSettings(RecordSettings, DependentSettings):
     """Settings of a worker process."""
 
     model_config = SettingsConfigDict(env_prefix="STEPWIRE_WORKER_", frozen=True)

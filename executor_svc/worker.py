@@ -51,9 +51,11 @@ from executor_svc.work.step_kinds import open_kinds
 from executor_svc.work.subtasks import RecordSubtasks
 from executor_svc.workflows.resolver import Resolver
 from executor_svc.workflows.store import PostgresWorkflowStore
+from stepwire.db import check_migrated
 from stepwire.lifecycle import StartError, Stopping, run_process
 from stepwire.mq import AmqpConnection, Topology, open_broker
 from stepwire.sdk.functions import default_registry
+from stepwire.starting import start
 from stepwire.version import installed_version
 
 logger = logging.getLogger(__name__)
@@ -119,7 +121,8 @@ async def start_worker(
 
     Raises:
         StartError: a module of step functions cannot be imported.
-        StepwireError: Postgres cannot be reached.
+        StepwireError: DEPENDENCY_UNAVAILABLE, when Postgres cannot be reached, or no executor
+            has brought the record up to date yet.
     """
     try:
         default_registry.load(settings.step_modules)
@@ -137,6 +140,7 @@ async def start_worker(
             max_size=settings.pool_size,
         )
     )
+    await check_migrated(pool, package="executor_svc", schema="executor")
     store = PostgresStepStore(
         pool,
         republish_after=settings.republish_after,
@@ -271,20 +275,25 @@ async def _reconcile(
 def run(settings: WorkerSettings) -> None:
     """Run a worker process until it is told to stop."""
 
-    async def main(stack: AsyncExitStack, stopping: Stopping) -> None:
+    async def build(stack: AsyncExitStack) -> Worker:
         if not settings.rabbitmq_url:
             raise StartError("rabbitmq_url is empty: a worker process needs RabbitMQ")
         topology = Topology(settings.mq_namespace)
         amqp = await stack.enter_async_context(
             AmqpConnection(settings.rabbitmq_url, name="stepwire worker")
         )
-        worker = await start_worker(
+        return await start_worker(
             settings,
             stack,
             broker=open_broker(settings.rabbitmq_url),
             wakeups=AmqpWakeups(amqp, topology, max_bundle=settings.max_bundle),
             bus=AmqpEventBus(amqp, topology),
         )
+
+    async def main(stack: AsyncExitStack, stopping: Stopping) -> None:
+        worker = await start(build, stack, stopping, within_seconds=settings.start_seconds)
+        if worker is None:
+            return
         # The first thing that happens when the process goes on after it was stopped.
         signal.signal(signal.SIGCONT, lambda *_: worker.check_lease())
         logger.info("worker is ready", extra={"queues": list(settings.queues)})

@@ -1,9 +1,9 @@
 """Settings that every process has: where it listens, its limits, how it stops.
 
-A service subclasses `ServiceSettings`, a process without a gRPC server
-`ProcessSettings`; each sets its own `env_prefix`, e.g. `STEPWIRE_ROUTER_`, so that
-the field `port` is read from `STEPWIRE_ROUTER_PORT`. Settings are read once, in
-`__main__`, and never at import.
+A service subclasses `ServiceSettings`, a process without a gRPC server `DependentSettings`
+or `ProcessSettings`; each sets its own `env_prefix`, e.g. `STEPWIRE_ROUTER_`, so that the
+field `port` is read from `STEPWIRE_ROUTER_PORT`. Settings are read once, in `__main__`,
+and never at import.
 """
 
 from typing import Literal
@@ -58,7 +58,18 @@ class ProcessSettings(BaseSettings):
         return text
 
 
-class ServiceSettings(ProcessSettings):
+class DependentSettings(ProcessSettings):
+    """What a process has besides that stands on others."""
+
+    start_seconds: float = Field(
+        default=30,
+        ge=0,
+        description="How long the process waits, when it starts, for what it stands on and is "
+        "away, such as Postgres; then it exits. 0: it does not wait.",
+    )
+
+
+class ServiceSettings(DependentSettings):
     """What every gRPC service has besides."""
 
     port: int = Field(

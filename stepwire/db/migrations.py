@@ -13,6 +13,9 @@ from importlib import resources
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from stepwire.db.pool import retryable
+from stepwire.errors import Reason, StepwireError
+
 _FILE = re.compile(r"^(?P<number>\d{4})_[a-z0-9_]+\.sql$")
 _SCHEMA = re.compile(r"^[a-z][a-z0-9_]*$")
 
@@ -52,6 +55,7 @@ def read_migrations(package: str) -> list[Migration]:
     return found
 
 
+@retryable()
 async def migrate(pool: asyncpg.Pool, *, package: str, schema: str) -> list[str]:
     """Bring the tables of `schema` up to date; return the names of what was applied.
 
@@ -59,6 +63,7 @@ async def migrate(pool: asyncpg.Pool, *, package: str, schema: str) -> list[str]
 
     Raises:
         ValueError: an applied migration's file has changed since.
+        StepwireError: DEPENDENCY_UNAVAILABLE, when the connection was lost again and again.
     """
     if not _SCHEMA.match(schema):
         raise ValueError(f"schema name {schema!r} is not an identifier")
@@ -80,6 +85,26 @@ async def migrate(pool: asyncpg.Pool, *, package: str, schema: str) -> list[str]
             for migration in migrations
             if await _apply(connection, schema, migration, applied.get(migration.number))
         ]
+
+
+@retryable()
+async def check_migrated(pool: asyncpg.Pool, *, package: str, schema: str) -> None:
+    """See that the tables of `schema` are there and up to date, for who may not change them.
+
+    Raises:
+        StepwireError: DEPENDENCY_UNAVAILABLE, when whoever calls `migrate` has yet to come.
+    """
+    try:
+        rows = await pool.fetch(f"SELECT number FROM {schema}.migrations")  # noqa: S608 - schema is the caller's own
+    except asyncpg.UndefinedTableError:
+        rows = []
+    missing = {each.number for each in read_migrations(package)} - {row["number"] for row in rows}
+    if missing:
+        raise StepwireError(
+            Reason.DEPENDENCY_UNAVAILABLE,
+            f"the tables of {schema} are not up to date: {len(missing)} migrations are missing",
+            metadata={"dependency": "postgres"},
+        )
 
 
 async def _apply(

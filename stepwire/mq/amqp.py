@@ -82,11 +82,19 @@ class AmqpConnection:
         """Have `on_message` called with the body of every message that has one of `keys`.
 
         Messages sent while the connection is down are missed.
+
+        Raises:
+            StepwireError: DEPENDENCY_UNAVAILABLE, when the connection is lost in between. It
+                is subscribed once the connection is there again.
         """
         subscription = Subscription(exchange, keys, on_message)
         self._subscriptions.append(subscription)
-        if self._ready.is_set():
+        if not self._ready.is_set():
+            return
+        try:
             await self._bind(self._channel, subscription)
+        except (AMQPError, OSError, TimeoutError) as error:
+            raise rabbitmq_unavailable(error) from error
 
     async def publish(self, exchange: str, key: str, body: bytes, *, durable: bool) -> None:
         """Send a message; return once RabbitMQ has taken it over.

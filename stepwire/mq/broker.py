@@ -14,8 +14,11 @@ import orjson
 from dramatiq.broker import Consumer
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.stub import StubBroker
+from dramatiq.errors import BrokerConnectionError
+from pika.exceptions import AMQPError
 
 from stepwire.ids import uuid7
+from stepwire.mq.amqp import rabbitmq_unavailable
 from stepwire.mq.consumer import QueueConsumer
 
 
@@ -56,12 +59,14 @@ def declare_queues(url: str, names: Sequence[str]) -> None:
     Blocks: call it in a thread.
 
     Raises:
-        ConnectionError: RabbitMQ cannot be reached.
+        StepwireError: DEPENDENCY_UNAVAILABLE, when RabbitMQ cannot be reached.
     """
     broker = _rabbitmq(url)
     try:
         for name in names:
             broker.declare_queue(name, ensure=True)
+    except (BrokerConnectionError, AMQPError) as error:
+        raise rabbitmq_unavailable(error) from error
     finally:
         broker.close()
 

@@ -1,14 +1,13 @@
 """Runs a gRPC service as a process."""
 
-import asyncio
 import logging
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from stepwire.lifecycle import Stopping, run_process
 from stepwire.rpc.server import Server
-from stepwire.rpc.service import Build, Service
+from stepwire.rpc.service import Build
 from stepwire.settings import ServiceSettings
+from stepwire.starting import start
 
 _logger = logging.getLogger(__name__)
 
@@ -23,7 +22,8 @@ def run(name: str, settings: ServiceSettings, build: Build) -> None:
     Args:
         name: The process's name, e.g. "router".
         settings: Where to listen, and the limits.
-        build: Opens what the services need and returns them.
+        build: Opens what the services need and returns them; called again while a
+            dependency is away, for up to `start_seconds`.
 
     Raises:
         SystemExit: With code 1, if the port is taken or the build fails; the log
@@ -32,7 +32,7 @@ def run(name: str, settings: ServiceSettings, build: Build) -> None:
 
     async def main(stack: AsyncExitStack, stopping: Stopping) -> None:
         async with Server(name, settings) as server:
-            services = await _unless_stopped(build, stack, stopping)
+            services = await start(build, stack, stopping, within_seconds=settings.start_seconds)
             if services is None:
                 return
             server.serve(services)
@@ -46,26 +46,3 @@ def run(name: str, settings: ServiceSettings, build: Build) -> None:
             await server.drain(grace_seconds=stopping.drain_seconds_left())
 
     run_process(name, settings, main)
-
-
-async def _unless_stopped(
-    build: Build, stack: AsyncExitStack, stopping: Stopping
-) -> Sequence[Service] | None:
-    """Builds; gives up and returns None when the process is asked to stop meanwhile."""
-    loop = asyncio.get_running_loop()
-    # A timeout without a time, used to interrupt this very task: what is built must be
-    # closed by the task that opened it.
-    async with AsyncExitStack() as watching:
-        try:
-            async with asyncio.timeout(None) as interruption:
-
-                async def interrupt() -> None:
-                    await stopping.wait()
-                    interruption.reschedule(loop.time())
-
-                watching.callback(asyncio.create_task(interrupt()).cancel)
-                return await build(stack)
-        except TimeoutError:
-            if not interruption.expired():
-                raise
-            return None

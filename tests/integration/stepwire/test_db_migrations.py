@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from stepwire.db import migrate, open_pool
+from stepwire.db import check_migrated, migrate, open_pool
 from stepwire.db.pool import retryable
 from stepwire.errors import Reason, StepwireError
 
@@ -62,6 +62,18 @@ async def test_a_migration_that_fails_leaves_nothing(pool, package):
 async def test_a_schema_has_a_plain_name(pool, schema):
     with pytest.raises(ValueError, match="not an identifier"):
         await migrate(pool, package="executor_svc", schema=schema)
+
+
+async def test_tables_that_are_not_up_to_date_are_waited_for(pool, package):
+    name, folder = package
+    for number in (1, 2):
+        (folder / f"000{number}_one_more.sql").write_text(f"CREATE TABLE things.t{number} ()")
+        (folder / "0001_first.sql").unlink(missing_ok=True)
+        with pytest.raises(StepwireError, match="1 migrations are missing") as caught:
+            await check_migrated(pool, package=name, schema="things")
+        assert caught.value.reason == Reason.DEPENDENCY_UNAVAILABLE
+        await migrate(pool, package=name, schema="things")
+        await check_migrated(pool, package=name, schema="things")
 
 
 async def test_a_database_that_is_not_there(database_url):

@@ -30,6 +30,7 @@ import asyncio, sys
 import grpc
 from stepwire.rpc import Service, run
 from stepwire.settings import ServiceSettings
+from stepwire.errors import Reason, StepwireError
 from pydantic_settings import SettingsConfigDict
 
 class Settings(ServiceSettings):
@@ -42,6 +43,10 @@ async def build(stack):
     stack.callback(say, "closed")
     if sys.argv[1] == "fails":
         raise RuntimeError("no database")
+    if sys.argv[1] == "waits":
+        say("building")
+        if await asyncio.to_thread(sys.stdin.readline) != "there\\n":
+            raise StepwireError(Reason.DEPENDENCY_UNAVAILABLE, "the database is away")
     if sys.argv[1] == "hangs":
         say("building")
         await asyncio.Event().wait()
@@ -98,6 +103,7 @@ async def process(script, *arguments, **environment):
         script,
         *arguments,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -157,6 +163,49 @@ async def test_a_service_is_not_serving_while_it_builds_and_can_be_stopped_then(
         toy.send_signal(signal.SIGINT)
         code, output, _ = await ended(toy)
     assert (code, output) == (0, ["closed"])
+
+
+async def test_a_service_is_built_again_while_something_is_away(free_port):
+    """What was opened in vain is closed before the next try."""
+    async with (
+        process(SERVICE, "waits", STEPWIRE_TOY_PORT=str(free_port)) as toy,
+        open_channel(f"127.0.0.1:{free_port}") as channel,
+    ):
+        for answer in (b"away\n", b"away\n", b"there\n"):
+            assert await toy.stdout.readline() == b"building\n"
+            assert await status(channel) == NOT_SERVING
+            toy.stdin.write(answer)
+            if answer == b"away\n":
+                assert await toy.stdout.readline() == b"closed\n"
+        await eventually(partial(is_now, channel, SERVING), timeout_seconds=30)
+        toy.send_signal(signal.SIGTERM)
+        code, output, log = await ended(toy)
+    assert (code, output) == (0, ["draining", "closed"])
+    causes = [line["cause"] for line in log if line["message"] == "waiting for what is away"]
+    assert causes == ["the database is away"] * 2
+
+
+async def test_a_service_that_waits_can_be_stopped(free_port):
+    async with process(SERVICE, "waits", STEPWIRE_TOY_PORT=str(free_port)) as toy:
+        assert await toy.stdout.readline() == b"building\n"
+        toy.stdin.write(b"away\n")
+        assert await toy.stdout.readline() == b"closed\n"
+        assert await toy.stdout.readline() == b"building\n"
+        toy.stdin.write(b"away\n")
+        toy.send_signal(signal.SIGTERM)
+        code, _, log = await ended(toy)
+    assert code == 0
+    assert log[-1]["message"] == "toy has stopped"
+
+
+async def test_a_service_does_not_wait_for_ever(free_port):
+    environment = {"STEPWIRE_TOY_PORT": str(free_port), "STEPWIRE_TOY_START_SECONDS": "0"}
+    async with process(SERVICE, "waits", **environment) as toy:
+        toy.stdin.write(b"away\n")
+        code, output, log = await ended(toy)
+    assert (code, output) == (1, ["building", "closed"])
+    assert log[-1]["message"] == "cannot start: the database is away"
+    assert "exception" not in log[-1]
 
 
 async def test_a_service_that_cannot_be_built_says_why(free_port):
