@@ -47,6 +47,6 @@ class RecordSubtasks:
 
 
 def _request_id(parent: Attempt) -> str:
-    """Name the subtask of an attempt: one for each time that the step has failed."""
+    """Name the subtask of an attempt: another one for each that was not lost before."""
     step = hashlib.sha256(parent.step_id.encode()).hexdigest()[:16]
-    return f"subtask/{parent.task.task_id}/{step}/{parent.failures}"
+    return f"subtask/{parent.task.task_id}/{step}/{parent.attempt - parent.losses}"

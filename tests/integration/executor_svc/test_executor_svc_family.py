@@ -3,6 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
+
+from executor_svc.engine.outcomes import Waits
 from executor_svc.store import PostgresTaskStore
 from executor_svc.tasks.family import Family
 from executor_svc.waking.announce import Announcer
@@ -20,6 +23,9 @@ from tests.integration.executor_svc.executor_mesh import (
     transform,
 )
 from tests.integration.executor_svc.task_verbs import find, pause, resume, send, until_state
+from tests.integration.executor_svc.transition_record import transition_record
+
+__all__ = ["transition_record"]
 
 ASKING = graph({"name": "ask", "wait_signal": {"name": "go"}})
 
@@ -62,6 +68,85 @@ async def test_a_subtask_is_cancelled_with_its_parent(client):
     await client.cancel(task_id)
     for each in (child_id, grandchild_id):
         await until_state(client, each, "CANCELLED")
+
+
+@pytest.mark.parametrize(
+    ("inner", "fields"),
+    [
+        # One item is enough, and one of the subtasks need not wait.
+        (
+            graph(
+                {"name": "ask", "when": "input > 0", "wait_signal": {"name": "go"}},
+                transform("skipped", "1", depends_on=["ask"]),
+            ),
+            {"for_each": "[0, 1]", "input": "item", "items_join": {"mode": "JOIN_MODE_ANY"}},
+        ),
+        (ASKING, {"schedule_to_close": {"nanos": 300_000_000}}),
+    ],
+    ids=["pruned", "expired"],
+)
+async def test_a_subtask_is_cancelled_when_nobody_waits_for_it_any_more(client, inner, fields):
+    task = await client.run(around(inner, **fields))
+    children = set(await find(client)) - {task.task_id}
+    left = set(children)
+    if "for_each" in fields:
+        assert (state_of(task), len(children)) == ("SUCCEEDED", 2)
+        left = {each for each in children if state_of(await client.get(each)) != "SUCCEEDED"}
+    assert len(left) == 1
+    await until_state(client, left.pop(), "CANCELLED")
+
+
+async def test_a_task_that_is_too_late_takes_its_subtasks_with_it(client):
+    what = around(ASKING)
+    what.timeout.FromMilliseconds(500)
+    task_id = await client.create(what)
+    child_id = await child_of(client, task_id)
+    assert (await client.wait(task_id)).failure.reason == "TASK_TIMED_OUT"
+    await until_state(client, child_id, "CANCELLED")
+    # It goes on with another one.
+    await client.retry(task_id)
+    again = await child_of(client, task_id)
+    assert again != child_id
+    await send(client, again, "go", 1)
+    assert output_of(await client.wait(task_id)) == 1
+
+
+async def test_a_task_whose_subtask_has_failed_is_retried_with_another_one(client, tmp_path):
+    needs = tmp_path / "needed"
+    value = {"path": str(tmp_path / "notes"), "needs": str(needs), "result": 7}
+    inner = graph(python("n", "need_file", retry=NO_RETRY))
+    task = await client.run(around(inner, retry=NO_RETRY), value)
+    assert task.failure.reason == "SUBTASK_FAILED"
+    needs.touch()
+    await client.retry(task.task_id)
+    assert output_of(await client.wait(task.task_id)) == 7
+
+
+async def test_a_subtask_is_cancelled_whose_step_was_cancelled_while_it_began(record):
+    """Its settlement, which would have told that it waits, is refused."""
+    compiled, task = await record.task({"name": "a", "subtask": {"graph": ASKING}})
+    session_id = await record.session()
+    attempts = await record.claim(session_id, task.task_id, "a")
+    await record.tasks.cancel(task.task_id)
+    child = Waits(f"task:{uuid7()}")
+    settled, effects = await record.settle(session_id, compiled, attempts, child)
+    assert (settled.accepted, effects.notices) == ([False], True)
+    assert await record.notices(task.task_id) == ["cancel_child"]
+
+
+async def test_what_a_compensated_task_waits_for_is_cancelled(client):
+    undone = transform("kept", "1", compensation={"python": {"function": "test.echo"}})
+    what = graph(
+        undone,
+        {"name": "child", "subtask": {"graph": ASKING}},
+        python("bad", "fail_permanently", depends_on=["nap"]),
+        {"name": "nap", "wait_signal": {"name": "fail"}},
+    )
+    task_id = await client.create(what)
+    child_id = await child_of(client, task_id)
+    await send(client, task_id, "fail", 1)
+    assert state_of(await client.wait(task_id)) == "FAILED"
+    await until_state(client, child_id, "CANCELLED")
 
 
 async def test_a_subtask_that_is_cancelled_fails_its_parent(client):

@@ -865,7 +865,9 @@ Global___WaitSignalStep: _TypeAlias = WaitSignalStep  # noqa: Y015
 @_typing.final
 class SubtaskStep(_message.Message):
     """Runs another graph as a task of its own, with this step's input; its output is this
-    step's output. The task is cancelled with this one. One of the fields is required.
+    step's output. The task is cancelled when nobody waits for it any more: when this
+    step is cancelled or its time is over, or when this task has ended, unless a
+    RetryTask can continue it. One of the fields is required.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
