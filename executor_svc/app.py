@@ -35,6 +35,7 @@ from executor_svc.tasks.events import EventHub
 from executor_svc.tasks.family import CHILD_NOTICES, PARENT_NOTICES, Family
 from executor_svc.tasks.forking import Forks
 from executor_svc.tasks.intake import Intake
+from executor_svc.tasks.recent import RecentTasks
 from executor_svc.tasks.starter import TaskStarter
 from executor_svc.tasks.steering import Steering
 from executor_svc.tasks.tasks import Tasks
@@ -94,7 +95,8 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
         republish_after=settings.republish_after,
         inline_bytes=settings.inline_payload_bytes,
     )
-    hub = EventHub()
+    hub, recent = EventHub(), RecentTasks()
+    await bus.subscribe(recent.deliver)
     await bus.subscribe(hub.deliver)
     intake = Intake(
         resolver, graphs, store, limits=limits, max_payload_bytes=settings.max_payload_bytes
@@ -106,6 +108,7 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
         intake=intake,
         graphs=graphs,
         hub=hub,
+        recent=recent,
         has_subscriptions=interest.has,
         window=window,
         on_held=lambda: releaser.nudge(),  # noqa: PLW0108 - made below
@@ -173,6 +176,7 @@ def _domain(
     intake: Intake,
     graphs: GraphCache,
     hub: EventHub,
+    recent: RecentTasks,
     has_subscriptions: Callable[[str], bool],
     window: Window,
     on_held: Callable[[], None],
@@ -191,11 +195,14 @@ def _domain(
             window,
             max_batch=settings.create_batch,
             max_waiting=settings.create_waiting,
+            recent=recent,
             has_subscriptions=has_subscriptions,
             on_held=on_held,
         ),
         tasks=tasks,
-        watches=Watches(tasks, store, hub, recheck=timedelta(seconds=settings.recheck_seconds)),
+        watches=Watches(
+            tasks, store, hub, recent, recheck=timedelta(seconds=settings.recheck_seconds)
+        ),
         steering=steering,
         forks=forks,
         bulk=Bulk(store, steering, forks),

@@ -81,14 +81,23 @@ SELECT task_id FROM executor.requests
 WHERE task_id = ANY ($1::uuid[]) AND tenant_id = $2 AND starts_with(request_id, $3)
 
 -- name: get_task
--- Read a task of a tenant. $1 task, $2 tenant, $3 whether with its input.
+-- Read a task of a tenant. $1 task, $2 tenant, $3 whether with its input, $4 of which steps
+-- to read the outputs as well (null: of none), as in read_outputs.
 SELECT t.task_id, t.tenant_id, d.state, t.labels, t.failure, t.traceparent, t.last_cursor,
     t.created_at, t.started_at, t.ended_at, t.priority, t.workflow, t.workflow_version,
     t.parent_task_id, t.parent_step_id, t.forked_from, t.deadline, t.timeout, t.traits,
     t.graph_hash,
     t.retry_request_id, t.input_type,
     CASE WHEN $3 THEN coalesce(t.input, (SELECT p.data FROM executor.payloads p
-        WHERE p.task_id = t.task_id AND p.step_id = '' AND p.attempt = 0)) END AS input
+        WHERE p.task_id = t.task_id AND p.step_id = '' AND p.attempt = 0)) END AS input,
+    CASE WHEN $4::text[] IS NOT NULL THEN ARRAY(
+        SELECT (s.step_id, s.items, s.output_type, coalesce(s.output, (
+            SELECT p.data FROM executor.payloads p
+            WHERE p.task_id = s.task_id AND p.step_id = s.step_id AND p.attempt = s.attempt
+                AND s.output_type IS NOT NULL)))
+        FROM executor.steps s
+        WHERE s.task_id = t.task_id AND s.step_id = ANY ($4) AND s.state = 'SUCCEEDED')
+    END AS outputs
 FROM executor.tasks t
 CROSS JOIN LATERAL (
     SELECT CASE WHEN t.state IN ('PENDING', 'RUNNING') AND NOT EXISTS (

@@ -1,6 +1,7 @@
 """Reading the outputs of steps, and the inputs of tasks that are kept apart."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -24,16 +25,38 @@ async def read_outputs(pool: asyncpg.Pool, wanted: Sequence[StepAddress]) -> Seq
         [address.task_id for address in wanted],
         [address.step_id for address in wanted],
     )
-    found = {StepAddress(row["task_id"], row["step_id"]): row for row in rows}
+    found = {
+        StepAddress(row["task_id"], row["step_id"]): (
+            row["items"],
+            row["output_type"],
+            row["output"],
+        )
+        for row in rows
+    }
     return [await _output(pool, address, found.get(address)) for address in wanted]
 
 
-async def _output(pool: asyncpg.Pool, address: StepAddress, row: Row | None) -> Blob | None:
-    if row is None:
+async def outputs_of(
+    pool: asyncpg.Pool, task_id: UUID, step_ids: Sequence[str], rows: Sequence[Row]
+) -> Sequence[Blob | None]:
+    """Like `read_outputs`, for steps of one task whose rows were read together with it."""
+    found = {step_id: kept for step_id, *kept in rows}
+    return [
+        await _output(pool, StepAddress(task_id, step_id), found.get(step_id))
+        for step_id in step_ids
+    ]
+
+
+async def _output(
+    pool: asyncpg.Pool, address: StepAddress, kept: Sequence[Any] | None
+) -> Blob | None:
+    """Return an output; `kept` are the step's number of items, output type and output."""
+    if kept is None:
         return None
-    if row["output_type"] is None:
-        return await _read_items(pool, address) if row["items"] is not None else None
-    return Blob(row["output"], row["output_type"])
+    items, output_type, output = kept
+    if output_type is None:
+        return await _read_items(pool, address) if items is not None else None
+    return Blob(output, output_type)
 
 
 async def _read_items(pool: asyncpg.Pool, address: StepAddress) -> Blob:

@@ -18,7 +18,7 @@ from executor_svc.engine.records import (
 )
 from executor_svc.graphs.graph import Graph
 from executor_svc.store.new_tasks import create_arguments
-from executor_svc.store.outputs import read_outputs
+from executor_svc.store.outputs import outputs_of, read_outputs
 from executor_svc.store.rows import Row, batch_of, created_event, effects_of, json_text, queries
 from executor_svc.store.task_rows import step_of, task_of
 from executor_svc.tasks.events import parse_events
@@ -115,8 +115,17 @@ class PostgresTaskStore:
     async def get(
         self, task_id: UUID, *, tenant_id: str, with_input: bool = False
     ) -> TaskRecord | None:
-        row = await self._pool.fetchrow(queries.get_task, task_id, tenant_id, with_input)
+        row = await self._pool.fetchrow(queries.get_task, task_id, tenant_id, with_input, None)
         return None if row is None else task_of(row)
+
+    @retryable()
+    async def get_with_outputs(
+        self, task_id: UUID, step_ids: Sequence[str], *, tenant_id: str
+    ) -> tuple[TaskRecord, Sequence[Blob | None]] | None:
+        row = await self._pool.fetchrow(queries.get_task, task_id, tenant_id, False, step_ids)
+        if row is None:
+            return None
+        return task_of(row), await outputs_of(self._pool, task_id, step_ids, row["outputs"])
 
     @retryable()
     async def list(

@@ -11,6 +11,7 @@ from executor_svc.engine.records import Blob, NewStep, NewTask, Place, StepAddre
 from executor_svc.graphs.graph import Graph
 from executor_svc.metrics import ExecutorMetrics
 from executor_svc.tasks.ports import NewTaskStore
+from executor_svc.tasks.recent import Recent, RecentTasks
 from executor_svc.tasks.refusals import request_id_reused
 from executor_svc.tasks.task_ids import created_at
 from executor_svc.waking.announce import Announcer
@@ -89,6 +90,7 @@ class Creator:
         *,
         max_batch: int,
         max_waiting: int,
+        recent: RecentTasks | None = None,
         has_subscriptions: Callable[[str], bool] = lambda _: False,
         on_held: Callable[[], None] = lambda: None,
     ) -> None:
@@ -97,6 +99,7 @@ class Creator:
         self._on_held = on_held
         self._announcer = announcer
         self._metrics = metrics
+        self._recent = recent
         self._has_subscriptions = has_subscriptions
         # Some of the graphs that are in the record; they are never taken out of it.
         self._stored: set[bytes] = set()
@@ -136,10 +139,27 @@ class Creator:
                 break
             # Another executor was faster with a request_id: it is known now.
         self._announcer.announce(effects, held=held)
+        self._remember(batch, results)
         if held:
             self._on_held()
         self._metrics.accepted(len(wanted))
         return results
+
+    def _remember(
+        self,
+        batch: Sequence[Sequence[Submission]],
+        results: Sequence[Sequence[Accepted] | BaseException],
+    ) -> None:
+        """Keep the tasks that came alone: who sends many at once does not wait for each."""
+        if self._recent is None:
+            return
+        for submissions, result in zip(batch, results, strict=True):
+            if len(submissions) > 1 or isinstance(result, BaseException):
+                continue
+            for submission, accepted in zip(submissions, result, strict=True):
+                if accepted.created_at is not None:
+                    sinks = [step.name for step in submission.graph.sinks]
+                    self._recent.remember(accepted.task_id, Recent(submission.tenant_id, sinks))
 
     def _held(self, effects: Effects) -> Collection[str]:
         """Return the queues in which no more steps are to wait."""

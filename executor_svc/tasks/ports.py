@@ -76,6 +76,11 @@ class TaskReader(GraphReader, Protocol):
     ) -> TaskRecord | None:
         """Return a task of a tenant."""
 
+    async def get_with_outputs(
+        self, task_id: UUID, step_ids: Sequence[str], *, tenant_id: str
+    ) -> tuple[TaskRecord, Sequence[Blob | None]] | None:
+        """Return a task of a tenant and the outputs of some of its steps, by one look."""
+
     async def list(
         self, wanted: TaskFilter, ids: IdRange, *, tenant_id: str, limit: int
     ) -> Sequence[TaskRecord]:

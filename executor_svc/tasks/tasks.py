@@ -66,6 +66,19 @@ class Tasks:
         output = await self._output(task) if task.state is TaskState.SUCCEEDED else None
         return TaskView(task, output, records)
 
+    async def view_ended(self, task_id: UUID, sinks: Sequence[str], *, tenant_id: str) -> TaskView:
+        """Like `view`, by one look, for who knows which steps give the task's output."""
+        found = await self._store.get_with_outputs(task_id, sinks, tenant_id=tenant_id)
+        if found is None:
+            raise task_not_found(task_id)
+        task, outputs = found
+        succeeded = task.state is TaskState.SUCCEEDED
+        return TaskView(task, _joined(sinks, outputs) if succeeded else None)
+
+    async def sinks_of(self, graph_hash: bytes) -> Sequence[str]:
+        """Return the steps of a graph whose outputs are its tasks' output."""
+        return [step.name for step in (await self.graph_of(graph_hash)).sinks]
+
     async def output_of(self, task_id: UUID, *, tenant_id: str) -> Blob | None:
         """Return a task's output; None if it has not succeeded."""
         task = await self._store.get(task_id, tenant_id=tenant_id)
@@ -91,17 +104,9 @@ class Tasks:
         return await self._with_gathered_outputs(task_id, records) if outputs else records
 
     async def _output(self, task: TaskRecord) -> Blob:
-        graph = await self.graph_of(task.graph_hash)
-        names = [step.name for step in graph.sinks]
+        names = await self.sinks_of(task.graph_hash)
         outputs = await self._store.outputs([StepAddress(task.task_id, name) for name in names])
-        # A step that was skipped has none.
-        blobs = [blob or Blob(NULL, JSON) for blob in outputs]
-        if len(blobs) == 1:
-            return blobs[0]
-        members = (
-            orjson.dumps(name) + b":" + blob.data for name, blob in zip(names, blobs, strict=True)
-        )
-        return Blob(b"{" + b",".join(members) + b"}", JSON)
+        return _joined(names, outputs)
 
     async def _with_gathered_outputs(
         self, task_id: UUID, records: Sequence[StepRecord]
@@ -117,6 +122,18 @@ class Tasks:
             replace(record, output=by_id[record.step_id]) if record.step_id in by_id else record
             for record in records
         ]
+
+
+def _joined(names: Sequence[str], outputs: Sequence[Blob | None]) -> Blob:
+    """Return the output of a task: that of its only sink, or those of all by name."""
+    # A step that was skipped has none.
+    blobs = [blob or Blob(NULL, JSON) for blob in outputs]
+    if len(blobs) == 1:
+        return blobs[0]
+    members = (
+        orjson.dumps(name) + b":" + blob.data for name, blob in zip(names, blobs, strict=True)
+    )
+    return Blob(b"{" + b",".join(members) + b"}", JSON)
 
 
 def in_order(records: Sequence[StepRecord]) -> Iterator[StepRecord]:

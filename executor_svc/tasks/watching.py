@@ -9,6 +9,7 @@ from uuid import UUID
 from executor_svc.engine.records import EventBatch, TaskEvent
 from executor_svc.tasks.events import FINAL, EventHub, ending, parse_events
 from executor_svc.tasks.ports import TaskReader
+from executor_svc.tasks.recent import RecentTasks
 from executor_svc.tasks.tasks import Tasks, TaskView
 
 EVENTS_PAGE = 1000
@@ -21,11 +22,18 @@ class Watches:
     """
 
     def __init__(
-        self, tasks: Tasks, store: TaskReader, hub: EventHub, *, recheck: timedelta
+        self,
+        tasks: Tasks,
+        store: TaskReader,
+        hub: EventHub,
+        recent: RecentTasks,
+        *,
+        recheck: timedelta,
     ) -> None:
         self._tasks = tasks
         self._store = store
         self._hub = hub
+        self._recent = recent
         self._recheck_seconds = recheck.total_seconds()
 
     def close(self) -> None:
@@ -39,12 +47,21 @@ class Watches:
             StepwireError: TASK_NOT_FOUND.
         """
         async with self._hub.watch(task_id) as batches:
-            task = await self._tasks.get(task_id, tenant_id=tenant_id)
+            recent = self._recent.find(task_id, tenant_id=tenant_id)
+            if recent is None:
+                view = await self._tasks.view(task_id, tenant_id=tenant_id)
+                if view.task.state.is_final:
+                    return view
+                sinks = await self._tasks.sinks_of(view.task.graph_hash)
+            else:
+                sinks = recent.sinks
             with suppress(TimeoutError):
                 async with asyncio.timeout(at_most.total_seconds()):
-                    while not task.state.is_final:
+                    while True:
                         await self._next_final(batches)
-                        task = await self._tasks.get(task_id, tenant_id=tenant_id)
+                        view = await self._tasks.view_ended(task_id, sinks, tenant_id=tenant_id)
+                        if view.task.state.is_final:
+                            return view
         return await self._tasks.view(task_id, tenant_id=tenant_id)
 
     async def _next_final(self, batches: asyncio.Queue[EventBatch | None]) -> None:

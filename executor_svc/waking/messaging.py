@@ -8,9 +8,10 @@ of becoming more.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
+from typing import Any
 
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
@@ -53,7 +54,7 @@ class AmqpWakeups:
         by_queue: dict[str, list[StepRef]] = defaultdict(list)
         for ref in refs:
             by_queue[ref.queue].append(ref)
-        await asyncio.gather(*(self._publish(queue, each) for queue, each in by_queue.items()))
+        await _all(self._publish(queue, each) for queue, each in by_queue.items())
 
     async def _publish(self, queue: str, refs: Sequence[StepRef]) -> None:
         outlet = self._outlets.get(queue)
@@ -105,9 +106,7 @@ class _Outlet:
             encode_message(queue=self._queue, actor=self._actor, argument=bundle)
             for _, bundle in bundles(refs, max_bundle=self._max_bundle, spread=spread)
         ]
-        await asyncio.gather(
-            *(self._amqp.publish("", self._queue, body, durable=False) for body in messages)
-        )
+        await _all(self._amqp.publish("", self._queue, body, durable=False) for body in messages)
         return [None] * len(waiting)
 
 
@@ -155,11 +154,9 @@ class AmqpEventBus:
     def _batcher(self, key: str) -> Batcher[Sequence[EventBatch], None]:
         async def send(waiting: Sequence[Sequence[EventBatch]]) -> Sequence[BaseException | None]:
             batches = list(chain.from_iterable(waiting))
-            await asyncio.gather(
-                *(
-                    self._send(key, batches[start : start + MAX_TASKS])
-                    for start in range(0, len(batches), MAX_TASKS)
-                )
+            await _all(
+                self._send(key, batches[start : start + MAX_TASKS])
+                for start in range(0, len(batches), MAX_TASKS)
             )
             return [None] * len(waiting)
 
@@ -241,3 +238,12 @@ class LocalEventBus:
 
     async def subscribe_notices(self, callback: Callable[[], None]) -> None:
         self._notices.append(callback)
+
+
+async def _all(sendings: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all; a single one, which is the rule, needs no task of its own."""
+    first, *others = sendings
+    if others:
+        await asyncio.gather(first, *others)
+    else:
+        await first

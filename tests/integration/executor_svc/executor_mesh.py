@@ -117,9 +117,11 @@ class Client:
     async def wait(self, task_id: str) -> task_pb2.Task:
         """Wait for a task's end; return it with its steps and their outputs."""
         request = pb.WaitTaskRequest(task_id=task_id)
-        await self.call("WaitTask", request, timeout=WAIT_SECONDS)
+        waited = (await self.call("WaitTask", request, timeout=WAIT_SECONDS)).task
         task = await self.get(task_id)
         assert task.HasField("end_time"), f"still {state_of(task)}:\n{task}"
+        # It is read in another way.
+        assert (waited.state, waited.output) == (task.state, task.output)
         return task
 
     async def run(self, what: graph_pb2.Graph, value: Any = None, **fields: Any) -> task_pb2.Task:
