@@ -7,7 +7,8 @@ from typing import Final
 
 from opentelemetry.metrics import Meter
 
-from router_svc.catalogue.models import MICRO_USD_PER_USD, Model
+from router_svc.catalogue.models import Model
+from router_svc.catalogue.prices import MICRO_USD_PER_USD
 from stepwire.telemetry.names import ERROR_TYPE
 
 OPERATION_NAME: Final = "gen_ai.operation.name"
@@ -23,6 +24,7 @@ TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105  (the name of a m
 DECISIONS: Final = "stepwire.router.decisions"
 COST: Final = "stepwire.router.cost"
 OUTCOME: Final = "stepwire.router.outcome"
+CATALOGUE_READS: Final = "stepwire.router.catalogue.reads"
 
 CHAT: Final = "chat"
 # The conventions' own bounds, in seconds and in tokens.
@@ -67,6 +69,16 @@ class RouterMetrics:
             unit="{USD}",
             description="Cost of the answers by the catalogue's prices, in US dollars.",
         )
+
+        self._reads = meter.create_counter(
+            CATALOGUE_READS,
+            unit="{read}",
+            description="Changed catalogues, by whether they were taken or refused.",
+        )
+
+    def catalogue_read(self, taken: bool) -> None:  # noqa: FBT001  (the holder's callback)
+        """Counts a changed catalogue that was taken or refused."""
+        self._reads.add(1, {OUTCOME: "taken" if taken else "refused"})
 
     def decided(self, *, model: str, outcome: str) -> None:
         """Counts a decision: `outcome` is `chosen`, or the reason of a refusal."""

@@ -5,9 +5,12 @@ from collections.abc import AsyncIterator
 import grpc
 import grpc.aio
 
+from router_svc.catalogue.codec import encode_catalogue
+from router_svc.catalogue.holder import CatalogueHolder
+from router_svc.decide.codec import encode_decision
 from router_svc.generate.pipeline import Router
 from router_svc.requests.decode import decode_decide, decode_request
-from router_svc.requests.encode import encode_answer, encode_catalogue, encode_decision
+from router_svc.requests.encode import encode_answer
 from stepwire.api.router.v1 import router_service_pb2 as pb
 from stepwire.api.router.v1.router_service_pb2_grpc import RouterServiceServicer
 from stepwire.call import current_call
@@ -20,11 +23,12 @@ _Context = grpc.aio.ServicerContext[object, object]
 class RouterServicer(RouterServiceServicer):
     """Errors are raised as `StepwireError`; the server's interceptors answer with them."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, holder: CatalogueHolder) -> None:
         self._router = router
+        self._holder = holder
 
     async def Decide(self, request: pb.DecideRequest, context: _Context) -> pb.DecideResponse:
-        decision = self._router.decide(decode_decide(request))
+        decision = await self._router.decide(decode_decide(request))
         return pb.DecideResponse(decision=encode_decision(decision))
 
     async def Generate(self, request: pb.GenerateRequest, context: _Context) -> pb.GenerateResponse:
@@ -49,4 +53,4 @@ class RouterServicer(RouterServiceServicer):
         request: pb.ListModelsRequest,
         context: _Context,
     ) -> pb.ListModelsResponse:
-        return encode_catalogue(self._router.catalogue)
+        return encode_catalogue(self._holder)

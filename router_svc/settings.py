@@ -31,6 +31,33 @@ class RouterSettings(ServiceSettings):
         description="YAML file with the catalogue; unset means the one that comes with the "
         "package, and the model of the `openai_*` settings if there is one.",
     )
+    catalogue_reload_seconds: float = Field(
+        default=2,
+        ge=0,
+        description="How often the catalogue file is read again; a changed one takes effect "
+        "without a restart, a faulty one is refused and the earlier one kept. 0 reads it once.",
+    )
+    embedding_deadline_seconds: float = Field(
+        default=0.03,
+        ge=0,
+        description="Longest wait of a decision for its request's meaning, which model_svc "
+        "gives; a decision that cannot have it in time goes by the text's form alone. 0 never "
+        "asks.",
+    )
+    exploration: float = Field(
+        default=0,
+        ge=0,
+        le=0.5,
+        description="Share of decisions that draw a model at random among those that may "
+        "answer, so that the router learns how they do. 0 never draws.",
+    )
+    sufficient_quality: float = Field(
+        default=0.75,
+        ge=0,
+        le=1,
+        description="Predicted quality that is enough for a request that asks for none, once "
+        "qualities are learnt from outcomes.",
+    )
     openai_base_url: str = Field(
         default="",
         description="Root of an OpenAI-compatible API, such as `http://127.0.0.1:8000/v1`, to add "

@@ -1,12 +1,24 @@
 """Puts the catalogue together from settings, and finds the keys that it names."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from router_svc.catalogue.file import DEFAULT_SOURCE, CatalogueError, check, load, load_default
-from router_svc.catalogue.models import Catalogue, Model, OpenAIProvider
+from router_svc.catalogue.faults import CatalogueError
+from router_svc.catalogue.file import (
+    DEFAULT_SOURCE,
+    check,
+    default_text,
+    load_default,
+    parse,
+    read_text,
+)
+from router_svc.catalogue.holder import Snapshot, version_of
+from router_svc.catalogue.kinds import Tier
+from router_svc.catalogue.models import ESTIMATE, Catalogue, Limits, Model, OpenAIProvider
+from router_svc.catalogue.prices import Price
 from router_svc.settings import ENV_PREFIX, RouterSettings
 
 _logger = logging.getLogger(__name__)
@@ -14,6 +26,62 @@ _logger = logging.getLogger(__name__)
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 KEY_VARIABLE = f"{ENV_PREFIX}OPENAI_API_KEY"
 ADDED_NAME = "openai"
+
+
+class ConfiguredSource:
+    """A `Source`: the file that the settings name, or the packaged catalogue.
+
+    Args:
+        settings: Which file, and which model is added to the packaged one.
+        environment: Has the keys.
+        tokenizer: Called with each tokenizer that a model names; raises ValueError when
+            it cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: RouterSettings,
+        environment: Mapping[str, str],
+        tokenizer: Callable[[str], object],
+    ) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._tokenizer = tokenizer
+        # Parsing costs milliseconds, which a text that was read before need not.
+        self._last: tuple[str, Snapshot] | None = None
+
+    @property
+    def name(self) -> str:
+        """The file, as the operator knows it."""
+        return str(self._settings.catalogue_path or DEFAULT_SOURCE)
+
+    def read(self) -> Snapshot:
+        """See `Source`."""
+        path = self._settings.catalogue_path
+        # Read once: version and models must be of the same text.
+        text = default_text() if path is None else read_text(path)
+        if self._last is not None and self._last[0] == text:
+            return self._last[1]
+        catalogue = _catalogue(self._settings, text)
+        keys = find_keys(catalogue, self._settings, self._environment)
+        if problems := [*self._unusable(catalogue)]:
+            raise CatalogueError(self.name, problems)
+        snapshot = Snapshot(catalogue, keys, version_of(text, self._settings.openai_model))
+        self._last = (text, snapshot)
+        return snapshot
+
+    def _unusable(self, catalogue: Catalogue) -> Iterator[str]:
+        now = datetime.now(UTC)
+        for index, model in enumerate(catalogue.models):
+            where = f"models[{index}] ({model.name}): "
+            if model.price_at(now) is None:
+                yield f"{where}prices: none of them holds yet"
+            if model.tokenizer == ESTIMATE:
+                continue
+            try:
+                self._tokenizer(model.tokenizer)
+            except ValueError as error:
+                yield f"{where}tokenizer: {error}"
 
 
 def load_catalogue(settings: RouterSettings) -> Catalogue:
@@ -24,6 +92,11 @@ def load_catalogue(settings: RouterSettings) -> Catalogue:
             file, where they would have no effect.
     """
     path = settings.catalogue_path
+    return _catalogue(settings, default_text() if path is None else read_text(path))
+
+
+def _catalogue(settings: RouterSettings, text: str) -> Catalogue:
+    path = settings.catalogue_path
     if path is not None:
         if settings.openai_model or settings.openai_base_url:
             problem = (
@@ -31,7 +104,7 @@ def load_catalogue(settings: RouterSettings) -> Catalogue:
                 "catalogue only: unset them, and write the model into the file"
             )
             raise CatalogueError(str(path), [problem])
-        return load(path)
+        return parse(text, source=str(path))
     catalogue = load_default()
     if settings.openai_model:
         added = Catalogue(models=(*catalogue.models, _added_model(settings)))
@@ -53,7 +126,7 @@ def openai_base_url(settings: RouterSettings) -> str:
 def find_keys(
     catalogue: Catalogue, settings: RouterSettings, environment: Mapping[str, str]
 ) -> dict[str, str]:
-    """Returns the API key of each model that has one, by the model's name.
+    """Returns the API keys that the catalogue names, by the name of their variable.
 
     Raises:
         CatalogueError: A variable that the catalogue names is not set.
@@ -64,28 +137,28 @@ def find_keys(
     keys: dict[str, str] = {}
     problems = []
     for index, model in enumerate(catalogue.models):
-        provider = model.provider
-        if not isinstance(provider, OpenAIProvider) or provider.api_key_env is None:
-            continue
-        key = known.get(provider.api_key_env, "")
-        if key:
-            keys[model.name] = key
-        else:
-            problems.append(
-                f"models[{index}] ({model.name}): provider.api_key_env: "
-                f"the environment variable {provider.api_key_env} is not set"
-            )
+        for endpoint in model.endpoints:
+            if endpoint.api_key_env is None:
+                continue
+            if key := known.get(endpoint.api_key_env, ""):
+                keys[endpoint.api_key_env] = key
+            else:
+                problems.append(
+                    f"models[{index}] ({model.name}): provider.api_key_env: "
+                    f"the environment variable {endpoint.api_key_env} is not set"
+                )
     if problems:
         raise CatalogueError(str(settings.catalogue_path or DEFAULT_SOURCE), problems)
     return keys
 
 
-def _added_model(settings: RouterSettings) -> Model:
+def warn_of_free_model(settings: RouterSettings) -> None:
+    """Says in the log that the model of the settings counts as free, if it does."""
     prices = (
         settings.openai_input_usd_per_million_tokens,
         settings.openai_output_usd_per_million_tokens,
     )
-    if not any(prices):
+    if settings.openai_model and not any(prices):
         _logger.warning(
             "the model %s has no prices and counts as free: set %sOPENAI_INPUT_USD_PER_MILLION_"
             "TOKENS and %sOPENAI_OUTPUT_USD_PER_MILLION_TOKENS",
@@ -93,6 +166,9 @@ def _added_model(settings: RouterSettings) -> Model:
             ENV_PREFIX,
             ENV_PREFIX,
         )
+
+
+def _added_model(settings: RouterSettings) -> Model:
     base_url = openai_base_url(settings)
     try:
         return Model(
@@ -106,12 +182,18 @@ def _added_model(settings: RouterSettings) -> Model:
                     "max_completion_tokens" if base_url == OPENAI_BASE_URL else "max_tokens"
                 ),
             ),
+            tier=Tier.LARGE,
             context_window=settings.openai_context_window,
             max_output_tokens=settings.openai_max_output_tokens,
             quality=settings.openai_quality,
-            capabilities=frozenset({"grounding", "reasoning"}),
-            input_usd_per_million_tokens=prices[0],
-            output_usd_per_million_tokens=prices[1],
+            capabilities=frozenset({"grounding", "json", "reasoning", "streaming", "tools"}),
+            limits=Limits(),
+            prices=(
+                Price(
+                    input_usd_per_million_tokens=settings.openai_input_usd_per_million_tokens,
+                    output_usd_per_million_tokens=settings.openai_output_usd_per_million_tokens,
+                ),
+            ),
         )
     except ValidationError as error:
         problems = [

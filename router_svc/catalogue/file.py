@@ -1,55 +1,43 @@
 """Reads a catalogue from YAML, and says precisely what is wrong with it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from router_svc.catalogue.models import Catalogue, Model
+from router_svc.catalogue.document import Document
+from router_svc.catalogue.faults import CatalogueError
+from router_svc.catalogue.models import Catalogue
+from router_svc.catalogue.rules import problems_of
 
 DEFAULT_SOURCE = "router_svc/catalogue/default.yaml"
 
-
-class CatalogueError(Exception):
-    """A catalogue that cannot be used.
-
-    Attributes:
-        source: The file, as the operator knows it.
-        problems: One line for each fault, naming entry and field.
-    """
-
-    def __init__(self, source: str, problems: Sequence[str]) -> None:
-        super().__init__(source, tuple(problems))
-        self.source = source
-        self.problems = tuple(problems)
-
-    def __str__(self) -> str:
-        return "\n  ".join([f"catalogue {self.source}:", *self.problems])
+# Pydantic puts the kind of a provider into the path, which is no field.
+_PROVIDER_KINDS = ("extractive", "openai")
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, of which YAML keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  (the signature is yaml's)
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                continue
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key_node.value!r} is given twice", key_node.start_mark
-                )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
+def default_text() -> str:
+    """Returns the text of the catalogue that comes with the package."""
+    return resources.files("router_svc.catalogue").joinpath("default.yaml").read_text("utf-8")
 
 
 def load_default() -> Catalogue:
     """Returns the catalogue that comes with the package."""
-    text = resources.files("router_svc.catalogue").joinpath("default.yaml").read_text("utf-8")
-    return parse(text, source=DEFAULT_SOURCE)
+    return parse(default_text(), source=DEFAULT_SOURCE)
+
+
+def read_text(path: Path) -> str:
+    """Returns the text of the file `path`.
+
+    Raises:
+        CatalogueError: The file cannot be read.
+    """
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogueError(str(path), [f"cannot be read: {error}"]) from error
 
 
 def load(path: Path) -> Catalogue:
@@ -58,11 +46,7 @@ def load(path: Path) -> Catalogue:
     Raises:
         CatalogueError: The file cannot be read, or `parse` refuses its text.
     """
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CatalogueError(str(path), [f"cannot be read: {error}"]) from error
-    return parse(text, source=str(path))
+    return parse(read_text(path), source=str(path))
 
 
 def parse(text: str, *, source: str) -> Catalogue:
@@ -72,87 +56,60 @@ def parse(text: str, *, source: str) -> Catalogue:
         CatalogueError: The text is not YAML, a field is missing, unknown or out of
             its limits, or the models contradict one another.
     """
+    document = Document(text, source=source)
     try:
-        # _StrictLoader is a SafeLoader: it builds plain data only.
-        data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506
-    except yaml.YAMLError as error:
-        raise CatalogueError(source, [f"is not YAML: {error}"]) from error
-    if not isinstance(data, dict):
-        raise CatalogueError(source, ["must be a mapping with the key `models`"])
-    try:
-        catalogue = Catalogue.model_validate(data)
+        catalogue = Catalogue.model_validate(document.data)
     except ValidationError as error:
-        raise CatalogueError(source, [_line(data, fault) for fault in error.errors()]) from error
-    return check(catalogue, source=source)
-
-
-def check(catalogue: Catalogue, *, source: str) -> Catalogue:
-    """Returns `catalogue` when its models agree with one another.
-
-    Raises:
-        CatalogueError: A name is used twice, a fallback is unknown or the model
-            itself, or fallbacks form a cycle.
-    """
-    problems = [*_doubled_names(catalogue.models), *_unknown_fallbacks(catalogue.models)]
-    if not problems:
-        problems = list(_cycles(catalogue.models))
-    if problems:
-        raise CatalogueError(source, problems)
+        problems = [_told(document, fault["loc"], fault["msg"]) for fault in error.errors()]
+        raise CatalogueError(source, problems) from error
+    if found := problems_of(catalogue):
+        raise CatalogueError(source, [_told(document, path, told) for path, told in found])
     return catalogue
 
 
-def _line(data: Mapping[str, Any], fault: Any) -> str:
-    """Returns a line such as `models[1] (small): quality: must be at most 1`."""
-    where, rest = "", list(fault["loc"])
-    if len(rest) > 1 and rest[0] == "models":
-        entry = data["models"][rest[1]]
-        name = entry.get("name") if isinstance(entry, dict) else None
-        where = f"models[{rest[1]}]" + (f" ({name})" if name else "") + ": "
-        # Pydantic puts the kind of a provider into the path, which is no field.
-        rest = [part for part in rest[2:] if part not in ("extractive", "openai")]
-    field = ".".join(str(part) for part in rest)
-    return f"{where}{field}: {fault['msg']}" if field else f"{where}{fault['msg']}"
+def check(catalogue: Catalogue, *, source: str) -> Catalogue:
+    """Returns a catalogue that was not read from one text, when its models agree.
+
+    Raises:
+        CatalogueError: They contradict one another.
+    """
+    if found := problems_of(catalogue):
+        raise CatalogueError(source, [_named(catalogue, path, told) for path, told in found])
+    return catalogue
 
 
-def _doubled_names(models: Sequence[Model]) -> Iterator[str]:
-    first: dict[str, int] = {}
-    for index, model in enumerate(models):
-        if model.name in first:
-            yield (
-                f"models[{index}] ({model.name}): name: already used by models[{first[model.name]}]"
-            )
-        first.setdefault(model.name, index)
+def _named(catalogue: Catalogue, path: Sequence[str | int], told: str) -> str:
+    entries = [{"name": model.name} for model in catalogue.models]
+    where, field, _ = _place({"models": entries}, path)
+    return f"{where}{field}: {told}"
 
 
-def _unknown_fallbacks(models: Sequence[Model]) -> Iterator[str]:
-    names = {model.name for model in models}
-    for index, model in enumerate(models):
-        for fallback in model.fallbacks:
-            if fallback not in names:
-                yield (
-                    f"models[{index}] ({model.name}): fallbacks: no model is called {fallback!r}"
-                )
+def _told(document: Document, path: Sequence[str | int], told: str) -> str:
+    """Returns a line such as `models[1] (small): quality: must be at most 1 (line 14)`."""
+    where, field, plain = _place(document.data, path)
+    label = f"{where}{field}: " if field else where
+    return f"{label}{told} (line {document.line_of(plain)})"
 
 
-def _cycles(models: Sequence[Model]) -> Iterator[str]:
-    """Yields one line for each cycle, at the first model of the file that is on it."""
-    fallbacks = {model.name: model.fallbacks for model in models}
-    done: set[str] = set()
-    for index, model in enumerate(models):
-        cycle = _cycle_from(model.name, fallbacks, path=(), done=done)
-        if cycle:
-            yield f"models[{index}] ({model.name}): fallbacks: form a cycle: {' -> '.join(cycle)}"
+def _place(data: Any, path: Sequence[str | int]) -> tuple[str, str, list[str | int]]:
+    """Returns the entry's label, the field's path in it, and the path in the document."""
+    plain = list(path)
+    if len(plain) < 2 or plain[0] != "models":  # noqa: PLR2004  (the list and a place in it)
+        return "", _dotted(plain), plain
+    entry = data["models"][plain[1]]
+    name = entry.get("name") if isinstance(entry, dict) else None
+    rest = [
+        part
+        for place, part in enumerate(plain[2:])
+        if not (place == 1 and plain[2] == "provider" and part in _PROVIDER_KINDS)
+    ]
+    where = f"models[{plain[1]}]" + (f" ({name})" if name else "") + ": "
+    return where, _dotted(rest), [*plain[:2], *rest]
 
 
-def _cycle_from(
-    name: str, fallbacks: Mapping[str, Sequence[str]], *, path: tuple[str, ...], done: set[str]
-) -> tuple[str, ...]:
-    if name in path:
-        return (*path[path.index(name) :], name)
-    if name in done:
-        return ()
-    found: tuple[str, ...] = ()
-    for fallback in fallbacks[name]:
-        found = found or _cycle_from(fallback, fallbacks, path=(*path, name), done=done)
-    done.add(name)
-    return found
+def _dotted(path: Sequence[str | int]) -> str:
+    """Returns `prices[0].valid_from` for its parts."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text

@@ -1,19 +1,26 @@
 """The models that the router may use: what each costs, can do and holds.
 
-Pure types with the rules that one catalogue must keep. `catalogue_file` reads them
-from YAML.
+Pure types with the rules that one entry must keep. `document` reads them from YAML.
 """
 
-from decimal import Decimal
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import pairwise
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-MICRO_USD_PER_USD = 1_000_000
+from router_svc.catalogue.kinds import Kind, Tier
+from router_svc.catalogue.prices import Price
+
+ESTIMATE = "estimate"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]
-# Whole millionths of a dollar, so that costs are computed in integers.
-Price = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Address = Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
 
 
 class _Entry(BaseModel):
@@ -29,19 +36,26 @@ class ExtractiveProvider(_Entry):
     )
 
 
+class Endpoint(_Entry):
+    """One place where a model is served, with one key."""
+
+    name: Name = "default"
+    base_url: Address = Field(description="Root of the API, e.g. `https://api.openai.com/v1`.")
+    api_key_env: Variable | None = Field(
+        default=None,
+        description="Name of the environment variable that holds the key; none when the endpoint "
+        "asks for no key.",
+    )
+
+
 class OpenAIProvider(_Entry):
     """Answers through the chat completions of any OpenAI-compatible endpoint."""
 
     kind: Literal["openai"]
-    base_url: str = Field(
-        pattern=r"^https?://[^\s]+$",
-        description="Root of the API, e.g. `https://api.openai.com/v1`.",
-    )
-    api_key_env: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="Name of the environment variable that holds the key; none when the endpoint "
-        "asks for no key.",
+    base_url: Address | None = Field(default=None, description="As in Endpoint, of the only one.")
+    api_key_env: Variable | None = Field(default=None, description="As in Endpoint, of that one.")
+    endpoints: tuple[Endpoint, ...] = Field(
+        default=(), description="Several places that serve the same model; calls are spread."
     )
     model: str = Field(min_length=1, description="The endpoint's own name of the model.")
     token_limit_field: Literal["max_tokens", "max_completion_tokens"] = Field(
@@ -50,30 +64,71 @@ class OpenAIProvider(_Entry):
         "`max_completion_tokens`; most others know only `max_tokens`.",
     )
 
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if (self.base_url is None) == (not self.endpoints):
+            raise ValueError("give either base_url or endpoints")
+        if self.endpoints and self.api_key_env is not None:
+            raise ValueError("with endpoints, each has its own api_key_env")
+        names = [endpoint.name for endpoint in self.endpoints]
+        if len(set(names)) < len(names):
+            raise ValueError("names of endpoints must be unique")
+        return self
+
+    @property
+    def places(self) -> tuple[Endpoint, ...]:
+        """Where it is served; at least one."""
+        if self.base_url is None:
+            return self.endpoints
+        return (Endpoint(base_url=self.base_url, api_key_env=self.api_key_env),)
+
+
+class Limits(_Entry):
+    """What a model may be asked for."""
+
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="By all instances of the router together; none."
+    )
+    tokens_per_minute: int | None = Field(
+        default=None, ge=1, description="Read and written, by all instances together; none."
+    )
+    concurrency: int = Field(default=64, ge=1, description="Calls at once, from this process.")
+
 
 class Model(_Entry):
-    """One model of the catalogue.
-
-    Prices have no default: a model whose price nobody wrote down would look free.
-    """
+    """One model of the catalogue."""
 
     name: Name
     provider: Annotated[ExtractiveProvider | OpenAIProvider, Field(discriminator="kind")]
+    tier: Tier = Tier.BALANCED
     context_window: int = Field(
         ge=1, le=2**31 - 1, description="Tokens that request and answer may have together."
     )
     max_output_tokens: int = Field(ge=1, description="Longest answer, in tokens.")
-    quality: float = Field(ge=0, le=1, description="0 to 1, on this catalogue's own scale.")
+    quality: Share = Field(description="0 to 1, on this catalogue's own scale.")
+    quality_by_kind: Mapping[Kind, Share] = Field(
+        default_factory=dict, description="The same for kinds of work where it is another."
+    )
     capabilities: frozenset[Name] = frozenset()
-    input_usd_per_million_tokens: Price
-    output_usd_per_million_tokens: Price
+    languages: tuple[Language, ...] = Field(
+        default=(), description="Languages that it knows; none listed means any."
+    )
+    prices: tuple[Price, ...] = Field(description="Oldest first.")
+    limits: Limits = Limits()
+    tokenizer: str = Field(
+        default=ESTIMATE,
+        min_length=1,
+        description="`minilm`, the path of a `tokenizer.json`, or `estimate`.",
+    )
     fallbacks: tuple[Name, ...] = Field(
         default=(), description="Models to try next when this one fails, in this order."
     )
     timeout_seconds: float = Field(default=60, gt=0, description="Longest time of one try.")
-    max_in_flight: int = Field(
-        default=64, ge=1, description="Calls to it at the same time, from this process."
-    )
+
+    @field_validator("quality_by_kind")
+    @classmethod
+    def _unchanging(cls, qualities: Mapping[Kind, float]) -> Mapping[Kind, float]:
+        return MappingProxyType(dict(qualities))
 
     @field_validator("fallbacks")
     @classmethod
@@ -82,6 +137,18 @@ class Model(_Entry):
         if doubled:
             raise ValueError(f"names {', '.join(doubled)} more than once")
         return fallbacks
+
+    @field_validator("prices")
+    @classmethod
+    def _prices_in_order(cls, prices: tuple[Price, ...]) -> tuple[Price, ...]:
+        if not prices:
+            raise ValueError("there must be at least one price; free is written as 0")
+        if any(price.valid_from is None for price in prices[1:]):
+            raise ValueError("only the first price may lack valid_from")
+        moments = [price.valid_from for price in prices if price.valid_from is not None]
+        if any(later <= earlier for earlier, later in pairwise(moments)):
+            raise ValueError("valid_from must rise from price to price")
+        return prices
 
     @model_validator(mode="after")
     def _window_holds_answer(self) -> Self:
@@ -95,21 +162,21 @@ class Model(_Entry):
         return isinstance(self.provider, ExtractiveProvider)
 
     @property
-    def input_price_micro_usd(self) -> int:
-        """Price of a million input tokens, in millionths of a US dollar."""
-        return int(self.input_usd_per_million_tokens * MICRO_USD_PER_USD)
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where it is served; none for a model of model_svc."""
+        return () if isinstance(self.provider, ExtractiveProvider) else self.provider.places
 
-    @property
-    def output_price_micro_usd(self) -> int:
-        """Price of a million output tokens, in millionths of a US dollar."""
-        return int(self.output_usd_per_million_tokens * MICRO_USD_PER_USD)
+    def quality_for(self, kind: Kind | None) -> float:
+        """Returns the catalogue's quality for a kind of work; in general for None."""
+        return self.quality if kind is None else self.quality_by_kind.get(kind, self.quality)
 
-    def cost_micro_usd(self, *, input_tokens: int, output_tokens: int) -> int:
-        """Returns what so many tokens cost, in millionths of a US dollar, rounded up."""
-        total = (
-            input_tokens * self.input_price_micro_usd + output_tokens * self.output_price_micro_usd
-        )
-        return -(-total // 1_000_000)
+    def price_at(self, moment: datetime) -> Price | None:
+        """Returns the price that holds at `moment`; None before the first."""
+        held = None
+        for price in self.prices:
+            if price.valid_from is None or price.valid_from <= moment:
+                held = price
+        return held
 
 
 class Catalogue(_Entry):

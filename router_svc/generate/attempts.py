@@ -11,6 +11,7 @@ from router_svc import metrics as names
 from router_svc.breakers.cooldowns import Cooldowns
 from router_svc.catalogue.models import Catalogue, Model
 from router_svc.decide.filters import output_tokens
+from router_svc.decide.records import Standing
 from router_svc.generate.ports import Completion, FailureKind, Provider, ProviderFailure
 from router_svc.metrics import RouterMetrics, attributes_of
 from router_svc.requests.records import Request
@@ -53,12 +54,13 @@ class Attempts:
         self._metrics = metrics
         self._clock = clock
         self._slots = {
-            model.name: asyncio.Semaphore(model.max_in_flight) for model in catalogue.models
+            model.name: asyncio.Semaphore(model.limits.concurrency) for model in catalogue.models
         }
 
-    def resting(self) -> frozenset[str]:
-        """Returns the names of the models that would not be tried now."""
-        return self._cooldowns.resting()
+    def of(self, model: Model) -> Standing:
+        """Returns how `model` stands now."""
+        is_resting = model.name in self._cooldowns.resting()
+        return Standing(resting="it is left to rest after failures" if is_resting else "")
 
     async def make(self, model: Model, request: Request, *, deadline: float | None) -> Completion:
         """Makes one try, within the model's timeout and the call's deadline.

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from router_svc.catalogue.models import Catalogue
-from router_svc.decide.choice import Candidate, Decision, decide
+from router_svc.decide.decider import Decider
+from router_svc.decide.records import Candidate, Decision
 from router_svc.generate.attempts import Attempts, OutOfTimeError
 from router_svc.generate.outcome import (
     FailedTry,
@@ -17,12 +17,11 @@ from router_svc.generate.ports import (
     Completion,
     FailureKind,
     ProviderFailure,
-    TokenCounter,
     Usage,
 )
 from router_svc.metrics import RouterMetrics
 from router_svc.requests.records import Request
-from stepwire.errors import StepwireError
+from router_svc.tokens.ports import TokenCounter
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Router:
     """Answers requests with the models of one catalogue.
 
     Args:
-        catalogue: The models.
+        decider: Decides.
         attempts: Makes the tries, and knows which models rest.
         counter: Counts tokens for decisions, and where a provider does not.
         metrics: Where decisions and answers are counted.
@@ -59,34 +58,19 @@ class Router:
     def __init__(
         self,
         *,
-        catalogue: Catalogue,
+        decider: Decider,
         attempts: Attempts,
         counter: TokenCounter,
         metrics: RouterMetrics,
     ) -> None:
-        self.catalogue = catalogue
+        self._decider = decider
         self._attempts = attempts
         self._counter = counter
         self._metrics = metrics
 
-    def decide(self, request: Request) -> Decision:
-        """Returns which model would answer `request`, and why.
-
-        Raises:
-            StepwireError: As `router_svc.decide.choice.decide`.
-        """
-        try:
-            decision = decide(
-                request,
-                catalogue=self.catalogue,
-                counter=self._counter,
-                resting=self._attempts.resting(),
-            )
-        except StepwireError as error:
-            self._metrics.decided(model="", outcome=error.reason.value)
-            raise
-        self._metrics.decided(model=decision.chosen.model.name, outcome="chosen")
-        return decision
+    async def decide(self, request: Request) -> Decision:
+        """Returns which model would answer `request`, and why; see `Decider`."""
+        return await self._decider.decide(request)
 
     async def generate(self, request: Request, *, deadline: float | None) -> Answer:
         """Returns the answer of the first model that gives one.
@@ -101,7 +85,7 @@ class Router:
                 request for good; PROVIDER_UNAVAILABLE when every model failed;
                 DEADLINE_EXCEEDED when the time ended first.
         """
-        decision = self.decide(request)
+        decision = await self.decide(request)
         failed: list[FailedTry] = []
         for candidate in decision.tries:
             try:
@@ -130,9 +114,7 @@ class Router:
             usage = Usage(decision.input_tokens, self._counter.count(completion.text))
             told = f"{outcome.explanation}; its provider reported no usage, which is estimated"
             outcome = replace(outcome, explanation=told)
-        cost = model.cost_micro_usd(
-            input_tokens=usage.input_tokens, output_tokens=usage.output_tokens
-        )
+        cost = candidate.price.cost_micro_usd(usage.input_tokens, usage.output_tokens)
         self._metrics.answered(
             model,
             input_tokens=usage.input_tokens,

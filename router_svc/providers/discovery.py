@@ -3,7 +3,8 @@
 import openai
 
 from router_svc.catalogue.configured import openai_base_url
-from router_svc.catalogue.file import DEFAULT_SOURCE, CatalogueError
+from router_svc.catalogue.faults import CatalogueError
+from router_svc.catalogue.file import DEFAULT_SOURCE
 from router_svc.providers.openai import NO_KEY
 from router_svc.settings import ENV_PREFIX, RouterSettings
 

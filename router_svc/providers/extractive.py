@@ -10,10 +10,10 @@ from router_svc.generate.ports import (
     Completion,
     FailureKind,
     ProviderFailure,
-    TokenCounter,
     Usage,
 )
 from router_svc.requests.records import Request
+from router_svc.tokens.ports import TokenCounter
 from stepwire.api.model.v1 import model_service_pb2 as pb
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceStub
 from stepwire.rpc.status import from_rpc_error

@@ -1,23 +1,44 @@
-"""Turns requests of the API into the domain's, and says what is wrong with them."""
+"""Turns requests of the API into the domain's; `check` says what is wrong with them."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from google.protobuf.json_format import MessageToDict
 
-from router_svc.requests.records import Document, Message, Request, Role
+from router_svc.catalogue.kinds import Tier
+from router_svc.requests.check import ROLES, faults_of
+from router_svc.requests.records import (
+    Attribution,
+    CacheControl,
+    CacheMode,
+    Document,
+    Image,
+    JsonSchema,
+    Message,
+    Request,
+    Tool,
+    ToolCall,
+    ToolMode,
+)
 from stepwire.api.router.v1 import message_pb2 as message_pb
+from stepwire.api.router.v1 import requirements_pb2 as requirements_pb
 from stepwire.api.router.v1 import router_service_pb2 as pb
 from stepwire.errors import FieldFault, Reason, StepwireError
 
-MAX_MESSAGES = 256
-MAX_DOCUMENTS = 256
-MAX_CONTENT_CHARACTERS = 1_000_000
-MAX_TEMPERATURE = 2.0
-
-_ROLES = {
-    message_pb.ROLE_UNSPECIFIED: Role.USER,
-    message_pb.ROLE_SYSTEM: Role.SYSTEM,
-    message_pb.ROLE_USER: Role.USER,
-    message_pb.ROLE_ASSISTANT: Role.ASSISTANT,
+_MODES = {
+    message_pb.TOOL_MODE_UNSPECIFIED: ToolMode.AUTO,
+    message_pb.TOOL_MODE_AUTO: ToolMode.AUTO,
+    message_pb.TOOL_MODE_NONE: ToolMode.NONE,
+    message_pb.TOOL_MODE_REQUIRED: ToolMode.REQUIRED,
+}
+_TIERS = {
+    requirements_pb.TIER_UNSPECIFIED: None,
+    requirements_pb.TIER_SMALL: Tier.SMALL,
+    requirements_pb.TIER_BALANCED: Tier.BALANCED,
+    requirements_pb.TIER_LARGE: Tier.LARGE,
+}
+_CACHE_MODES = {
+    requirements_pb.CACHE_MODE_UNSPECIFIED: CacheMode.OFF,
+    requirements_pb.CACHE_MODE_OFF: CacheMode.OFF,
+    requirements_pb.CACHE_MODE_EXACT: CacheMode.EXACT,
+    requirements_pb.CACHE_MODE_SEMANTIC: CacheMode.SEMANTIC,
 }
 
 
@@ -31,22 +52,31 @@ def decode_request(request: pb.GenerateRequest, *, path: str = "") -> Request:
     Raises:
         StepwireError: FIELD_INVALID, naming every faulty field.
     """
-    faults = [
-        FieldFault(path + field, description)
-        for check in (_messages, _documents, _requirements, _sampling)
-        for field, description in check(request)
-    ]
-    if faults:
+    if faults := [FieldFault(path + field, told) for field, told in faults_of(request)]:
         raise _invalid(faults)
     asked = request.requirements
+    choice = request.tool_choice
     return Request(
-        messages=tuple(Message(_ROLES[each.role], each.content) for each in request.messages),
+        messages=tuple(map(_message, request.messages)),
         documents=tuple(Document(each.id, each.title, each.text) for each in request.documents),
         model=asked.model,
         min_quality=asked.min_quality,
         capabilities=tuple(asked.capabilities),
+        max_cost_micro_usd=asked.max_cost_micro_usd,
+        language=asked.language,
+        min_tier=_TIERS[asked.min_tier],
+        seed=asked.seed,
         max_output_tokens=request.max_output_tokens,
         temperature=request.temperature if request.HasField("temperature") else None,
+        top_p=request.top_p if request.HasField("top_p") else None,
+        stop=tuple(request.stop),
+        sampling_seed=request.sampling_seed if request.HasField("sampling_seed") else None,
+        tools=tuple(map(_tool, request.tools)),
+        tool_choice=_MODES[choice.mode],
+        required_tool=choice.tool,
+        json_schema=_schema(request),
+        attribution=_attribution(request.attribution),
+        cache=_cache(request.cache),
     )
 
 
@@ -61,59 +91,49 @@ def decode_decide(request: pb.DecideRequest) -> Request:
     return decode_request(request.request, path="request.")
 
 
-def _invalid(faults: Sequence[FieldFault]) -> StepwireError:
+def _invalid(faults: list[FieldFault]) -> StepwireError:
     told = "; ".join(f"{fault.field}: {fault.description}" for fault in faults)
     return StepwireError(
         Reason.FIELD_INVALID, told, metadata={"field": faults[0].field}, faults=faults
     )
 
 
-def _messages(request: pb.GenerateRequest) -> Iterator[tuple[str, str]]:
-    count = len(request.messages)
-    if not 1 <= count <= MAX_MESSAGES:
-        yield "messages", f"must be 1 to {MAX_MESSAGES} messages, are {count}"
-    for index, message in enumerate(request.messages):
-        if message.role not in _ROLES:
-            yield f"messages[{index}].role", f"is not a role: {message.role}"
-        if len(message.content) > MAX_CONTENT_CHARACTERS:
-            yield (
-                f"messages[{index}].content",
-                f"must be at most {MAX_CONTENT_CHARACTERS} characters, is {len(message.content)}",
-            )
-    if count:
-        last = request.messages[-1]
-        if _ROLES.get(last.role, Role.USER) is not Role.USER:
-            yield f"messages[{count - 1}].role", "the last message must be from the user"
-        if not last.content.strip():
-            yield f"messages[{count - 1}].content", "the last message must not be blank"
+def _message(message: message_pb.Message) -> Message:
+    role = ROLES[message.role]
+    # Most messages are text alone.
+    if not (message.images or message.tool_calls or message.tool_call_id):
+        return Message(role, message.content)
+    return Message(
+        role,
+        message.content,
+        images=tuple(
+            Image(url=each.url, data=each.data, media_type=each.media_type or "image/png")
+            for each in message.images
+        ),
+        tool_calls=tuple(
+            ToolCall(each.id, each.name, each.arguments_json) for each in message.tool_calls
+        ),
+        tool_call_id=message.tool_call_id,
+    )
 
 
-def _documents(request: pb.GenerateRequest) -> Iterator[tuple[str, str]]:
-    if len(request.documents) > MAX_DOCUMENTS:
-        yield "documents", f"must be at most {MAX_DOCUMENTS}, are {len(request.documents)}"
-    times: Counter[str] = Counter()
-    for index, document in enumerate(request.documents):
-        times[document.id] += 1
-        if not document.id.strip():
-            yield f"documents[{index}].id", "is required"
-        elif times[document.id] > 1:
-            yield f"documents[{index}].id", "must be unique, is the id of an earlier document"
-        if not document.text.strip():
-            yield f"documents[{index}].text", "is required"
+def _tool(tool: message_pb.Tool) -> Tool:
+    parameters = MessageToDict(tool.parameters) if tool.HasField("parameters") else None
+    return Tool(tool.name, tool.description, parameters)
 
 
-def _requirements(request: pb.GenerateRequest) -> Iterator[tuple[str, str]]:
-    asked = request.requirements
-    # Written so that a NaN, which is on neither side of anything, is refused too.
-    if not 0.0 <= asked.min_quality <= 1.0:
-        yield "requirements.min_quality", f"must be from 0 to 1, is {asked.min_quality:g}"
-    for index, capability in enumerate(asked.capabilities):
-        if not capability:
-            yield f"requirements.capabilities[{index}]", "must not be empty"
+def _schema(request: pb.GenerateRequest) -> JsonSchema | None:
+    if not request.HasField("json_schema"):
+        return None
+    given = request.json_schema
+    return JsonSchema(MessageToDict(given.schema), given.name or "answer")
 
 
-def _sampling(request: pb.GenerateRequest) -> Iterator[tuple[str, str]]:
-    if request.max_output_tokens < 0:
-        yield "max_output_tokens", f"must not be negative, is {request.max_output_tokens}"
-    if request.HasField("temperature") and not 0.0 <= request.temperature <= MAX_TEMPERATURE:
-        yield "temperature", f"must be from 0 to {MAX_TEMPERATURE:g}, is {request.temperature:g}"
+def _attribution(given: requirements_pb.Attribution) -> Attribution:
+    return Attribution(given.project, given.task_id, given.step_id)
+
+
+def _cache(given: requirements_pb.CacheControl) -> CacheControl:
+    return CacheControl(
+        _CACHE_MODES[given.mode], given.max_age.ToTimedelta().total_seconds(), tuple(given.tags)
+    )

@@ -1,15 +1,12 @@
 """Counts tokens without a tokenizer: an estimate, and named as one.
 
-The router holds no model's vocabulary, and the models of one catalogue have
-different ones. The estimate is meant to err upwards: a context window that is
-believed full costs a better choice, one that overflows costs a failed call.
+For models whose tokenizer is not at hand. The estimate is meant to err upwards: a
+context window that is believed full costs a better choice, one that overflows costs a
+failed call.
 """
 
 import math
 import string
-
-from router_svc.generate.ports import TokenCounter
-from router_svc.requests.records import Request
 
 # Weight in tokens of one UTF-8 byte. Of a character of several bytes only the first
 # counts; what it starts with says how long it is, and so roughly which script.
@@ -29,9 +26,6 @@ _CLASSES: tuple[tuple[bytes, float], ...] = (
     # Control characters.
     (bytes([*range(9), *range(14, 32), 127]), 1.0),
 )
-# What a chat template adds around a message, and around a numbered source.
-MESSAGE_TOKENS = 4
-DOCUMENT_TOKENS = 12
 
 
 class EstimatedTokens:
@@ -45,13 +39,3 @@ class EstimatedTokens:
             # Deleting and comparing lengths counts a class at the speed of C.
             weight += each * (len(data) - len(data.translate(None, delete=members)))
         return math.ceil(weight)
-
-
-def count_request(counter: TokenCounter, request: Request) -> int:
-    """Returns the number of tokens that a model reads for `request`, by `counter`."""
-    messages = sum(MESSAGE_TOKENS + counter.count(each.content) for each in request.messages)
-    documents = sum(
-        DOCUMENT_TOKENS + counter.count(each.title) + counter.count(each.text)
-        for each in request.documents
-    )
-    return messages + documents

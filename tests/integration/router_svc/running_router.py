@@ -25,6 +25,8 @@ KEY = "sk-the-secret-key"
 REPORT = "The weather was dry in May. The river rose by a metre in June. Nobody was hurt."
 NO_MODEL_SERVICE = "127.0.0.1:1"
 
+DEAR = {"input_usd_per_million_tokens": 50, "output_usd_per_million_tokens": 2.5}
+
 QUOTES = {
     "name": "quotes",
     "provider": {"kind": "extractive"},
@@ -32,8 +34,7 @@ QUOTES = {
     "max_output_tokens": 500,
     "quality": 0.35,
     "capabilities": ["grounding"],
-    "input_usd_per_million_tokens": 0,
-    "output_usd_per_million_tokens": 0,
+    "prices": [{"input_usd_per_million_tokens": 0, "output_usd_per_million_tokens": 0}],
 }
 
 
@@ -49,8 +50,7 @@ def chat_model(name: str, base_url: str, **fields: Any) -> dict[str, Any]:
         "context_window": 8_000,
         "max_output_tokens": 500,
         "quality": 0.8,
-        "input_usd_per_million_tokens": 0.5,
-        "output_usd_per_million_tokens": 2.5,
+        "prices": [{"input_usd_per_million_tokens": 0.5, "output_usd_per_million_tokens": 2.5}],
         **fields,
     }
 

@@ -21,6 +21,7 @@ from stepwire.errors import Reason
 from stepwire.testing.poll import eventually
 from tests.integration.router_svc.chat_endpoint import ChatEndpoint, Reply, Silence, chat, refusal
 from tests.integration.router_svc.running_router import (
+    DEAR,
     KEY,
     ask,
     chat_model,
@@ -233,7 +234,7 @@ async def test_a_model_that_rests_is_chosen_last(
 ) -> None:
     endpoint.script.append(refusal(429, retry_after="60"))
     first = chat_model("first", endpoint.base_url)
-    second = chat_model("second", second_endpoint.base_url, input_usd_per_million_tokens=9)
+    second = chat_model("second", second_endpoint.base_url, prices=[DEAR])
     async with running_router(tmp_path, first, second) as stub:
         before = (await stub.Decide(pb.DecideRequest(request=ask()))).decision
         await stub.Generate(ask())
@@ -262,7 +263,7 @@ async def test_the_deadline_of_the_call_bounds_every_try(
 
 async def test_a_cancelled_call_gives_up_the_try(tmp_path: Path, endpoint: ChatEndpoint) -> None:
     endpoint.otherwise = Silence()
-    model = chat_model("only", endpoint.base_url, max_in_flight=1)
+    model = chat_model("only", endpoint.base_url, limits={"concurrency": 1})
     async with running_router(tmp_path, model) as stub:
         call = stub.Generate(ask())
         await eventually(lambda: endpoint.waiting == 1)
@@ -276,7 +277,7 @@ async def test_calls_in_flight_are_limited_per_model(
     tmp_path: Path, endpoint: ChatEndpoint
 ) -> None:
     endpoint.script.extend([Silence(), Silence()])
-    model = chat_model("only", endpoint.base_url, max_in_flight=2)
+    model = chat_model("only", endpoint.base_url, limits={"concurrency": 2})
     async with running_router(tmp_path, model) as stub:
         calls = [stub.Generate(ask()), stub.Generate(ask())]
         await eventually(lambda: endpoint.waiting == 2)

@@ -10,13 +10,14 @@ import pytest
 from router_svc.app import build
 from router_svc.settings import RouterSettings
 from stepwire.api.router.v1 import router_service_pb2 as pb
-from stepwire.api.router.v1.catalogue_pb2 import CatalogueModel
+from stepwire.api.router.v1.catalogue_pb2 import CatalogueModel, ModelLimits, Price
 from stepwire.api.router.v1.message_pb2 import ROLE_ASSISTANT, Message
-from stepwire.api.router.v1.requirements_pb2 import Requirements
+from stepwire.api.router.v1.requirements_pb2 import TIER_BALANCED, Requirements
 from stepwire.errors import Reason
 from stepwire.lifecycle import StartError
 from tests.integration.router_svc.chat_endpoint import ChatEndpoint
 from tests.integration.router_svc.running_router import (
+    DEAR,
     QUOTES,
     ask,
     chat_model,
@@ -30,7 +31,7 @@ NOWHERE = "http://127.0.0.1:1/v1"
 
 async def test_decide_explains_and_calls_nobody(tmp_path: Path, endpoint: ChatEndpoint) -> None:
     models = [
-        chat_model("dear", endpoint.base_url, input_usd_per_million_tokens=50),
+        chat_model("dear", endpoint.base_url, prices=[DEAR]),
         chat_model("tiny", endpoint.base_url, context_window=50, max_output_tokens=40),
         QUOTES,
     ]
@@ -53,23 +54,32 @@ async def test_decide_explains_and_calls_nobody(tmp_path: Path, endpoint: ChatEn
 async def test_the_catalogue_is_listed_without_addresses(tmp_path: Path) -> None:
     async with running_router(tmp_path, chat_model("small", NOWHERE), QUOTES) as stub:
         listed = await stub.ListModels(pb.ListModelsRequest())
-    assert list(listed.models) == [
-        CatalogueModel(
-            name="small",
-            provider="openai",
-            context_window=8_000,
-            quality=0.8,
-            input_price_micro_usd=500_000,
-            output_price_micro_usd=2_500_000,
-        ),
-        CatalogueModel(
-            name="quotes",
-            provider="extractive",
-            context_window=60_000,
-            quality=0.35,
-            capabilities=["grounding"],
-        ),
-    ]
+    small, quotes = listed.models
+    assert listed.catalogue_version
+    assert not listed.refused
+    assert small == CatalogueModel(
+        name="small",
+        provider="openai",
+        context_window=8_000,
+        quality=0.8,
+        input_price_micro_usd=500_000,
+        output_price_micro_usd=2_500_000,
+        tier=TIER_BALANCED,
+        max_output_tokens=500,
+        prices=[
+            Price(
+                input_micro_usd=500_000,
+                cached_input_micro_usd=500_000,
+                output_micro_usd=2_500_000,
+                reasoning_micro_usd=2_500_000,
+            )
+        ],
+        limits=ModelLimits(concurrency=64),
+        tokenizer="estimate",
+        endpoints=["default"],
+    )
+    assert (quotes.name, quotes.provider, list(quotes.endpoints)) == ("quotes", "extractive", [])
+    assert NOWHERE not in str(listed)
 
 
 async def test_faulty_fields_are_named(tmp_path: Path) -> None:
@@ -111,8 +121,7 @@ models:
     context_window: 10
     max_output_tokens: 1
     quality: 1
-    input_usd_per_million_tokens: 0
-    output_usd_per_million_tokens: 0
+    prices: [{input_usd_per_million_tokens: 0, output_usd_per_million_tokens: 0}]
 """
 
 

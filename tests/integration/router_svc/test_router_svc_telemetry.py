@@ -80,7 +80,7 @@ async def test_failures_and_refusals_are_counted(
     with pytest.raises(StepwireError):
         await router.generate(REQUEST, deadline=None)
     with pytest.raises(StepwireError):
-        router.decide(Request(messages=REQUEST.messages, model="huge"))
+        await router.decide(Request(messages=REQUEST.messages, model="huge"))
     points = points_of(reader)
     (duration,) = points["gen_ai.client.operation.duration"]
     assert duration.attributes == CALLED | {"error.type": "503"}

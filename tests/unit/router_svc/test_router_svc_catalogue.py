@@ -1,10 +1,13 @@
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from router_svc.catalogue.file import CatalogueError, load, load_default, parse
+from router_svc.catalogue.faults import CatalogueError
+from router_svc.catalogue.file import load, load_default, parse
+from router_svc.catalogue.prices import Price
 from tests.unit.router_svc.router_builders import a_model
 
 ENTRY: dict[str, Any] = {
@@ -13,9 +16,15 @@ ENTRY: dict[str, Any] = {
     "context_window": 8192,
     "max_output_tokens": 512,
     "quality": 0.5,
-    "input_usd_per_million_tokens": 0.15,
-    "output_usd_per_million_tokens": 0.6,
+    "prices": [{"input_usd_per_million_tokens": 0.15, "output_usd_per_million_tokens": 0.6}],
 }
+
+
+PRICE = ENTRY["prices"][0]
+
+
+def dated(moment: str) -> dict[str, Any]:
+    return {"valid_from": moment, **PRICE}
 
 
 def problems_of(*entries: Any) -> tuple[str, ...]:
@@ -31,7 +40,7 @@ def test_the_packaged_catalogue_has_the_extractive_model() -> None:
     assert model is not None
     assert model.quotes_only
     assert model.capabilities == {"grounding"}
-    assert model.cost_micro_usd(input_tokens=10_000, output_tokens=10_000) == 0
+    assert model.prices[0].cost_micro_usd(10_000, 10_000) == 0
 
 
 def test_a_full_entry_is_read() -> None:
@@ -39,7 +48,7 @@ def test_a_full_entry_is_read() -> None:
     catalogue = parse(yaml.safe_dump({"models": [ENTRY, other]}), source="x")
     assert [model.name for model in catalogue.models] == ["small", "large"]
     assert catalogue.models[1].fallbacks == ("small",)
-    assert catalogue.models[0].input_price_micro_usd == 150_000
+    assert catalogue.models[0].prices[0].input_micro_usd == 150_000
     assert catalogue.find("medium") is None
 
 
@@ -50,9 +59,23 @@ def test_a_full_entry_is_read() -> None:
         ({"quality": float("nan")}, "quality"),
         ({"context_window": 0}, "context_window"),
         ({"timeout_seconds": 0}, "timeout_seconds"),
-        ({"max_in_flight": 0}, "max_in_flight"),
-        ({"input_usd_per_million_tokens": -1}, "input_usd_per_million_tokens"),
-        ({"output_usd_per_million_tokens": 0.0000001}, "output_usd_per_million_tokens"),
+        ({"limits": {"concurrency": 0}}, "limits.concurrency"),
+        ({"limits": {"requests_per_hour": 5}}, "limits.requests_per_hour"),
+        ({"prices": []}, "prices"),
+        ({"prices": [PRICE, PRICE]}, "prices"),
+        ({"prices": [dated("2026-02-01"), dated("2026-01-01")]}, "prices"),
+        ({"prices": [dated("soon")]}, "prices[0].valid_from"),
+        (
+            {"prices": [PRICE | {"input_usd_per_million_tokens": -1}]},
+            "prices[0].input_usd_per_million_tokens",
+        ),
+        (
+            {"prices": [PRICE | {"output_usd_per_million_tokens": 0.0000001}]},
+            "prices[0].output_usd_per_million_tokens",
+        ),
+        ({"tier": "huge"}, "tier"),
+        ({"languages": ["English"]}, "languages[0]"),
+        ({"quality_by_kind": {"poetry": 0.5}}, "quality_by_kind"),
         ({"capabilities": ["Not A Name"]}, "capabilities"),
         ({"fallbacks": ["other", "other"]}, "fallbacks"),
         ({"colour": "red"}, "colour"),
@@ -60,6 +83,7 @@ def test_a_full_entry_is_read() -> None:
         ({"provider": ENTRY["provider"] | {"base_url": "example.org"}}, "provider.base_url"),
         ({"provider": ENTRY["provider"] | {"api_key_env": "sk-123 456"}}, "provider.api_key_env"),
         ({"provider": ENTRY["provider"] | {"model": ""}}, "provider.model"),
+        ({"provider": {"kind": "openai", "model": "m"}}, "provider"),
     ],
 )
 def test_a_faulty_field_is_named_with_its_entry(change: dict[str, Any], field: str) -> None:
@@ -69,13 +93,39 @@ def test_a_faulty_field_is_named_with_its_entry(change: dict[str, Any], field: s
 
 @pytest.mark.parametrize("field", ["input_usd_per_million_tokens", "output_usd_per_million_tokens"])
 def test_a_model_without_a_price_is_refused(field: str) -> None:
-    entry = {key: value for key, value in ENTRY.items() if key != field}
-    assert problems_of(entry) == (f"models[0] (small): {field}: Field required",)
+    price = {key: value for key, value in PRICE.items() if key != field}
+    (problem,) = problems_of(ENTRY | {"prices": [price]})
+    assert problem.startswith(f"models[0] (small): prices[0].{field}: Field required")
+    entry = {key: value for key, value in ENTRY.items() if key != "prices"}
+    assert problems_of(entry)[0].startswith("models[0] (small): prices: Field required")
+
+
+def test_a_fault_is_told_with_its_line() -> None:
+    text = (
+        "# Ours.\n"
+        "models:\n"
+        "  - name: small\n"
+        "    provider: {kind: extractive}\n"
+        "    context_window: 100\n"
+        "    max_output_tokens: 10\n"
+        "    quality: 7\n"
+        "    prices:\n"
+        "      - input_usd_per_million_tokens: 0\n"
+        "        output_usd_per_million_tokens: much\n"
+    )
+    with pytest.raises(CatalogueError) as caught:
+        parse(text, source="x")
+    quality, price = caught.value.problems
+    assert quality.startswith("models[0] (small): quality: ")
+    assert quality.endswith("(line 7)")
+    assert price.startswith("models[0] (small): prices[0].output_usd_per_million_tokens: ")
+    assert price.endswith("(line 10)")
 
 
 def test_an_entry_without_a_name_is_told_by_its_place() -> None:
     entry = {key: value for key, value in ENTRY.items() if key != "name"}
-    assert problems_of(ENTRY, entry) == ("models[1]: name: Field required",)
+    (problem,) = problems_of(ENTRY, entry)
+    assert problem.startswith("models[1]: name: Field required (line ")
 
 
 def test_an_answer_must_fit_into_the_window() -> None:
@@ -89,13 +139,13 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 def test_a_name_is_used_once() -> None:
-    assert problems_of(ENTRY, ENTRY) == ("models[1] (small): name: already used by models[0]",)
+    (problem,) = problems_of(ENTRY, ENTRY)
+    assert problem.startswith("models[1] (small): name: already used by models[0] (line ")
 
 
 def test_a_fallback_must_exist() -> None:
-    assert problems_of(ENTRY | {"fallbacks": ["gone"]}) == (
-        "models[0] (small): fallbacks: no model is called 'gone'",
-    )
+    (problem,) = problems_of(ENTRY | {"fallbacks": ["gone"]})
+    assert problem.startswith("models[0] (small): fallbacks: no model is called 'gone' (line ")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +159,7 @@ def test_a_fallback_must_exist() -> None:
 def test_fallbacks_must_not_form_a_cycle(links: dict[str, list[str]], cycle: str) -> None:
     entries = [ENTRY | {"name": name, "fallbacks": to} for name, to in links.items()]
     (problem,) = problems_of(*entries)
-    assert problem.endswith(f"fallbacks: form a cycle: {cycle}")
+    assert f"fallbacks: form a cycle: {cycle} (line " in problem
 
 
 def test_fallbacks_may_meet_again() -> None:
@@ -144,9 +194,43 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("input_tokens", "output_tokens", "cost"),
-    [(0, 0, 0), (1, 0, 1), (7, 0, 2), (1_000_000, 0, 150_000), (1_000_000, 1_000_000, 750_000)],
+    ("use", "cost"),
+    [
+        ((0, 0, 0, 0), 0),
+        ((1, 0, 0, 0), 1),
+        ((7, 0, 0, 0), 2),
+        ((1_000_000, 1_000_000, 0, 0), 750_000),
+        # The cached part at its own rate, and reasoning at that of other output.
+        ((1_000_000, 1_000_000, 400_000, 500_000), 90_000 + 4_000 + 600_000),
+        # More cached than read, which no provider should say.
+        ((10, 0, 1_000_000, 0), 1),
+    ],
 )
-def test_costs_are_exact_and_rounded_up(input_tokens: int, output_tokens: int, cost: int) -> None:
-    model = a_model("m", input_usd_per_million_tokens=0.15, output_usd_per_million_tokens=0.6)
-    assert model.cost_micro_usd(input_tokens=input_tokens, output_tokens=output_tokens) == cost
+def test_costs_are_exact_and_rounded_up(use: tuple[int, int, int, int], cost: int) -> None:
+    cached = {"cached_input_usd_per_million_tokens": 0.01}
+    price = Price.model_validate(PRICE | cached)
+    spent = price.cost_micro_usd(
+        use[0], use[1], cached_input_tokens=use[2], reasoning_tokens=use[3]
+    )
+    assert spent == cost
+
+
+def test_the_price_of_the_moment_holds() -> None:
+    later = dated("2026-03-01") | {"input_usd_per_million_tokens": 9}
+    model = a_model("m", prices=[dated("2026-01-01"), later])
+    before, first, second = (datetime(year, 2, 1, tzinfo=UTC) for year in (2025, 2026, 2027))
+    assert model.price_at(before) is None
+    assert model.price_at(first) == model.prices[0]
+    assert model.price_at(second) == model.prices[1]
+
+
+def test_a_model_may_have_several_endpoints() -> None:
+    places = [
+        {"name": "east", "base_url": "http://127.0.0.1:1/v1"},
+        {"name": "west", "base_url": "http://127.0.0.1:2/v1", "api_key_env": "WEST"},
+    ]
+    model = a_model("m", provider={"kind": "openai", "model": "m", "endpoints": places})
+    assert [place.name for place in model.endpoints] == ["east", "west"]
+    assert [place.name for place in a_model("n").endpoints] == ["default"]
+    with pytest.raises(ValueError, match="must be unique"):
+        a_model("m", provider={"kind": "openai", "model": "m", "endpoints": [places[0]] * 2})

@@ -6,8 +6,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from router_svc.catalogue.configured import find_keys, load_catalogue, must_ask
-from router_svc.catalogue.file import CatalogueError
+from router_svc.catalogue.configured import (
+    find_keys,
+    load_catalogue,
+    must_ask,
+    warn_of_free_model,
+)
+from router_svc.catalogue.faults import CatalogueError
 from router_svc.catalogue.models import OpenAIProvider
 from router_svc.settings import RouterSettings
 
@@ -19,8 +24,7 @@ models:
     context_window: 1000
     max_output_tokens: 100
     quality: 0.5
-    input_usd_per_million_tokens: 0
-    output_usd_per_million_tokens: 0
+    prices: [{input_usd_per_million_tokens: 0, output_usd_per_million_tokens: 0}]
 """
 
 
@@ -52,8 +56,8 @@ def test_a_base_url_a_key_and_a_model_add_a_model() -> None:
     )
     catalogue = load_catalogue(settings)
     assert [model.name for model in catalogue.models] == ["extractive-minilm", "openai"]
-    assert catalogue.models[1].input_price_micro_usd == 500_000
-    assert find_keys(catalogue, settings, {}) == {"openai": KEY}
+    assert catalogue.models[1].prices[0].input_micro_usd == 500_000
+    assert find_keys(catalogue, settings, {}) == {"STEPWIRE_ROUTER_OPENAI_API_KEY": KEY}
     assert KEY not in repr(settings) + repr(catalogue)
 
 
@@ -62,7 +66,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("STEPWIRE_ROUTER_OPENAI_API_KEY", KEY)
     settings = RouterSettings()
     catalogue = load_catalogue(settings)
-    assert find_keys(catalogue, settings, {}) == {"openai": KEY}
+    assert find_keys(catalogue, settings, {}) == {"STEPWIRE_ROUTER_OPENAI_API_KEY": KEY}
 
 
 def test_each_endpoint_is_given_the_field_that_it_knows() -> None:
@@ -78,7 +82,7 @@ def test_a_model_without_a_key_needs_none() -> None:
 
 def test_an_unpriced_model_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        added()
+        warn_of_free_model(RouterSettings(openai_model="their-model"))
     assert "their-model has no prices" in caplog.text
 
 
@@ -110,7 +114,7 @@ def test_a_file_takes_the_place_of_the_default(tmp_path: Path) -> None:
     settings = RouterSettings(catalogue_path=path)
     catalogue = load_catalogue(settings)
     assert [model.name for model in catalogue.models] == ["theirs"]
-    assert find_keys(catalogue, settings, {"THEIR_KEY": KEY}) == {"theirs": KEY}
+    assert find_keys(catalogue, settings, {"THEIR_KEY": KEY}) == {"THEIR_KEY": KEY}
 
 
 @pytest.mark.parametrize("environment", [{}, {"THEIR_KEY": ""}])

@@ -2,9 +2,8 @@ from typing import Any
 
 import pytest
 
-from router_svc.decide.choice import Decision, decide
+from router_svc.decide.records import Decision
 from router_svc.requests.records import Message, Request, Role
-from router_svc.tokens.estimate import EstimatedTokens
 from stepwire.errors import Reason, StepwireError
 from tests.unit.router_svc.router_builders import (
     EXTRACTIVE,
@@ -13,6 +12,7 @@ from tests.unit.router_svc.router_builders import (
     a_document,
     a_model,
     a_request,
+    decide_on,
 )
 
 FREE = {"input_usd_per_million_tokens": 0, "output_usd_per_million_tokens": 0}
@@ -23,7 +23,7 @@ ALL = a_catalogue(QUOTES, SMALL, LARGE)
 
 
 def decision_on(request: Request, **fields: Any) -> Decision:
-    return decide(request, **{"catalogue": ALL, "counter": EstimatedTokens(), **fields})
+    return decide_on(request, **{"catalogue": ALL, **fields})
 
 
 def order_of(decision: Decision) -> list[str]:
@@ -119,13 +119,6 @@ def test_a_named_model_is_the_only_one() -> None:
     assert order_of(decision) == ["large"]
     assert decision.explanation == "large is named by the request"
     assert rejections_of(decision)["small"] == "the request names large"
-
-
-def test_a_named_model_must_be_in_the_catalogue() -> None:
-    with pytest.raises(StepwireError) as caught:
-        decision_on(a_request(model="huge"))
-    assert caught.value.reason is Reason.MODEL_NOT_FOUND
-    assert caught.value.metadata == {"model": "huge"}
 
 
 def test_capabilities_must_be_had() -> None:

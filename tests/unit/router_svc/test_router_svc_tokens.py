@@ -3,7 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router_svc.requests.records import Document
-from router_svc.tokens.estimate import EstimatedTokens, count_request
+from router_svc.tokens.estimate import EstimatedTokens
+from router_svc.tokens.families import count_request
 from tests.unit.router_svc.router_builders import a_request
 
 COUNTER = EstimatedTokens()

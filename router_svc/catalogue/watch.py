@@ -1,0 +1,21 @@
+"""Looks at the catalogue's source again and again, off the event loop."""
+
+import asyncio
+
+from router_svc.catalogue.holder import CatalogueHolder
+
+
+async def watch(holder: CatalogueHolder, *, every_seconds: float) -> None:
+    """Reads the source every so often, for ever, and takes what has changed.
+
+    The whole text is read each time: a catalogue is small, and times of change lie
+    where files are mounted or copied.
+    """
+    while True:
+        await asyncio.sleep(every_seconds)
+        await look(holder)
+
+
+async def look(holder: CatalogueHolder) -> None:
+    """Reads the source once, and takes what has changed."""
+    holder.take(*await asyncio.to_thread(holder.read))
