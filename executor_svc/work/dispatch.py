@@ -206,6 +206,11 @@ class Dispatcher:
                 self._stats.claimed(attempts, datetime.now(UTC))
                 for attempt in attempts:
                     self._begin(session_id, attempt, Memo())
+        except StepwireError as error:
+            # The steps stay READY in the record, and the sweeper publishes them again.
+            logger.warning(
+                "steps were not claimed", extra={"steps": len(refs), "cause": str(error)}
+            )
         finally:
             self._slots.free(len(refs) - claimed)
 

@@ -12,6 +12,9 @@ from stepwire.rpc.status import from_rpc_error
 # Statuses that gRPC and the gateway make themselves, without an ErrorInfo.
 _REASONS = {
     grpc.StatusCode.UNAVAILABLE: Reason.DEPENDENCY_UNAVAILABLE,
+    # Of a call that has come while its server was stopping. What the caller cancels itself
+    # gives no status.
+    grpc.StatusCode.CANCELLED: Reason.DEPENDENCY_UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: Reason.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Reason.OVERLOADED,
 }

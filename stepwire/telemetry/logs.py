@@ -16,7 +16,10 @@ _STANDARD_FIELDS: Final = frozenset(
 )
 
 # Libraries that speak of every message or connection below WARNING.
-CHATTY: Final = ("asyncio", "pika", "httpx2", "httpcore2", "openai")
+CHATTY: Final = ("asyncio", "httpx2", "httpcore2", "openai")
+# Those whose errors are raised to, and told by, whoever uses them: each try to reach RabbitMQ
+# while it is away would be seven lines more.
+SILENT: Final = ("pika",)
 
 
 class JsonFormatter(logging.Formatter):
@@ -71,4 +74,6 @@ def setup_logging(service: str, level: str) -> None:
     root.setLevel(level)
     for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    for silent in SILENT:
+        logging.getLogger(silent).setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)

@@ -87,6 +87,21 @@ async def test_a_worker_survives_an_outage_longer_than_its_lease(mesh, tmp_path,
     assert noted(path) == ["a 1", "cancelled", "a 2"]
 
 
+async def test_steps_that_could_not_be_claimed_are_woken_again(mesh, caplog):
+    async with (
+        gate_to(mesh.database_url) as gate,
+        mesh.worker(postgres_url=gate.url, lease_seconds=60, renew_seconds=1),
+    ):
+        await mesh.client.run(chain(1), 1)
+        await gate.shut()
+        task_id = await mesh.client.create(chain(2), 1)
+        await eventually(lambda: "steps were not claimed" in caplog.text, WAIT_SECONDS)
+        await gate.open()
+        task = await mesh.client.wait(task_id)
+    assert output_of(task) == 3
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
+
+
 async def test_tasks_finish_although_rabbitmq_was_away(
     database_url, rabbitmq_url, mq_namespace, caplog
 ):

@@ -9,7 +9,7 @@ from opentelemetry import trace
 
 from stepwire.call import call_context
 from stepwire.telemetry import context_from_traceparent
-from stepwire.telemetry.logs import CHATTY, JsonFormatter, setup_logging
+from stepwire.telemetry.logs import CHATTY, SILENT, JsonFormatter, setup_logging
 
 
 def line(message="text", *args, level=logging.INFO, exc_info=None, **extra):
@@ -73,7 +73,7 @@ def restored_logging():
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in CHATTY:
+    for name in (*CHATTY, *SILENT):
         logging.getLogger(name).setLevel(logging.NOTSET)
     logging.captureWarnings(capture=False)
 
@@ -85,3 +85,13 @@ def test_setup_writes_json_to_standard_error_from_the_level_up(restored_logging,
     (written,) = capsys.readouterr().err.splitlines()
     assert json.loads(written)["message"] == "written"
     assert json.loads(written)["a"] == 1
+
+
+def test_what_is_told_by_whoever_uses_a_library_is_told_once(restored_logging, capsys):
+    setup_logging("router", "INFO")
+    for name in SILENT:
+        logging.getLogger(f"{name}.adapters").error("not written")
+    for name in CHATTY:
+        logging.getLogger(name).info("not written")
+        logging.getLogger(name).warning("written")
+    assert len(capsys.readouterr().err.splitlines()) == len(CHATTY)
