@@ -9,6 +9,7 @@ import asyncpg
 from executor_svc.retention.loop import Retention
 from executor_svc.retention.store import PostgresRetentionStore
 from executor_svc.settings import ExecutorSettings
+from stepwire.db import retryable
 
 
 async def start(pool: asyncpg.Pool, settings: ExecutorSettings, stack: AsyncExitStack) -> None:
@@ -19,6 +20,6 @@ async def start(pool: asyncpg.Pool, settings: ExecutorSettings, stack: AsyncExit
         keep=timedelta(days=settings.retention_days),
         every_seconds=settings.retention_sweep_seconds,
     )
-    await retention.prepare()
+    await retryable()(retention.prepare)()
     running = asyncio.create_task(retention.run(), name="retention")
     stack.callback(running.cancel)

@@ -109,11 +109,13 @@ WHERE session_id = $1 AND expires_at > now()
 RETURNING session_id, worker, queues, slots, busy, version, started_at, expires_at, draining
 
 -- name: open_session
--- Open a worker session. $1 session, $2 lease, $3 worker, $4 queues, $5 slots, $6 busy slots,
--- $7 version, $8 whether it is draining.
+-- Open a worker session, or find that it was opened by a try whose answer was lost.
+-- $1 session, $2 lease, $3 worker, $4 queues, $5 slots, $6 busy slots, $7 version,
+-- $8 whether it is draining.
 INSERT INTO executor.worker_sessions (session_id, expires_at, worker, queues, slots, busy,
     version, draining)
 VALUES ($1, now() + $2::interval, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (session_id) DO UPDATE SET expires_at = excluded.expires_at
 
 -- name: renew_session
 -- Renew a worker session's lease; no row means that it has run out. $1 session, $2 lease,

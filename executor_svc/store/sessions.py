@@ -6,7 +6,7 @@ from uuid import UUID
 import asyncpg
 
 from executor_svc.engine.ports import Renewal, WorkerProfile
-from stepwire.db import load_queries
+from stepwire.db import load_queries, retryable
 
 queries = load_queries("executor_svc", "sql/queues.sql")
 
@@ -21,6 +21,7 @@ class PostgresSessionStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
+    @retryable()
     async def open(
         self,
         session_id: UUID,

@@ -195,6 +195,15 @@ async def test_a_resumed_queue_has_its_steps_published_anew(pool, store):
     }
 
 
+async def test_a_session_may_be_opened_again_when_the_answer_was_lost(pool, store):
+    sessions, session_id = PostgresSessionStore(pool), uuid7()
+    for lease in (-LEASE, LEASE):
+        profile = WorkerProfile("w", ("a",), 20, "1.2.3")
+        await sessions.open(session_id, profile, lease=lease, busy=0, draining=False)
+    (worker,) = (await store.snapshot()).workers
+    assert worker.session_id == session_id
+
+
 async def test_workers_are_told_apart_by_session(pool, store):
     sessions = PostgresSessionStore(pool)
     alive, dead = uuid7(), uuid7()
