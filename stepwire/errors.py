@@ -85,9 +85,23 @@ class Reason(_NamedValue):
 
     QUEUE_NOT_FOUND = auto()
     WORKER_NOT_FOUND = auto()
+    GRAPH_TOO_NEW = auto()
 
     MODEL_NOT_READY = auto()
     MODEL_LOAD_FAILED = auto()
+
+    NAME_TAKEN = auto()
+    POINT_CHANGED = auto()
+    COLLECTION_CHANGED = auto()
+    SNAPSHOT_INVALID = auto()
+    INDEX_BUILD_NOT_FOUND = auto()
+    INDEX_TOO_LARGE = auto()
+
+    DECISION_NOT_FOUND = auto()
+    PREDICTOR_NOT_FOUND = auto()
+
+    MODELS_EXHAUSTED = auto()
+    BREAKER_NOT_FOUND = auto()
 
 
 @dataclass(frozen=True, slots=True)

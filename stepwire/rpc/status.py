@@ -68,8 +68,19 @@ CODES: Final[Mapping[Reason, grpc.StatusCode]] = {
     Reason.SUBSCRIPTION_PAUSED: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.QUEUE_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.WORKER_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.GRAPH_TOO_NEW: grpc.StatusCode.UNAVAILABLE,
     Reason.MODEL_NOT_READY: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.MODEL_LOAD_FAILED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.NAME_TAKEN: grpc.StatusCode.ALREADY_EXISTS,
+    Reason.POINT_CHANGED: grpc.StatusCode.ABORTED,
+    Reason.COLLECTION_CHANGED: grpc.StatusCode.ABORTED,
+    Reason.SNAPSHOT_INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.INDEX_BUILD_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.INDEX_TOO_LARGE: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.DECISION_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.PREDICTOR_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.MODELS_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.BREAKER_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
 }
 
 _Detail = TypeVar("_Detail", bound=Message)

@@ -199,6 +199,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No worker with this session is alive.
     Code NOT_FOUND. Metadata: `session_id`.
     """
+    ERROR_REASON_GRAPH_TOO_NEW: _ErrorReason.ValueType  # 102
+    """The task's, or workflow's, graph was accepted by a newer version of the executor than
+    the one that was asked, as happens while one replaces the other.
+    Code UNAVAILABLE: safe to retry, and answered by a newer one. Metadata: `graph_hash`.
+    """
     ERROR_REASON_MODEL_NOT_READY: _ErrorReason.ValueType  # 110
     """The model is known, but not loaded: it was not asked for, was unloaded, or its
     files cannot be loaded. Code FAILED_PRECONDITION. Metadata: `model`.
@@ -206,6 +211,48 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_LOAD_FAILED: _ErrorReason.ValueType  # 111
     """A model could not be loaded; what was loaded before stays.
     Code FAILED_PRECONDITION. Metadata: `model`.
+    """
+    ERROR_REASON_NAME_TAKEN: _ErrorReason.ValueType  # 130
+    """A name is taken: of a collection by an alias, or of an alias by a collection.
+    Code ALREADY_EXISTS. Metadata: `name`.
+    """
+    ERROR_REASON_POINT_CHANGED: _ErrorReason.ValueType  # 131
+    """A point is not stored with the `content_hash` that the request expects.
+    Code ABORTED. Metadata: `collection`, `point_id`.
+    """
+    ERROR_REASON_COLLECTION_CHANGED: _ErrorReason.ValueType  # 132
+    """The collection is no longer what the caller has read: read it again.
+    Code ABORTED. Metadata: `collection`, `etag`.
+    """
+    ERROR_REASON_SNAPSHOT_INVALID: _ErrorReason.ValueType  # 133
+    """The bytes are no snapshot, not a whole one, of another version, or were changed.
+    Code INVALID_ARGUMENT. Metadata: `fault`.
+    """
+    ERROR_REASON_INDEX_BUILD_NOT_FOUND: _ErrorReason.ValueType  # 134
+    """No build of an index has this id for the caller's tenant.
+    Code NOT_FOUND. Metadata: `build_id`.
+    """
+    ERROR_REASON_INDEX_TOO_LARGE: _ErrorReason.ValueType  # 135
+    """The build of an index would take more memory than builds have.
+    Code FAILED_PRECONDITION. Metadata: `collection`, `estimated_bytes`, `limit_bytes`.
+    """
+    ERROR_REASON_DECISION_NOT_FOUND: _ErrorReason.ValueType  # 160
+    """No decision of the router has this id for the caller's tenant, or it was made so long
+    ago that it is forgotten. Code NOT_FOUND. Metadata: `decision_id`.
+    """
+    ERROR_REASON_PREDICTOR_NOT_FOUND: _ErrorReason.ValueType  # 161
+    """No version of the router's predictor has this number and could be used.
+    Code NOT_FOUND. Metadata: `version`.
+    """
+    ERROR_REASON_MODELS_EXHAUSTED: _ErrorReason.ValueType  # 170
+    """No model that may answer a request did, for reasons that may pass: limits, credit,
+    errors of providers. Code RESOURCE_EXHAUSTED, with a `google.rpc.RetryInfo` when a
+    provider named a time. Metadata: `attempts`, the calls made, and for each try one
+    `tried.<n>`: the model, the class of the failure, and what happened.
+    """
+    ERROR_REASON_BREAKER_NOT_FOUND: _ErrorReason.ValueType  # 171
+    """The router has no breaker with this name.
+    Code NOT_FOUND. Metadata: `breaker`.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -392,6 +439,11 @@ ERROR_REASON_WORKER_NOT_FOUND: ErrorReason.ValueType  # 101
 """No worker with this session is alive.
 Code NOT_FOUND. Metadata: `session_id`.
 """
+ERROR_REASON_GRAPH_TOO_NEW: ErrorReason.ValueType  # 102
+"""The task's, or workflow's, graph was accepted by a newer version of the executor than
+the one that was asked, as happens while one replaces the other.
+Code UNAVAILABLE: safe to retry, and answered by a newer one. Metadata: `graph_hash`.
+"""
 ERROR_REASON_MODEL_NOT_READY: ErrorReason.ValueType  # 110
 """The model is known, but not loaded: it was not asked for, was unloaded, or its
 files cannot be loaded. Code FAILED_PRECONDITION. Metadata: `model`.
@@ -399,5 +451,47 @@ files cannot be loaded. Code FAILED_PRECONDITION. Metadata: `model`.
 ERROR_REASON_MODEL_LOAD_FAILED: ErrorReason.ValueType  # 111
 """A model could not be loaded; what was loaded before stays.
 Code FAILED_PRECONDITION. Metadata: `model`.
+"""
+ERROR_REASON_NAME_TAKEN: ErrorReason.ValueType  # 130
+"""A name is taken: of a collection by an alias, or of an alias by a collection.
+Code ALREADY_EXISTS. Metadata: `name`.
+"""
+ERROR_REASON_POINT_CHANGED: ErrorReason.ValueType  # 131
+"""A point is not stored with the `content_hash` that the request expects.
+Code ABORTED. Metadata: `collection`, `point_id`.
+"""
+ERROR_REASON_COLLECTION_CHANGED: ErrorReason.ValueType  # 132
+"""The collection is no longer what the caller has read: read it again.
+Code ABORTED. Metadata: `collection`, `etag`.
+"""
+ERROR_REASON_SNAPSHOT_INVALID: ErrorReason.ValueType  # 133
+"""The bytes are no snapshot, not a whole one, of another version, or were changed.
+Code INVALID_ARGUMENT. Metadata: `fault`.
+"""
+ERROR_REASON_INDEX_BUILD_NOT_FOUND: ErrorReason.ValueType  # 134
+"""No build of an index has this id for the caller's tenant.
+Code NOT_FOUND. Metadata: `build_id`.
+"""
+ERROR_REASON_INDEX_TOO_LARGE: ErrorReason.ValueType  # 135
+"""The build of an index would take more memory than builds have.
+Code FAILED_PRECONDITION. Metadata: `collection`, `estimated_bytes`, `limit_bytes`.
+"""
+ERROR_REASON_DECISION_NOT_FOUND: ErrorReason.ValueType  # 160
+"""No decision of the router has this id for the caller's tenant, or it was made so long
+ago that it is forgotten. Code NOT_FOUND. Metadata: `decision_id`.
+"""
+ERROR_REASON_PREDICTOR_NOT_FOUND: ErrorReason.ValueType  # 161
+"""No version of the router's predictor has this number and could be used.
+Code NOT_FOUND. Metadata: `version`.
+"""
+ERROR_REASON_MODELS_EXHAUSTED: ErrorReason.ValueType  # 170
+"""No model that may answer a request did, for reasons that may pass: limits, credit,
+errors of providers. Code RESOURCE_EXHAUSTED, with a `google.rpc.RetryInfo` when a
+provider named a time. Metadata: `attempts`, the calls made, and for each try one
+`tried.<n>`: the model, the class of the failure, and what happened.
+"""
+ERROR_REASON_BREAKER_NOT_FOUND: ErrorReason.ValueType  # 171
+"""The router has no breaker with this name.
+Code NOT_FOUND. Metadata: `breaker`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
