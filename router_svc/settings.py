@@ -26,6 +26,29 @@ class RouterSettings(ServiceSettings):
         default="127.0.0.1:50054",
         description="Address of model_svc, which the extractive models need.",
     )
+    postgres_url: SecretStr = Field(
+        default=SecretStr("postgresql://stepwire@127.0.0.1:54329/stepwire"),
+        description="Secret. Database of the service. Empty keeps no record: nothing is learnt, "
+        "and no outcome can be reported.",
+    )
+    postgres_max_connections: int = Field(
+        default=8, ge=2, description="Most connections to Postgres."
+    )
+    learning_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="How often it is looked whether there is enough to learn from, and which "
+        "predictor is in use.",
+    )
+    learning_outcomes: int = Field(
+        default=100,
+        ge=1,
+        description="Outcomes reported since the last training that make another worth while.",
+    )
+    decision_days: float = Field(
+        default=1, gt=0, description="How long a decision waits for the report of its outcome."
+    )
+    outcome_days: float = Field(default=90, gt=0, description="How long outcomes are learnt from.")
     catalogue_path: Path | None = Field(
         default=None,
         description="YAML file with the catalogue; unset means the one that comes with the "
@@ -90,4 +113,47 @@ class RouterSettings(ServiceSettings):
     )
     openai_output_usd_per_million_tokens: Decimal = Field(
         default=Decimal(0), ge=0, description="Price of a million output tokens, in US dollars."
+    )
+    max_attempts: int = Field(
+        default=6,
+        ge=1,
+        le=50,
+        description="Most calls of providers for one request, those of all models together.",
+    )
+    retry_patience_seconds: float = Field(
+        default=0.5,
+        ge=0,
+        description="Longest wait for the same model after a failure, while others could be tried.",
+    )
+    retry_longest_wait_seconds: float = Field(
+        default=20.0,
+        ge=0,
+        description="Longest wait for a model when no other is left to be tried.",
+    )
+    hedge_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Share of all calls beside which a second one may be made when they take "
+        "longer than 19 of 20 did lately; the first answer wins. 0 makes none.",
+    )
+    breaker_failures: int = Field(
+        default=3,
+        ge=1,
+        description="Failures in a row, with no success between, that open a breaker.",
+    )
+    breaker_credit_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="How long a key without credit is left alone the first time; doubled each "
+        "time in a row, up to 2 hours.",
+    )
+    breaker_share_seconds: float = Field(
+        default=1.0,
+        gt=0,
+        description="How often instances look which breakers others have opened or closed.",
+    )
+    record_prompts: bool = Field(
+        default=False,
+        description="Whether traces hold what was asked and answered.",
     )

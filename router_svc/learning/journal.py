@@ -1,0 +1,108 @@
+"""Remembers decisions without making them wait."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from router_svc.decide.features import features_of
+from router_svc.decide.ports import Vector
+from router_svc.decide.records import Decision
+from router_svc.learning.metrics import LearningMetrics
+from router_svc.learning.ports import LearningStore
+from router_svc.learning.records import Decided
+from router_svc.requests.records import Request
+from stepwire.call import current_call
+from stepwire.errors import StepwireError
+
+_logger = logging.getLogger(__name__)
+
+MAX_WAITING: Final = 20_000
+"""Decisions that wait to be written; more are forgotten rather than kept in memory."""
+MAX_BATCH: Final = 500
+EVERY_SECONDS: Final = 0.1
+# Features cost some 100 microseconds each: after so many, calls get their turn.
+_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    tenant_id: str
+    decision: Decision
+    request: Request
+    meaning: Vector | None
+
+
+class DecisionJournal:
+    """A `Journal` that writes in batches, behind the calls.
+
+    Args:
+        store: Keeps the decisions.
+        metrics: Counts those that had to be forgotten.
+    """
+
+    def __init__(self, store: LearningStore, metrics: LearningMetrics) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._waiting: deque[_Noted] = deque()
+        self._answered: dict[UUID, str] = {}
+        self._writing = asyncio.Lock()
+
+    def decided(self, decision: Decision, request: Request, meaning: Vector | None) -> None:
+        """See `Journal`."""
+        if len(self._waiting) >= MAX_WAITING:
+            self._metrics.forgotten(1)
+            return
+        self._waiting.append(_Noted(current_call().tenant_id, decision, request, meaning))
+
+    def answered(self, decision: Decision, model: str) -> None:
+        """Notes which model answered; only those that were not decided on are of interest."""
+        if model != decision.chosen.model.name and len(self._answered) < MAX_WAITING:
+            self._answered[decision.decision_id] = model
+
+    async def run(self) -> None:
+        """Writes for ever."""
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Writes all that waits. What cannot be written is forgotten, and said so."""
+        async with self._writing:
+            while self._waiting or self._answered:
+                batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+                answered, self._answered = self._answered, {}
+                try:
+                    await self._write(batch, answered)
+                except StepwireError as error:
+                    self._metrics.forgotten(len(batch))
+                    _logger.warning("decisions could not be kept", extra={"why": str(error)})
+
+    async def _write(self, batch: Sequence[_Noted], answered: dict[UUID, str]) -> None:
+        decided = []
+        for place, noted in enumerate(batch):
+            decided.append(_decided(noted, answered.pop(noted.decision.decision_id, "")))
+            if place % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+        await self._store.remember(decided, list(answered.items()))
+
+
+def _decided(noted: _Noted, answered_by: str) -> Decided:
+    decision = noted.decision
+    return Decided(
+        decision_id=decision.decision_id,
+        tenant_id=noted.tenant_id,
+        model=decision.chosen.model.name,
+        answered_by=answered_by,
+        propensity=decision.propensity,
+        predictor_version=decision.predictor_version,
+        catalogue_version=decision.catalogue_version,
+        candidates=[each.model.name for each in decision.tries],
+        qualities=[each.quality for each in decision.tries],
+        costs_micro_usd=[each.cost_micro_usd for each in decision.tries],
+        features=features_of(noted.request),
+        meaning=noted.meaning,
+    )
