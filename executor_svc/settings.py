@@ -67,12 +67,6 @@ class RecordSettings(BaseSettings):
         description="Time between two additions of this process's counts to those of the"
         " queues, from which rates are told.",
     )
-    max_losses: int = Field(
-        default=5,
-        ge=0,
-        description="How often a step is started again after its worker died; one more death"
-        " fails it with STEP_WORKER_LOST.",
-    )
 
     @property
     def republish_after(self) -> timedelta:
@@ -116,6 +110,12 @@ class WorkerSettings(RecordSettings, DependentSettings):
         lt=1,
         description="Part of the lease, at its end, in which the worker no longer counts on it:"
         " time to stop its steps before others may take them.",
+    )
+    max_losses: int = Field(
+        default=5,
+        ge=0,
+        description="How often a step is started again after its worker died; one more death"
+        " fails it with STEP_WORKER_LOST.",
     )
     reconcile_seconds: float = Field(
         default=5,
