@@ -18,13 +18,15 @@ STEP_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 MAX_DEPENDENCIES = 100
 MAX_CONCURRENCY = 10_000
 MAX_NESTED_GRAPHS = 4
+SERVERS_KINDS = frozenset({"webhook"})
 
 
 @dataclass(frozen=True, slots=True)
 class GraphLimits:
     """Limits that a graph must keep: the server's settings. No `queues` means any queue.
 
-    `is_new` is false for a graph that was accepted before: it runs, wise or not.
+    `is_new` is false for a graph that was accepted before, or that the server makes itself: it
+    runs, whatever users may ask for today.
     """
 
     max_steps: int
@@ -65,6 +67,8 @@ def compile_graph(
     _check_dependencies(message, places, limits, field)
     _check_queues(message, limits, field)
     _check_subtasks(message, limits, field, depth)
+    if limits.is_new:
+        _check_kinds(message, field)
     successors: list[list[int]] = [[] for _ in message.steps]
     for ordinal, step in enumerate(message.steps):
         for dependency in step.depends_on:
@@ -87,6 +91,7 @@ def compile_graph(
         steps=steps,
         concurrency=concurrency,
         timeout=timeout,
+        is_checked=limits.is_new,
     )
 
 
@@ -160,6 +165,13 @@ def _check_queues(message: graph_pb2.Graph, limits: GraphLimits, field: str) -> 
             if (queue or DEFAULT_QUEUE) not in limits.queues:
                 known = ", ".join(sorted(limits.queues))
                 raise field_invalid(where, f"{queue[:80]!r} is not one of {known}")
+
+
+def _check_kinds(message: graph_pb2.Graph, field: str) -> None:
+    for ordinal, step in enumerate(message.steps):
+        if step.WhichOneof("kind") in SERVERS_KINDS:
+            at = f"{field}.steps[{ordinal}].{step.WhichOneof('kind')}"
+            raise field_invalid(at, "is made by the server alone, for its subscriptions")
 
 
 def _check_subtasks(message: graph_pb2.Graph, limits: GraphLimits, field: str, depth: int) -> None:

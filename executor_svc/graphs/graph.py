@@ -177,6 +177,7 @@ class Graph:
         steps: by ordinal.
         concurrency: how many tasks of a key may run; None for any number.
         timeout: longest life of a task; None for no limit.
+        is_checked: whether it keeps the rules for new graphs.
     """
 
     graph_hash: bytes
@@ -184,6 +185,7 @@ class Graph:
     steps: tuple[Step, ...]
     concurrency: Concurrency | None = None
     timeout: timedelta | None = None
+    is_checked: bool = True
 
     @cached_property
     def by_name(self) -> Mapping[str, Step]:

@@ -162,9 +162,6 @@ def _task(config: pb.ScheduleConfig) -> bytes:
     }.items():
         if given:
             raise field_invalid(f"config.task.{name}", "must be unset: each firing has its own")
-    for label in (rules.NAME_LABEL, rules.TIME_LABEL):
-        if label in task.labels:
-            raise field_invalid("config.task.labels", f"{label} is set by each firing")
     if len(task.labels) > rules.MAX_LABELS:
         raise field_invalid(
             "config.task.labels", f"{len(task.labels)} labels are more than {rules.MAX_LABELS}"

@@ -108,7 +108,13 @@ class Starter(Protocol):
     """Starts tasks as CreateTask does, and cancels them."""
 
     async def check(
-        self, request: CreateTaskRequest, *, tenant_id: str, field: str, keep: bool = False
+        self,
+        request: CreateTaskRequest,
+        *,
+        tenant_id: str,
+        field: str,
+        own: bool = False,
+        keep: bool = False,
     ) -> None:
         """Check a request without creating its task.
 
@@ -116,6 +122,7 @@ class Starter(Protocol):
             request: the request.
             tenant_id: whose it is.
             field: path of the request, for errors.
+            own: whether it has labels of the server's own.
             keep: whether the workflow that it names is recorded as used, so that the version
                 stays what it is.
 

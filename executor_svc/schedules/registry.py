@@ -21,6 +21,7 @@ from executor_svc.schedules.records import (
     with_runs,
 )
 from executor_svc.schedules.timing import Timing
+from stepwire.api.executor.v1.executor_service_pb2 import CreateTaskRequest
 from stepwire.errors import Reason, StepwireError, field_invalid
 
 LEASE: Final = timedelta(seconds=10)
@@ -206,17 +207,20 @@ class Schedules:
         return [schedule.next_at, *(firing.nominal_at for firing in following)]
 
     async def _check_task(self, schedule: Schedule, now: datetime, *, keep: bool) -> None:
+        template = CreateTaskRequest.FromString(schedule.config.task)
         # With what a firing adds, since that counts against the limits as well.
-        request = rules.tasks_request(
+        firing = rules.tasks_request(
             schedule.config.task, name=schedule.name, nominal_at=now, request_id=""
         )
-        await self._starter.check(
-            request,
-            tenant_id=schedule.tenant_id,
-            field="config.task",
-            # What stands for the newest version is looked up at each firing.
-            keep=keep and bool(request.workflow.version),
-        )
+        for request, own in ((template, False), (firing, True)):
+            await self._starter.check(
+                request,
+                tenant_id=schedule.tenant_id,
+                field="config.task",
+                own=own,
+                # What stands for the newest version is looked up at each firing.
+                keep=own and keep and bool(request.workflow.version),
+            )
 
     async def _change(
         self,

@@ -22,8 +22,8 @@ MAX_JITTER: Final = timedelta(days=1)
 MAX_NOTE_CHARACTERS: Final = 1000
 # Two fewer than of any other task: each firing adds its own.
 MAX_LABELS: Final = 14
-NAME_LABEL: Final = "stepwire/schedule"
-TIME_LABEL: Final = "stepwire/scheduled_time"
+NAME_LABEL: Final = "stepwire.schedule"
+TIME_LABEL: Final = "stepwire.scheduled_time"
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,127}")
 _SHOWN_CHARACTERS = 140

@@ -53,7 +53,7 @@ def read_new(message: pb.Subscription, *, tenant_id: str) -> Subscription:
         tenant_id=tenant_id,
         name=rules.check_name(message.name, field=f"{FIELD}.name"),
         events=rules.check_events(message.events, field=f"{FIELD}.events"),
-        labels=check_labels(message.labels, field=f"{FIELD}.labels"),
+        labels=check_labels(message.labels, field=f"{FIELD}.labels", may_be_own=True),
         workflow=rules.check_workflow(message.workflow, field=f"{FIELD}.workflow"),
         target=target,
         include_output=message.include_output,
@@ -126,7 +126,7 @@ def _events(message: pb.Subscription) -> Change:
 
 
 def _labels(message: pb.Subscription) -> Change:
-    labels = check_labels(message.labels, field=f"{FIELD}.labels")
+    labels = check_labels(message.labels, field=f"{FIELD}.labels", may_be_own=True)
     return lambda subscription: replace(subscription, labels=labels)
 
 

@@ -8,8 +8,6 @@ from uuid import UUID
 
 SUBSCRIPTION_LABEL: Final = "stepwire.subscription"
 TASK_LABEL: Final = "stepwire.task"
-OWN_LABELS: Final = "stepwire."
-"""How labels begin that the server sets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from google.protobuf.message import Message
 
 from executor_svc.subscriptions.events import DEFAULT_EVENTS, STATES
-from executor_svc.subscriptions.records import OWN_LABELS
+from executor_svc.tasks.fields import OWN_LABELS
 from stepwire.api.executor.v1.executor_service_pb2 import CreateTaskRequest
 from stepwire.api.executor.v1.task_pb2 import TaskEventType
 from stepwire.errors import Reason, StepwireError, field_invalid

@@ -19,6 +19,8 @@ from stepwire.page_tokens import PageTokens
 
 MAX_LABELS = 16
 MAX_LABEL_CHARACTERS = 128
+# How labels begin that the server sets.
+OWN_LABELS = "stepwire."
 MAX_REQUEST_ID_CHARACTERS = 128
 # A task's id and a stroke come behind it.
 MAX_BULK_REQUEST_ID_CHARACTERS = 80
@@ -50,8 +52,10 @@ def check_request_id(
     return _check_text(text, field, at_most)
 
 
-def check_labels(labels: Mapping[str, str], *, field: str) -> dict[str, str]:
-    """Return labels that keep their limits."""
+def check_labels(
+    labels: Mapping[str, str], *, field: str, may_be_own: bool = False
+) -> dict[str, str]:
+    """Return labels that keep their limits, and if they are a user's, are no own ones."""
     if len(labels) > MAX_LABELS:
         raise field_invalid(field, f"{len(labels)} labels are more than {MAX_LABELS}")
     for key, value in labels.items():
@@ -61,6 +65,8 @@ def check_labels(labels: Mapping[str, str], *, field: str) -> dict[str, str]:
                 f"keys must have 1 and values at most {MAX_LABEL_CHARACTERS} characters",
             )
         _no_nul(key + value, field)
+        if key.startswith(OWN_LABELS) and not may_be_own:
+            raise field_invalid(f"{field}[{key[:40]!r}]", f"{OWN_LABELS}… are set by the server")
     return dict(labels)
 
 
@@ -148,7 +154,7 @@ def filter_of(message: pb.TaskFilter, *, field: str = "filter") -> TaskFilter:
     }
     return TaskFilter(
         state=state_of(message.state, field=f"{field}.state"),
-        labels=check_labels(message.labels, field=f"{field}.labels"),
+        labels=check_labels(message.labels, field=f"{field}.labels", may_be_own=True),
         **texts,
         created_from=_time_or_none(message, "created_from", field),
         created_before=_time_or_none(message, "created_before", field),

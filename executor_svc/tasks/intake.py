@@ -1,7 +1,7 @@
 """From requests for tasks to what the Creator takes: every rule of CreateTaskRequest."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from executor_svc.engine.records import Blob, StepAddress
@@ -51,6 +51,7 @@ class Intake:
         self._graphs = graphs
         self._record = record
         self._limits = limits
+        self._own_limits = replace(limits, is_new=False)
         self._max_payload_bytes = max_payload_bytes
 
     async def read(
@@ -60,6 +61,7 @@ class Intake:
         tenant_id: str,
         prefix: str = "",
         only_check: bool = False,
+        own: bool = False,
         parent: StepAddress | None = None,
         depth: int = 0,
         notify: bool = True,
@@ -71,6 +73,8 @@ class Intake:
             tenant_id: whose task it is.
             prefix: path of the request's fields, for errors.
             only_check: whether the workflow that it names is not to be recorded as used.
+            own: whether the server itself asks for it, which may set labels of its own and
+                call webhooks.
             parent: the step whose subtask it is.
             depth: how many tasks above it are its parents or its cause.
             notify: whether its events are for subscriptions.
@@ -82,12 +86,12 @@ class Intake:
         value = self._input(request, prefix)
         priority = check_priority(request.priority, field=f"{prefix}priority")
         request_id = check_request_id(request.request_id, field=f"{prefix}request_id")
-        labels = check_labels(request.labels, field=f"{prefix}labels")
+        labels = check_labels(request.labels, field=f"{prefix}labels", may_be_own=own)
         timeout = _timeout(request, prefix)
         start_after = _start_after(request, prefix)
         # Last, since it may record a workflow's version as used.
         try:
-            what = await self._what(request, tenant_id, prefix, only_check=only_check)
+            what = await self._what(request, tenant_id, prefix, only_check=only_check, own=own)
             check_timeout(timeout, what.graph, field=f"{prefix}timeout")
         except StepwireError:
             made = await self._made(tenant_id, request_id) if request_id else None
@@ -100,7 +104,9 @@ class Intake:
             input=value,
             request_id=request_id,
             digest=_digest(request) if request_id else b"",
-            labels=check_labels({**what.defaults.labels, **labels}, field=f"{prefix}labels"),
+            labels=check_labels(
+                {**what.defaults.labels, **labels}, field=f"{prefix}labels", may_be_own=True
+            ),
             traceparent=inject_traceparent(),
             priority=priority or what.defaults.priority or DEFAULT_PRIORITY,
             timeout=timeout or what.graph.timeout,
@@ -123,10 +129,17 @@ class Intake:
         return Blob(data, content_type)
 
     async def _what(
-        self, request: pb.CreateTaskRequest, tenant_id: str, prefix: str, *, only_check: bool
+        self,
+        request: pb.CreateTaskRequest,
+        tenant_id: str,
+        prefix: str,
+        *,
+        only_check: bool,
+        own: bool,
     ) -> _What:
         if request.WhichOneof("what") != "workflow":
-            graph = self._graphs.compile(request.graph, limits=self._limits, field=f"{prefix}graph")
+            limits = self._own_limits if own else self._limits
+            graph = self._graphs.compile(request.graph, limits=limits, field=f"{prefix}graph")
             return _What(graph, Defaults())
         ref = request.workflow
         found = await self._resolve(ref, tenant_id, prefix, record=not only_check)

@@ -18,17 +18,23 @@ class TaskStarter:
         self._steering = steering
 
     async def check(
-        self, request: CreateTaskRequest, *, tenant_id: str, field: str, keep: bool = False
+        self,
+        request: CreateTaskRequest,
+        *,
+        tenant_id: str,
+        field: str,
+        own: bool = False,
+        keep: bool = False,
     ) -> None:
         await self._intake.read(
-            request, tenant_id=tenant_id, prefix=f"{field}.", only_check=not keep
+            request, tenant_id=tenant_id, prefix=f"{field}.", only_check=not keep, own=own
         )
 
     async def start(
         self, request: CreateTaskRequest, *, tenant_id: str, depth: int = 0, notify: bool = True
     ) -> UUID:
         submission = await self._intake.read(
-            request, tenant_id=tenant_id, depth=depth, notify=notify
+            request, tenant_id=tenant_id, own=True, depth=depth, notify=notify
         )
         (accepted,) = await self._creator.create([submission])
         return accepted.task_id

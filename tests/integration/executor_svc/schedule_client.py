@@ -182,8 +182,8 @@ class ScheduleMesh:
     async def tasks(self, name: str) -> list[tuple[str, str]]:
         """The tasks of a schedule: nominal times and states, in order."""
         rows = await self.mesh.fetch(
-            "SELECT labels ->> 'stepwire/scheduled_time' AS time, state::text FROM executor.tasks"
-            " WHERE labels ->> 'stepwire/schedule' = $1 ORDER BY 1, task_id",
+            "SELECT labels ->> 'stepwire.scheduled_time' AS time, state::text FROM executor.tasks"
+            " WHERE labels ->> 'stepwire.schedule' = $1 ORDER BY 1, task_id",
             name,
         )
         return [(row["time"], row["state"]) for row in rows]

@@ -106,6 +106,16 @@ BAD_TASKS = [
     ),
     (create_request(chain(1), labels={"a": "x" * 129}), Reason.FIELD_INVALID, "labels['a']"),
     (create_request(chain(1), labels={"a": "\0"}), Reason.FIELD_INVALID, "labels"),
+    (
+        create_request(chain(1), labels={"stepwire.task": "x"}),
+        Reason.FIELD_INVALID,
+        "labels['stepwire.task']",
+    ),
+    (
+        create_request(graph({"name": "a", "webhook": {"subscription_id": "x"}})),
+        Reason.FIELD_INVALID,
+        "graph.steps[0].webhook",
+    ),
     (create_request(chain(1), priority=10), Reason.FIELD_INVALID, "priority"),
     (create_request(chain(1), priority=-1), Reason.FIELD_INVALID, "priority"),
     (create_request(chain(1), timeout={"seconds": -1}), Reason.FIELD_INVALID, "timeout"),

@@ -159,9 +159,9 @@ async def test_a_page_token_of_another_tenant_is_refused(client: ScheduleClient)
         ),
         (
             "n",
-            config_of(task=task_of(labels={"stepwire/schedule": "x"})),
-            "config.task.labels",
-            "stepwire/schedule",
+            config_of(task=task_of(labels={"stepwire.schedule": "x"})),
+            "config.task.labels['stepwire.schedule']",
+            "set by the server",
         ),
         (
             "n",
@@ -396,8 +396,8 @@ async def test_a_schedule_fires_and_its_tasks_run(shared: ScheduleMesh) -> None:
             assert state_of(task) == "SUCCEEDED"
             assert dict(task.labels) == {
                 "mine": "1",
-                "stepwire/schedule": "often",
-                "stepwire/scheduled_time": run.nominal_time.ToJsonString(),
+                "stepwire.schedule": "often",
+                "stepwire.scheduled_time": run.nominal_time.ToJsonString(),
             }
 
 

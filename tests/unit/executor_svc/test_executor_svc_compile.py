@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from executor_svc.graphs.cache import ACCEPTED
+from executor_svc.graphs.cache import ACCEPTED, GraphCache
 from executor_svc.graphs.compile import GraphLimits, compile_graph
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.errors import Reason, StepwireError
@@ -63,6 +63,11 @@ BAD = [
         [step(kind="wait_signal", spec={"name": "s", "timeout": HOUR}, schedule_to_close=HOUR)],
         Reason.FIELD_INVALID,
         f"{FIRST}.wait_signal.timeout",
+    ),
+    (
+        [step(kind="webhook", spec={"subscription_id": "x"})],
+        Reason.FIELD_INVALID,
+        f"{FIRST}.webhook",
     ),
     ([step(for_each="[1")], Reason.EXPRESSION_INVALID, f"{FIRST}.for_each"),
     ([step(for_each="[item]")], Reason.EXPRESSION_INVALID, f"{FIRST}.for_each"),
@@ -233,3 +238,18 @@ def test_a_sleep_must_end_before_its_task_has_to():
     assert [fault.field for fault in caught.value.faults] == [f"{FIRST}.sleep.duration"]
     # One that was accepted before runs as it is.
     compile_graph(message, limits=ACCEPTED)
+
+
+def test_what_was_accepted_once_is_no_new_graph():
+    """A graph that the server runs itself is known, and yet not to be had."""
+    cache, message = GraphCache(), graph(step("a", "webhook", {"subscription_id": "x"}))
+    assert cache.compile(message, limits=ACCEPTED, field="graph") is cache.compile(
+        message, limits=ACCEPTED, field="graph"
+    )
+    for _ in range(2):
+        with pytest.raises(StepwireError):
+            cache.compile(message, limits=LIMITS, field="graph")
+    other = graph(step())
+    cache.compile(other, limits=ACCEPTED, field="graph")
+    checked = cache.compile(other, limits=LIMITS, field="graph")
+    assert cache.compile(other, limits=ACCEPTED, field="graph") is checked

@@ -121,7 +121,7 @@ class CreateTaskRequest(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels for filters and for people. At most 16; keys and values at most 128
-        characters.
+        characters. Those that begin with `stepwire.` are set by the server.
         """
 
     @_builtins.property
@@ -769,7 +769,9 @@ class ForkTaskRequest(_message.Message):
     """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels of the new task. Empty means those of the old one."""
+        """Labels of the new task. Empty means those of the old one. Those that begin with
+        `stepwire.` are set by the server.
+        """
 
     def __init__(
         self,

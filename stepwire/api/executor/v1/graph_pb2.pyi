@@ -313,7 +313,9 @@ class Step(_message.Message):
 
     @_builtins.property
     def webhook(self) -> Global___WebhookStep:
-        """Delivers an event to a subscription's webhook. Made by the server itself."""
+        """Delivers an event to a subscription's webhook. Made by the server itself: refused
+        in requests.
+        """
 
     @_builtins.property
     def join(self) -> Global___JoinPolicy:

@@ -136,8 +136,8 @@ class ScheduleConfig(_message.Message):
     def task(self) -> _executor_service_pb2.CreateTaskRequest:
         """The tasks it creates, with a graph or a workflow; a workflow without version is the
         newest at the time of each firing. `request_id`, `start_after` and `validate_only`
-        must be unset. The labels `stepwire/schedule`, its name, and
-        `stepwire/scheduled_time`, the firing's nominal time, are added: at most 14 may be
+        must be unset. The labels `stepwire.schedule`, its name, and
+        `stepwire.scheduled_time`, the firing's nominal time, are added: at most 14 may be
         given. Required. Left out of lists.
         """
 

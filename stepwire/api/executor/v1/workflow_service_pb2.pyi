@@ -78,7 +78,7 @@ class WorkflowDefaults(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels, joined with those of the request, which win. At most 16; keys and values at
-        most 128 characters.
+        most 128 characters. Those that begin with `stepwire.` are set by the server.
         """
 
     def __init__(
