@@ -15,7 +15,9 @@ PASSING = frozenset(
         Reason.DEADLINE_EXCEEDED,
         Reason.OVERLOADED,
         Reason.DEPENDENCY_UNAVAILABLE,
+        Reason.GRAPH_TOO_NEW,
         Reason.PROVIDER_UNAVAILABLE,
+        Reason.MODELS_EXHAUSTED,
         Reason.INTERNAL,
     }
 )

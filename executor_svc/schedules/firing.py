@@ -26,6 +26,7 @@ PASSING: Final = frozenset(
         Reason.DEADLINE_EXCEEDED,
         Reason.OVERLOADED,
         Reason.DEPENDENCY_UNAVAILABLE,
+        Reason.GRAPH_TOO_NEW,
         Reason.INTERNAL,
     }
 )

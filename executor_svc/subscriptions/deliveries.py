@@ -49,6 +49,7 @@ _PASSING = frozenset(
     {
         Reason.OVERLOADED,
         Reason.DEPENDENCY_UNAVAILABLE,
+        Reason.GRAPH_TOO_NEW,
         Reason.DEADLINE_EXCEEDED,
         Reason.INTERNAL,
     }

@@ -4,6 +4,11 @@ import asyncio
 import json
 import signal
 
+import grpc
+
+from stepwire.api.executor.v1 import executor_service_pb2 as pb
+from stepwire.errors import Reason
+from stepwire.rpc.status import code_of
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
@@ -12,12 +17,15 @@ from tests.integration.executor_svc.executor_mesh import (
     held_steps,
     output_of,
     python,
+    refused,
+    running_mesh,
     state_of,
     steps_of,
     transform,
 )
 from tests.integration.executor_svc.task_verbs import send
 from tests.integration.executor_svc.worker_process import worker_process
+from tests.integration.executor_svc.workflow_client import workflow_client
 
 # A worker from before the functions of the tests were written.
 OLD = {"step_modules": json.dumps(["stepwire.sdk.library"])}
@@ -84,6 +92,32 @@ async def test_a_graph_that_newer_code_has_accepted_is_left_to_newer_workers(mes
     assert state_of(task) == "SUCCEEDED", task
     assert output_of(task) == "done"
     assert noted(path) == ["first 1"]
+
+
+async def test_an_older_executor_says_so_of_a_graph_that_it_does_not_know(mesh):
+    task_id = await mesh.client.create(graph(transform("a", "1"), transform("b", "2")))
+    async with (
+        workflow_client(mesh.server.address, "default") as workflows,
+        running_mesh(mesh.database_url, mesh.rabbitmq_url, mesh.namespace) as older,
+    ):
+        await workflows.register("flow", graph(transform("a", "1")))
+        await _change_graphs(mesh, UNKNOWN_FIELD)
+        await mesh.fetch(
+            "UPDATE executor.tasks SET state = 'FAILED', ended_at = now() WHERE task_id = $1",
+            task_id,
+        )
+        flow = pb.CreateTaskRequest(workflow={"name": "flow"}, input={"data": b"1"})
+        for method, request in (
+            ("RetryTask", pb.RetryTaskRequest(task_id=task_id)),
+            ("ForkTask", pb.ForkTaskRequest(task_id=task_id, from_step="a")),
+            ("CreateTask", flow),
+        ):
+            async with refused() as why:
+                await older.client.call(method, request)
+            assert why().reason == Reason.GRAPH_TOO_NEW
+            assert code_of(why()) is grpc.StatusCode.UNAVAILABLE
+            # One that knows the graph answers.
+            await mesh.client.call(method, request)
 
 
 async def test_what_came_for_a_step_outlasts_that_it_is_declined(mesh, tmp_path):
