@@ -81,8 +81,8 @@ $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml
 	@tools/bootstrap.sh environment requirements-dev.lock
 	@touch $@ $(VENV)/.installed
 
-build/googleapis/.exported: $(VENV)/.installed-dev
+build/googleapis/.exported: $(VENV)/.installed-dev Makefile
 	@mkdir -p build/googleapis/google/api
 	@source=$$($(BIN)/python -c 'import google.api as package; print(package.__path__[0])') && \
-		cp "$$source"/{annotations,http}.proto build/googleapis/google/api/
+		cp "$$source"/{annotations,http,httpbody}.proto build/googleapis/google/api/
 	@touch $@

@@ -1,42 +1,59 @@
 """Wires the model service: settings in, services out."""
 
 import asyncio
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
-from model_svc.loading import Loader
+from model_svc.export.variants import Variant
+from model_svc.oip.http.servicer import HTTP_SERVICE_NAME, HttpServicer
+from model_svc.oip.inference import Inference
+from model_svc.oip.server import ModelServer
 from model_svc.oip.servicer import INFERENCE_SERVICE_NAME, InferenceServicer
-from model_svc.repository import Repository
+from model_svc.repository.built_in import BuiltInSource, installed_weights
+from model_svc.repository.catalogue import Catalogue
+from model_svc.repository.folder import FolderSource
+from model_svc.repository.polling import poll
+from model_svc.repository.repository import Repository
+from model_svc.repository.sources import EncoderModel, Source
+from model_svc.running.runtime import Runtime
 from model_svc.servicer import MODEL_SERVICE_NAME, ModelServicer
-from model_svc.sessions import ModelLoadError
+from model_svc.sessions.errors import ModelLoadError
 from model_svc.settings import ModelSettings
 from model_svc.text.extract import Extractor
 from stepwire.api.inference.open_inference_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
 )
 from stepwire.api.model.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from stepwire.api.model.v1.open_inference_http_service_pb2_grpc import (
+    add_OpenInferenceHttpServiceServicer_to_server,
+)
 from stepwire.lifecycle import StartError
 from stepwire.rpc import Service
 from stepwire.telemetry import meter
 
-_logger = logging.getLogger(__name__)
-
-_VERSION = "1"
-
 
 async def build(stack: AsyncExitStack, *, settings: ModelSettings) -> Sequence[Service]:
-    """Returns the services once every model is loaded; what they hold is closed by `stack`.
+    """Returns the services once models are loaded; what they hold is closed by `stack`.
 
     Raises:
-        StartError: A model cannot be loaded.
+        StartError: The model for texts cannot be loaded, or the folder of models not be read.
     """
+    runtime = Runtime(settings, meter())
+    stack.callback(runtime.close)
+    repository = _repository(settings, runtime)
+    stack.push_async_callback(repository.close)
     try:
-        repository = await _load(stack, settings)
+        await repository.start(also=[_name(settings, kind) for kind in settings.embedding_variants])
     except ModelLoadError as error:
         raise StartError(str(error)) from error
+    if settings.repository_poll_seconds:
+        polling = asyncio.create_task(poll(repository, settings.repository_poll_seconds))
+        stack.callback(polling.cancel)
     extractor = Extractor(max_sentences=settings.max_extract_sentences)
+    server = ModelServer(repository, strict=settings.strict_readiness)
+    inference = Inference(repository)
     return [
         Service(
             MODEL_SERVICE_NAME,
@@ -44,24 +61,42 @@ async def build(stack: AsyncExitStack, *, settings: ModelSettings) -> Sequence[S
         ),
         Service(
             INFERENCE_SERVICE_NAME,
-            partial(add_GRPCInferenceServiceServicer_to_server, InferenceServicer(repository)),
+            partial(
+                add_GRPCInferenceServiceServicer_to_server, InferenceServicer(server, inference)
+            ),
+        ),
+        Service(
+            HTTP_SERVICE_NAME,
+            partial(
+                add_OpenInferenceHttpServiceServicer_to_server, HttpServicer(server, inference)
+            ),
         ),
     ]
 
 
-async def _load(stack: AsyncExitStack, settings: ModelSettings) -> Repository:
-    loader = Loader(settings, stack, meter())
-    encoder = await asyncio.to_thread(loader.load_encoder)
-    # First runs, alone and beside another, so that memory is set aside and a faulty model
-    # is found out now.
-    await asyncio.gather(*(encoder.embed(["The first is slower."]) for _ in range(2)))
-    folder = settings.repository_dir
-    models = {} if folder is None else await asyncio.to_thread(loader.load_folder, folder)
-    name = settings.default_model
-    if name in models:
-        raise ModelLoadError(f"{folder}: the name {name} is taken by the embedding model")
-    repository = Repository(
-        {**models, name: {_VERSION: encoder}}, embedders={name: encoder}, default_model=name
+def _repository(settings: ModelSettings, runtime: Runtime) -> Repository:
+    catalogue = Catalogue(
+        _built_in(settings, runtime),
+        settings.repository_dir,
+        partial(FolderSource, loader=runtime, cache_bytes=settings.response_cache_bytes),
     )
-    _logger.info("models are loaded", extra={"models": repository.names})
-    return repository
+    return Repository(catalogue, default_model=settings.default_model)
+
+
+def _built_in(settings: ModelSettings, runtime: Runtime) -> Mapping[str, Source]:
+    """The embedding model in all its variants, by name."""
+
+    def load(name: str, version: str, *, variant: Variant) -> EncoderModel:
+        checkpoint: Path = settings.embedding_model_dir or installed_weights()
+        return runtime.load_encoder(name, version, checkpoint, variant)
+
+    names = {_name(settings, variant): variant for variant in Variant}
+    return {
+        name: BuiltInSource(name, partial(load, variant=variant)) for name, variant in names.items()
+    }
+
+
+def _name(settings: ModelSettings, variant: str) -> str:
+    if variant == Variant.FLOAT32:
+        return settings.default_model
+    return f"{settings.default_model}-{variant}"

@@ -34,7 +34,7 @@ class ModelSettings(ServiceSettings):
         default="all-minilm-l6-v2",
         min_length=1,
         description="Name under which the embedding model is served; calls that name no model "
-        "get it.",
+        "get it. The service does not start without it.",
     )
     embedding_model_dir: Path | None = Field(
         default=None,
@@ -48,7 +48,29 @@ class ModelSettings(ServiceSettings):
     repository_dir: Path | None = Field(
         default=None,
         description="Folder of further models, as `<model>/<version>/model.onnx`; unset means "
-        "none.",
+        "none. A model named as `default_model` takes the place of the embedding model.",
+    )
+    repository_poll_seconds: float = Field(
+        default=0.0,
+        ge=0.0,
+        description="How often the folder is looked at for models that are new, changed or gone; "
+        "0 means only when a call asks for it. A file must be complete when it appears: copy it "
+        "beside, and rename it.",
+    )
+    embedding_variants: tuple[Literal["int8", "float16"], ...] = Field(
+        default=(),
+        description="Smaller versions of the embedding model that are loaded at the start, as "
+        "`<default_model>-int8` and the like; others are loaded when a call asks for it.",
+    )
+    strict_readiness: bool = Field(
+        default=False,
+        description="Whether the inference protocol calls the server ready only while every model "
+        "that was asked for is.",
+    )
+    response_cache_bytes: int = Field(
+        default=64 * MEBIBYTE,
+        ge=1,
+        description="Size of the response cache of each model whose configuration asks for one.",
     )
     provider: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
@@ -59,6 +81,28 @@ class ModelSettings(ServiceSettings):
         ge=0,
         description="Threads that run models on a CPU; 0 means one per core. A batch of texts that "
         "runs alone is shared by all of them; batches side by side take one each.",
+    )
+    max_twofold_bytes: int = Field(
+        default=256 * MEBIBYTE,
+        ge=0,
+        description="Size of the largest model file that is loaded twice: for a batch that runs "
+        "alone, on all threads, and for batches side by side, on one each. A larger model has the "
+        "first only.",
+    )
+    gpu_slots: int = Field(
+        default=2,
+        ge=1,
+        description="Batches that a GPU is given at the same time, so that the next one is ready "
+        "when one ends.",
+    )
+    gpu_float16: bool = Field(
+        default=True,
+        description="Whether the embedding model computes in float16 on a GPU.",
+    )
+    cuda_graphs: bool = Field(
+        default=False,
+        description="Whether the embedding model's runs on a GPU are captured as CUDA graphs, one "
+        "for each size of batch.",
     )
     max_batch_tokens: int = Field(
         default=0,

@@ -9,14 +9,14 @@ import numpy as np
 
 from model_svc.faults import input_invalid, tensor_invalid
 from model_svc.oip.byte_strings import bytes_tensor, decode_bytes
-from model_svc.repository import ServedModel
+from model_svc.repository.served import ServedModel
 from model_svc.tensors import BYTES, DTYPES, Tensor, TensorSpec
 from stepwire.api.inference import open_inference_pb2 as pb
-from stepwire.errors import field_invalid
 
 _Input = pb.ModelInferRequest.InferInputTensor
 
-# The field of `contents` that holds a datatype's elements; FP16 only has raw contents.
+# The field of `contents` that holds a datatype's elements; FP16 and BF16 only have raw
+# contents.
 _CONTENTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "BOOL": "bool_contents",
@@ -51,7 +51,7 @@ def decode_inputs(request: pb.ModelInferRequest, served: ServedModel) -> dict[st
         StepwireError: MODEL_INPUT_INVALID, naming the tensor if it is about one.
     """
     model = served.name
-    specs = {spec.name: spec for spec in served.model.inputs}
+    specs = {spec.name: spec for spec in served.inputs}
     sizes: dict[str, int] = {}
     decoded: dict[str, Tensor] = {}
     for given in _given(request, model):
@@ -65,6 +65,7 @@ def decode_inputs(request: pb.ModelInferRequest, served: ServedModel) -> dict[st
         _check_shape(given.tensor, specs[name], sizes, model)
         decoded[name] = _decode(given, model)
     _check_set(decoded, served)
+    _check_rows(decoded, served)
     return decoded
 
 
@@ -74,7 +75,7 @@ def decode_outputs(request: pb.ModelInferRequest, served: ServedModel) -> list[T
     Raises:
         StepwireError: MODEL_INPUT_INVALID, if the model does not give one of them.
     """
-    specs = {spec.name: spec for spec in served.model.outputs}
+    specs = {spec.name: spec for spec in served.outputs}
     if not request.outputs:
         return list(specs.values())
     for output in request.outputs:
@@ -85,17 +86,6 @@ def decode_outputs(request: pb.ModelInferRequest, served: ServedModel) -> list[T
                 f"the model has no such output; it has {', '.join(specs)}",
             )
     return [specs[output.name] for output in request.outputs]
-
-
-def check_parameters(request: pb.ModelInferRequest) -> None:
-    """Refuses parameters without a value; others are ignored, since none is known.
-
-    Raises:
-        StepwireError: FIELD_INVALID.
-    """
-    for name, parameter in request.parameters.items():
-        if parameter.WhichOneof("parameter_choice") is None:
-            raise field_invalid(f"parameters[{name}]", "must have a value")
 
 
 def _given(request: pb.ModelInferRequest, model: str) -> list[_Given]:
@@ -191,10 +181,23 @@ def _check_set(decoded: Mapping[str, Tensor], served: ServedModel) -> None:
     sets: Sequence[frozenset[str]] = served.model.input_sets
     if decoded.keys() in sets:
         return
-    for name in (spec.name for spec in served.model.inputs):
+    for name in (spec.name for spec in served.inputs):
         if len(sets) == 1 and name not in decoded:
             raise tensor_invalid(served.name, name, "is missing")
     choices = " or ".join("{" + ", ".join(sorted(names)) + "}" for names in sets)
     raise input_invalid(
         served.name, f"inputs are {{{', '.join(sorted(decoded))}}}, must be {choices}"
     )
+
+
+def _check_rows(decoded: Mapping[str, Tensor], served: ServedModel) -> None:
+    """Checks the batch dimension of a model that has one."""
+    if not served.max_rows:
+        return
+    rows = {len(tensor) for tensor in decoded.values()}
+    if len(rows) > 1:
+        raise input_invalid(served.name, f"inputs have {sorted(rows)} rows, must have the same")
+    if max(rows, default=0) > served.max_rows:
+        raise input_invalid(
+            served.name, f"inputs have {rows.pop()} rows, must have at most {served.max_rows}"
+        )

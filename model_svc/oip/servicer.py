@@ -1,21 +1,19 @@
 """GRPCInferenceService: decode, one call of the domain, encode."""
 
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import AsyncIterator
 from typing import Final
 
 import grpc.aio
 
-from model_svc.oip.decode import check_parameters, decode_inputs, decode_outputs
-from model_svc.oip.encode import encode_metadata, encode_outputs
-from model_svc.repository import Repository, ServedModel
+from model_svc.oip.inference import Inference
+from model_svc.oip.server import ModelServer
+from stepwire.api.inference import extensions_pb2 as extensions
 from stepwire.api.inference import open_inference_pb2 as pb
 from stepwire.api.inference.open_inference_pb2_grpc import GRPCInferenceServiceServicer
-from stepwire.errors import field_invalid
 
 INFERENCE_SERVICE_NAME: Final[str] = pb.DESCRIPTOR.services_by_name[
     "GRPCInferenceService"
 ].full_name
-_SERVER_NAME: Final = "stepwire-model"
 
 _Context = grpc.aio.ServicerContext[object, object]
 
@@ -23,69 +21,72 @@ _Context = grpc.aio.ServicerContext[object, object]
 class InferenceServicer(GRPCInferenceServiceServicer):
     """Models by tensor. Errors are raised as `StepwireError`.
 
-    The server is added once all models are loaded: it is live and ready from then on.
+    The servicer is added once the first load is over: the server is live from then on.
     """
 
-    def __init__(self, repository: Repository) -> None:
-        self._repository = repository
+    def __init__(self, server: ModelServer, inference: Inference) -> None:
+        self._server = server
+        self._inference = inference
 
     async def ServerLive(
-        self,
-        request: pb.ServerLiveRequest,
-        context: _Context,
+        self, request: pb.ServerLiveRequest, context: _Context
     ) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(
-        self,
-        request: pb.ServerReadyRequest,
-        context: _Context,
+        self, request: pb.ServerReadyRequest, context: _Context
     ) -> pb.ServerReadyResponse:
-        return pb.ServerReadyResponse(ready=True)
+        return pb.ServerReadyResponse(ready=self._server.ready)
 
     async def ServerMetadata(
-        self,
-        request: pb.ServerMetadataRequest,
-        context: _Context,
+        self, request: pb.ServerMetadataRequest, context: _Context
     ) -> pb.ServerMetadataResponse:
-        return pb.ServerMetadataResponse(name=_SERVER_NAME, version=_version())
+        return self._server.metadata()
 
     async def ModelReady(
-        self,
-        request: pb.ModelReadyRequest,
-        context: _Context,
+        self, request: pb.ModelReadyRequest, context: _Context
     ) -> pb.ModelReadyResponse:
-        self._find("name", request.name, request.version)
-        return pb.ModelReadyResponse(ready=True)
+        return pb.ModelReadyResponse(ready=self._server.model_ready(request.name, request.version))
 
     async def ModelMetadata(
-        self,
-        request: pb.ModelMetadataRequest,
-        context: _Context,
+        self, request: pb.ModelMetadataRequest, context: _Context
     ) -> pb.ModelMetadataResponse:
-        served = self._find("name", request.name, request.version)
-        return encode_metadata(served, self._repository.versions(served.name))
+        return self._server.model_metadata(request.name, request.version)
 
     async def ModelInfer(
-        self,
-        request: pb.ModelInferRequest,
-        context: _Context,
+        self, request: pb.ModelInferRequest, context: _Context
     ) -> pb.ModelInferResponse:
-        served = self._find("model_name", request.model_name, request.model_version)
-        check_parameters(request)
-        outputs = decode_outputs(request, served)
-        inputs = decode_inputs(request, served)
-        tensors = await served.model.infer(inputs, [spec.name for spec in outputs])
-        return encode_outputs(served, request.id, outputs, tensors)
+        return await self._inference.infer(request)
 
-    def _find(self, field: str, name: str, version: str) -> ServedModel:
-        if not name:
-            raise field_invalid(field, "must name a model")
-        return self._repository.find(name, version)
+    async def ModelStreamInfer(
+        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: _Context
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        async for response in self._inference.stream(request_iterator):
+            yield response
 
+    async def ModelConfig(
+        self, request: extensions.ModelConfigRequest, context: _Context
+    ) -> extensions.ModelConfigResponse:
+        return self._server.model_config(request.name, request.version)
 
-def _version() -> str:
-    try:
-        return version("stepwire")
-    except PackageNotFoundError:
-        return "checkout"  # run from the sources, which have no version
+    async def ModelStatistics(
+        self, request: extensions.ModelStatisticsRequest, context: _Context
+    ) -> extensions.ModelStatisticsResponse:
+        return self._server.statistics(request.name, request.version)
+
+    async def RepositoryIndex(
+        self, request: extensions.RepositoryIndexRequest, context: _Context
+    ) -> extensions.RepositoryIndexResponse:
+        return self._server.index(request)
+
+    async def RepositoryModelLoad(
+        self, request: extensions.RepositoryModelLoadRequest, context: _Context
+    ) -> extensions.RepositoryModelLoadResponse:
+        await self._server.load(request)
+        return extensions.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(
+        self, request: extensions.RepositoryModelUnloadRequest, context: _Context
+    ) -> extensions.RepositoryModelUnloadResponse:
+        await self._server.unload(request)
+        return extensions.RepositoryModelUnloadResponse()

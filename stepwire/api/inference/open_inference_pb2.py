@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from stepwire.api.inference import extensions_pb2 as stepwire_dot_api_dot_inference_dot_extensions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+stepwire/api/inference/open_inference.proto\x12\tinference\"\x13\n\x11ServerLiveRequest\"(\n\x12ServerLiveResponse\x12\x12\n\x04live\x18\x01 \x01(\x08R\x04live\"\x14\n\x12ServerReadyRequest\"+\n\x13ServerReadyResponse\x12\x14\n\x05ready\x18\x01 \x01(\x08R\x05ready\"A\n\x11ModelReadyRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\"*\n\x12ModelReadyResponse\x12\x14\n\x05ready\x18\x01 \x01(\x08R\x05ready\"\x17\n\x15ServerMetadataRequest\"f\n\x16ServerMetadataResponse\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12\x1e\n\nextensions\x18\x03 \x03(\tR\nextensions\"D\n\x14ModelMetadataRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\"\xcf\x02\n\x15ModelMetadataResponse\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08versions\x18\x02 \x03(\tR\x08versions\x12\x1a\n\x08platform\x18\x03 \x01(\tR\x08platform\x12G\n\x06inputs\x18\x04 \x03(\x0b\x32/.inference.ModelMetadataResponse.TensorMetadataR\x06inputs\x12I\n\x07outputs\x18\x05 \x03(\x0b\x32/.inference.ModelMetadataResponse.TensorMetadataR\x07outputs\x1aV\n\x0eTensorMetadata\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08\x64\x61tatype\x18\x02 \x01(\tR\x08\x64\x61tatype\x12\x14\n\x05shape\x18\x03 \x03(\x03R\x05shape\"\xd7\x01\n\x0eInferParameter\x12\x1f\n\nbool_param\x18\x01 \x01(\x08H\x00R\tboolParam\x12!\n\x0bint64_param\x18\x02 \x01(\x03H\x00R\nint64Param\x12#\n\x0cstring_param\x18\x03 \x01(\tH\x00R\x0bstringParam\x12#\n\x0c\x64ouble_param\x18\x04 \x01(\x01H\x00R\x0b\x64oubleParam\x12#\n\x0cuint64_param\x18\x05 \x01(\x04H\x00R\x0buint64ParamB\x12\n\x10parameter_choice\"\xc3\x02\n\x13InferTensorContents\x12#\n\rbool_contents\x18\x01 \x03(\x08R\x0c\x62oolContents\x12!\n\x0cint_contents\x18\x02 \x03(\x05R\x0bintContents\x12%\n\x0eint64_contents\x18\x03 \x03(\x03R\rint64Contents\x12#\n\ruint_contents\x18\x04 \x03(\rR\x0cuintContents\x12\'\n\x0fuint64_contents\x18\x05 \x03(\x04R\x0euint64Contents\x12#\n\rfp32_contents\x18\x06 \x03(\x02R\x0c\x66p32Contents\x12#\n\rfp64_contents\x18\x07 \x03(\x01R\x0c\x66p64Contents\x12%\n\x0e\x62ytes_contents\x18\x08 \x03(\x0cR\rbytesContents\"\x9d\x08\n\x11ModelInferRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12\x0e\n\x02id\x18\x03 \x01(\tR\x02id\x12L\n\nparameters\x18\x04 \x03(\x0b\x32,.inference.ModelInferRequest.ParametersEntryR\nparameters\x12\x45\n\x06inputs\x18\x05 \x03(\x0b\x32-.inference.ModelInferRequest.InferInputTensorR\x06inputs\x12Q\n\x07outputs\x18\x06 \x03(\x0b\x32\x37.inference.ModelInferRequest.InferRequestedOutputTensorR\x07outputs\x12,\n\x12raw_input_contents\x18\x07 \x03(\x0cR\x10rawInputContents\x1a\xcd\x02\n\x10InferInputTensor\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08\x64\x61tatype\x18\x02 \x01(\tR\x08\x64\x61tatype\x12\x14\n\x05shape\x18\x03 \x03(\x03R\x05shape\x12]\n\nparameters\x18\x04 \x03(\x0b\x32=.inference.ModelInferRequest.InferInputTensor.ParametersEntryR\nparameters\x12:\n\x08\x63ontents\x18\x05 \x01(\x0b\x32\x1e.inference.InferTensorContentsR\x08\x63ontents\x1aX\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12/\n\x05value\x18\x02 \x01(\x0b\x32\x19.inference.InferParameterR\x05value:\x02\x38\x01\x1a\xf3\x01\n\x1aInferRequestedOutputTensor\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12g\n\nparameters\x18\x02 \x03(\x0b\x32G.inference.ModelInferRequest.InferRequestedOutputTensor.ParametersEntryR\nparameters\x1aX\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12/\n\x05value\x18\x02 \x01(\x0b\x32\x19.inference.InferParameterR\x05value:\x02\x38\x01\x1aX\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12/\n\x05value\x18\x02 \x01(\x0b\x32\x19.inference.InferParameterR\x05value:\x02\x38\x01\"\xdf\x05\n\x12ModelInferResponse\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12\x0e\n\x02id\x18\x03 \x01(\tR\x02id\x12M\n\nparameters\x18\x04 \x03(\x0b\x32-.inference.ModelInferResponse.ParametersEntryR\nparameters\x12I\n\x07outputs\x18\x05 \x03(\x0b\x32/.inference.ModelInferResponse.InferOutputTensorR\x07outputs\x12.\n\x13raw_output_contents\x18\x06 \x03(\x0cR\x11rawOutputContents\x1a\xd0\x02\n\x11InferOutputTensor\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08\x64\x61tatype\x18\x02 \x01(\tR\x08\x64\x61tatype\x12\x14\n\x05shape\x18\x03 \x03(\x03R\x05shape\x12_\n\nparameters\x18\x04 \x03(\x0b\x32?.inference.ModelInferResponse.InferOutputTensor.ParametersEntryR\nparameters\x12:\n\x08\x63ontents\x18\x05 \x01(\x0b\x32\x1e.inference.InferTensorContentsR\x08\x63ontents\x1aX\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12/\n\x05value\x18\x02 \x01(\x0b\x32\x19.inference.InferParameterR\x05value:\x02\x38\x01\x1aX\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12/\n\x05value\x18\x02 \x01(\x0b\x32\x19.inference.InferParameterR\x05value:\x02\x38\x01\x32\xfc\x03\n\x14GRPCInferenceService\x12K\n\nServerLive\x12\x1c.inference.ServerLiveRequest\x1a\x1d.inference.ServerLiveResponse\"\x00\x12N\n\x0bServerReady\x12\x1d.inference.ServerReadyRequest\x1a\x1e.inference.ServerReadyResponse\"\x00\x12K\n\nModelReady\x12\x1c.inference.ModelReadyRequest\x1a\x1d.inference.ModelReadyResponse\"\x00\x12W\n\x0eServerMetadata\x12 .inference.ServerMetadataRequest\x1a!.inference.ServerMetadataResponse\"\x00\x12T\n\rModelMetadata\x12\x1f.inference.ModelMetadataRequest\x1a .inference.ModelMetadataResponse\"\x00\x12K\n\nModelInfer\x12\x1c.inference.ModelInferRequest\x1a\x1d.inference.ModelInferResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+stepwire/api/inference/open_inference.proto\x12\tinference\x1a\'stepwire/api/inference/extensions.proto\"\x13\n\x11ServerLiveRequest\"(\n\x12ServerLiveResponse\x12\x12\n\x04live\x18\x01 \x01(\x08R\x04live\"\x14\n\x12ServerReadyRequest\"+\n\x13ServerReadyResponse\x12\x14\n\x05ready\x18\x01 \x01(\x08R\x05ready\"A\n\x11ModelReadyRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\"*\n\x12ModelReadyResponse\x12\x14\n\x05ready\x18\x01 \x01(\x08R\x05ready\"\x17\n\x15ServerMetadataRequest\"f\n\x16ServerMetadataResponse\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12\x1e\n\nextensions\x18\x03 \x03(\tR\nextensions\"D\n\x14ModelMetadataRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\"\xcf\x02\n\x15ModelMetadataResponse\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08versions\x18\x02 \x03(\tR\x08versions\x12\x1a\n\x08platform\x18\x03 \x01(\tR\x08platform\x12G\n\x06inputs\x18\x04 \x03(\x0b\x32/.inference.ModelMetadataResponse.TensorMetadataR\x06inputs\x12I\n\x07outputs\x18\x05 \x03(\x0b\x32/.inference.ModelMetadataResponse.TensorMetadataR\x07outputs\x1aV\n\x0eTensorMetadata\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08\x64\x61tatype\x18\x02 \x01(\tR\x08\x64\x61tatype\x12\x14\n\x05shape\x18\x03 \x03(\x03R\x05shape\"\xd7\x01\n\x0eInferParameter\x12\x1f\n\nbool_param\x18\x01 \x01(\x08H\x00R\tboolParam\x12!\n\x0bint64_param\x18\x02 \x01(\x03H\x00R\nint64Param\x12#\n\x0cstring_param\x18\x03 \x01(\tH\x00R\x0bstringParam\x12#\n\x0c\x64ouble_param\x18\x04 \x01(\x01H\x00R\x0b\x64oubleParam\x12#\n\x0cuint64_param\x18\x05 \x01(\x04H\x00R\x0buint64ParamB\x12\n\x10parameter_choice\"\xc3\x02\n\x13InferTensorContents\x12#\n\rbool_contents\x18\x01 \x03(\x08R\x0c\x62oolContents\x12!\n\x0cint_contents\x18\x02 \x03(\x05R\x0bintContents\x12%\n\x0eint64_contents\x18\x03 \x03(\x03R\rint64Contents\x12#\n\ruint_contents\x18\x04 \x03(\rR\x0cuintContents\x12\'\n\x0fuint64_contents\x18\x05 \x03(\x04R\x0euint64Contents\x12#\n\rfp32_contents\x18\x06 \x03(\x02R\x0c\x66p32Contents\x12#\n\rfp64_contents\x18\x07 \x03(\x01R\x0c\x66p64Contents\x12%\n\x0e\x62ytes_contents\x18\x08 \x03(\x0cR\rbytesContents\"\x9d\x08\n\x11ModelInferRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12\x0e\n\x02id\x18\x03 \x01(\tR\x02id\x12L\n\nparameters\x18\x04 \x03(\x0b\x32,.inference.ModelInferRequest.ParametersEntryR\nparameters\x12\x45\n\x06inputs\x18\x05 \x03(\x0b\x32-.inference.ModelInferRequest.InferInputTensorR\x06inputs\x12Q\n\x07outputs\x18\x06 \x03(\x0b\x32\x37.inference.ModelInferRequest.InferRequestedOutputTensorR\x07outputs\x12,\n\x12raw_input_contents\x18\x07 \x03(\x0cR\x10rawInputContents\x1a\xcd\x02\n\x10InferInputTensor\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08\x64\x61tatype\x18\x02 \x01(\tR\x08\x64\x61tatype\x12\x14\n\x05shape\x18\x03 \x03(\x03R\x05shape\x12]\n\nparameters\x18\x04 \x03(\x0b\x32=.inference.ModelInferRequest.InferInputTensor.ParametersEntryR\nparameters\x12:\n\x08\x63ontents\x18\x05 \x01(\x0b\x32\x1e.inference.InferTensorContentsR\x08\x63ontents\x1aX\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12/\n\x05value\x18\x02 \x01(\x0b\x32\x19.inference.InferParameterR\x05value:\x02\x38\x01\x1a\xf3\x01\n\x1aInferRequestedOutputTensor\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12g\n\nparameters\x18\x02 \x03(\x0b\x32G.inference.ModelInferRequest.InferRequestedOutputTensor.ParametersEntryR\nparameters\x1aX\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12/\n\x05value\x18\x02 \x01(\x0b\x32\x19.inference.InferParameterR\x05value:\x02\x38\x01\x1aX\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12/\n\x05value\x18\x02 \x01(\x0b\x32\x19.inference.InferParameterR\x05value:\x02\x38\x01\"\xdf\x05\n\x12ModelInferResponse\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12\x0e\n\x02id\x18\x03 \x01(\tR\x02id\x12M\n\nparameters\x18\x04 \x03(\x0b\x32-.inference.ModelInferResponse.ParametersEntryR\nparameters\x12I\n\x07outputs\x18\x05 \x03(\x0b\x32/.inference.ModelInferResponse.InferOutputTensorR\x07outputs\x12.\n\x13raw_output_contents\x18\x06 \x03(\x0cR\x11rawOutputContents\x1a\xd0\x02\n\x11InferOutputTensor\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08\x64\x61tatype\x18\x02 \x01(\tR\x08\x64\x61tatype\x12\x14\n\x05shape\x18\x03 \x03(\x03R\x05shape\x12_\n\nparameters\x18\x04 \x03(\x0b\x32?.inference.ModelInferResponse.InferOutputTensor.ParametersEntryR\nparameters\x12:\n\x08\x63ontents\x18\x05 \x01(\x0b\x32\x1e.inference.InferTensorContentsR\x08\x63ontents\x1aX\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12/\n\x05value\x18\x02 \x01(\x0b\x32\x19.inference.InferParameterR\x05value:\x02\x38\x01\x1aX\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12/\n\x05value\x18\x02 \x01(\x0b\x32\x19.inference.InferParameterR\x05value:\x02\x38\x01\"\x85\x01\n\x18ModelStreamInferResponse\x12#\n\rerror_message\x18\x01 \x01(\tR\x0c\x65rrorMessage\x12\x44\n\x0einfer_response\x18\x02 \x01(\x0b\x32\x1d.inference.ModelInferResponseR\rinferResponse2\xb7\x08\n\x14GRPCInferenceService\x12K\n\nServerLive\x12\x1c.inference.ServerLiveRequest\x1a\x1d.inference.ServerLiveResponse\"\x00\x12N\n\x0bServerReady\x12\x1d.inference.ServerReadyRequest\x1a\x1e.inference.ServerReadyResponse\"\x00\x12K\n\nModelReady\x12\x1c.inference.ModelReadyRequest\x1a\x1d.inference.ModelReadyResponse\"\x00\x12W\n\x0eServerMetadata\x12 .inference.ServerMetadataRequest\x1a!.inference.ServerMetadataResponse\"\x00\x12T\n\rModelMetadata\x12\x1f.inference.ModelMetadataRequest\x1a .inference.ModelMetadataResponse\"\x00\x12K\n\nModelInfer\x12\x1c.inference.ModelInferRequest\x1a\x1d.inference.ModelInferResponse\"\x00\x12[\n\x10ModelStreamInfer\x12\x1c.inference.ModelInferRequest\x1a#.inference.ModelStreamInferResponse\"\x00(\x01\x30\x01\x12N\n\x0bModelConfig\x12\x1d.inference.ModelConfigRequest\x1a\x1e.inference.ModelConfigResponse\"\x00\x12Z\n\x0fModelStatistics\x12!.inference.ModelStatisticsRequest\x1a\".inference.ModelStatisticsResponse\"\x00\x12Z\n\x0fRepositoryIndex\x12!.inference.RepositoryIndexRequest\x1a\".inference.RepositoryIndexResponse\"\x00\x12\x66\n\x13RepositoryModelLoad\x12%.inference.RepositoryModelLoadRequest\x1a&.inference.RepositoryModelLoadResponse\"\x00\x12l\n\x15RepositoryModelUnload\x12\'.inference.RepositoryModelUnloadRequest\x1a(.inference.RepositoryModelUnloadResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,52 +42,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_options = b'8\001'
   _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._loaded_options = None
   _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_options = b'8\001'
-  _globals['_SERVERLIVEREQUEST']._serialized_start=58
-  _globals['_SERVERLIVEREQUEST']._serialized_end=77
-  _globals['_SERVERLIVERESPONSE']._serialized_start=79
-  _globals['_SERVERLIVERESPONSE']._serialized_end=119
-  _globals['_SERVERREADYREQUEST']._serialized_start=121
-  _globals['_SERVERREADYREQUEST']._serialized_end=141
-  _globals['_SERVERREADYRESPONSE']._serialized_start=143
-  _globals['_SERVERREADYRESPONSE']._serialized_end=186
-  _globals['_MODELREADYREQUEST']._serialized_start=188
-  _globals['_MODELREADYREQUEST']._serialized_end=253
-  _globals['_MODELREADYRESPONSE']._serialized_start=255
-  _globals['_MODELREADYRESPONSE']._serialized_end=297
-  _globals['_SERVERMETADATAREQUEST']._serialized_start=299
-  _globals['_SERVERMETADATAREQUEST']._serialized_end=322
-  _globals['_SERVERMETADATARESPONSE']._serialized_start=324
-  _globals['_SERVERMETADATARESPONSE']._serialized_end=426
-  _globals['_MODELMETADATAREQUEST']._serialized_start=428
-  _globals['_MODELMETADATAREQUEST']._serialized_end=496
-  _globals['_MODELMETADATARESPONSE']._serialized_start=499
-  _globals['_MODELMETADATARESPONSE']._serialized_end=834
-  _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_start=748
-  _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_end=834
-  _globals['_INFERPARAMETER']._serialized_start=837
-  _globals['_INFERPARAMETER']._serialized_end=1052
-  _globals['_INFERTENSORCONTENTS']._serialized_start=1055
-  _globals['_INFERTENSORCONTENTS']._serialized_end=1378
-  _globals['_MODELINFERREQUEST']._serialized_start=1381
-  _globals['_MODELINFERREQUEST']._serialized_end=2434
-  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_start=1765
-  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_end=2098
-  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_start=2010
-  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_end=2098
-  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_start=2101
-  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_end=2344
-  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_start=2010
-  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_end=2098
-  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_start=2010
-  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_end=2098
-  _globals['_MODELINFERRESPONSE']._serialized_start=2437
-  _globals['_MODELINFERRESPONSE']._serialized_end=3172
-  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_start=2746
-  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_end=3082
-  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_start=2010
-  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_end=2098
-  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_start=2010
-  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_end=2098
-  _globals['_GRPCINFERENCESERVICE']._serialized_start=3175
-  _globals['_GRPCINFERENCESERVICE']._serialized_end=3683
+  _globals['_SERVERLIVEREQUEST']._serialized_start=99
+  _globals['_SERVERLIVEREQUEST']._serialized_end=118
+  _globals['_SERVERLIVERESPONSE']._serialized_start=120
+  _globals['_SERVERLIVERESPONSE']._serialized_end=160
+  _globals['_SERVERREADYREQUEST']._serialized_start=162
+  _globals['_SERVERREADYREQUEST']._serialized_end=182
+  _globals['_SERVERREADYRESPONSE']._serialized_start=184
+  _globals['_SERVERREADYRESPONSE']._serialized_end=227
+  _globals['_MODELREADYREQUEST']._serialized_start=229
+  _globals['_MODELREADYREQUEST']._serialized_end=294
+  _globals['_MODELREADYRESPONSE']._serialized_start=296
+  _globals['_MODELREADYRESPONSE']._serialized_end=338
+  _globals['_SERVERMETADATAREQUEST']._serialized_start=340
+  _globals['_SERVERMETADATAREQUEST']._serialized_end=363
+  _globals['_SERVERMETADATARESPONSE']._serialized_start=365
+  _globals['_SERVERMETADATARESPONSE']._serialized_end=467
+  _globals['_MODELMETADATAREQUEST']._serialized_start=469
+  _globals['_MODELMETADATAREQUEST']._serialized_end=537
+  _globals['_MODELMETADATARESPONSE']._serialized_start=540
+  _globals['_MODELMETADATARESPONSE']._serialized_end=875
+  _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_start=789
+  _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_end=875
+  _globals['_INFERPARAMETER']._serialized_start=878
+  _globals['_INFERPARAMETER']._serialized_end=1093
+  _globals['_INFERTENSORCONTENTS']._serialized_start=1096
+  _globals['_INFERTENSORCONTENTS']._serialized_end=1419
+  _globals['_MODELINFERREQUEST']._serialized_start=1422
+  _globals['_MODELINFERREQUEST']._serialized_end=2475
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_start=1806
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_end=2139
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_start=2051
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_end=2139
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_start=2142
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_end=2385
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_start=2051
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_end=2139
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_start=2051
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_end=2139
+  _globals['_MODELINFERRESPONSE']._serialized_start=2478
+  _globals['_MODELINFERRESPONSE']._serialized_end=3213
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_start=2787
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_end=3123
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_start=2051
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_end=2139
+  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_start=2051
+  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_end=2139
+  _globals['_MODELSTREAMINFERRESPONSE']._serialized_start=3216
+  _globals['_MODELSTREAMINFERRESPONSE']._serialized_end=3349
+  _globals['_GRPCINFERENCESERVICE']._serialized_start=3352
+  _globals['_GRPCINFERENCESERVICE']._serialized_end=4431
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from stepwire.api.inference import extensions_pb2 as stepwire_dot_api_dot_inference_dot_extensions__pb2
 from stepwire.api.inference import open_inference_pb2 as stepwire_dot_api_dot_inference_dot_open__inference__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -65,6 +66,36 @@ class GRPCInferenceServiceStub:
                 request_serializer=stepwire_dot_api_dot_inference_dot_open__inference__pb2.ModelInferRequest.SerializeToString,
                 response_deserializer=stepwire_dot_api_dot_inference_dot_open__inference__pb2.ModelInferResponse.FromString,
                 _registered_method=True)
+        self.ModelStreamInfer = channel.stream_stream(
+                '/inference.GRPCInferenceService/ModelStreamInfer',
+                request_serializer=stepwire_dot_api_dot_inference_dot_open__inference__pb2.ModelInferRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_inference_dot_open__inference__pb2.ModelStreamInferResponse.FromString,
+                _registered_method=True)
+        self.ModelConfig = channel.unary_unary(
+                '/inference.GRPCInferenceService/ModelConfig',
+                request_serializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.ModelConfigRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.ModelConfigResponse.FromString,
+                _registered_method=True)
+        self.ModelStatistics = channel.unary_unary(
+                '/inference.GRPCInferenceService/ModelStatistics',
+                request_serializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.ModelStatisticsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.ModelStatisticsResponse.FromString,
+                _registered_method=True)
+        self.RepositoryIndex = channel.unary_unary(
+                '/inference.GRPCInferenceService/RepositoryIndex',
+                request_serializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryIndexRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryIndexResponse.FromString,
+                _registered_method=True)
+        self.RepositoryModelLoad = channel.unary_unary(
+                '/inference.GRPCInferenceService/RepositoryModelLoad',
+                request_serializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryModelLoadRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryModelLoadResponse.FromString,
+                _registered_method=True)
+        self.RepositoryModelUnload = channel.unary_unary(
+                '/inference.GRPCInferenceService/RepositoryModelUnload',
+                request_serializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryModelUnloadRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryModelUnloadResponse.FromString,
+                _registered_method=True)
 
 
 class GRPCInferenceServiceServicer:
@@ -79,14 +110,16 @@ class GRPCInferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ServerReady(self, request, context):
-        """Whether the server is ready for inference: every model it must hold is loaded.
+        """Whether the server is ready for inference: loading is over; with the setting
+        `strict_readiness`, every model is ready, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ModelReady(self, request, context):
-        """Whether one model is ready for inference.
+        """Whether one model is ready for inference: false for one that is known, but not
+        loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,6 +141,50 @@ class GRPCInferenceServiceServicer:
 
     def ModelInfer(self, request, context):
         """Runs a model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ModelStreamInfer(self, request_iterator, context):
+        """Runs models for every request of a stream, up to 64 at a time; the answers come
+        in the order of the requests. A request that fails does not end the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ModelConfig(self, request, context):
+        """How one model is served.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ModelStatistics(self, request, context):
+        """What models have done since they were loaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepositoryIndex(self, request, context):
+        """The models of the repository, and the state of each of their versions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepositoryModelLoad(self, request, context):
+        """Loads a model, or what has changed of it; answers once it is ready. If that fails,
+        what was loaded before stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepositoryModelUnload(self, request, context):
+        """Takes a model out of service. Calls under way may end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,6 +222,36 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
                     servicer.ModelInfer,
                     request_deserializer=stepwire_dot_api_dot_inference_dot_open__inference__pb2.ModelInferRequest.FromString,
                     response_serializer=stepwire_dot_api_dot_inference_dot_open__inference__pb2.ModelInferResponse.SerializeToString,
+            ),
+            'ModelStreamInfer': grpc.stream_stream_rpc_method_handler(
+                    servicer.ModelStreamInfer,
+                    request_deserializer=stepwire_dot_api_dot_inference_dot_open__inference__pb2.ModelInferRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_inference_dot_open__inference__pb2.ModelStreamInferResponse.SerializeToString,
+            ),
+            'ModelConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.ModelConfig,
+                    request_deserializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.ModelConfigRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.ModelConfigResponse.SerializeToString,
+            ),
+            'ModelStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.ModelStatistics,
+                    request_deserializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.ModelStatisticsRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.ModelStatisticsResponse.SerializeToString,
+            ),
+            'RepositoryIndex': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepositoryIndex,
+                    request_deserializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryIndexRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryIndexResponse.SerializeToString,
+            ),
+            'RepositoryModelLoad': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepositoryModelLoad,
+                    request_deserializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryModelLoadRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryModelLoadResponse.SerializeToString,
+            ),
+            'RepositoryModelUnload': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepositoryModelUnload,
+                    request_deserializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryModelUnloadRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryModelUnloadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +417,168 @@ class GRPCInferenceService:
             '/inference.GRPCInferenceService/ModelInfer',
             stepwire_dot_api_dot_inference_dot_open__inference__pb2.ModelInferRequest.SerializeToString,
             stepwire_dot_api_dot_inference_dot_open__inference__pb2.ModelInferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ModelStreamInfer(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/inference.GRPCInferenceService/ModelStreamInfer',
+            stepwire_dot_api_dot_inference_dot_open__inference__pb2.ModelInferRequest.SerializeToString,
+            stepwire_dot_api_dot_inference_dot_open__inference__pb2.ModelStreamInferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ModelConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/ModelConfig',
+            stepwire_dot_api_dot_inference_dot_extensions__pb2.ModelConfigRequest.SerializeToString,
+            stepwire_dot_api_dot_inference_dot_extensions__pb2.ModelConfigResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ModelStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/ModelStatistics',
+            stepwire_dot_api_dot_inference_dot_extensions__pb2.ModelStatisticsRequest.SerializeToString,
+            stepwire_dot_api_dot_inference_dot_extensions__pb2.ModelStatisticsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepositoryIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/RepositoryIndex',
+            stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryIndexRequest.SerializeToString,
+            stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryIndexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepositoryModelLoad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/RepositoryModelLoad',
+            stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryModelLoadRequest.SerializeToString,
+            stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryModelLoadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepositoryModelUnload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/RepositoryModelUnload',
+            stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryModelUnloadRequest.SerializeToString,
+            stepwire_dot_api_dot_inference_dot_extensions__pb2.RepositoryModelUnloadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,48 +1,25 @@
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
-from model_svc.oip.byte_strings import bytes_tensor, decode_bytes, encode_bytes
+from model_svc.oip.byte_strings import bytes_tensor, decode_bytes
 from stepwire.api.inference import open_inference_pb2 as pb
 from stepwire.api.inference.open_inference_pb2_grpc import GRPCInferenceServiceAsyncStub
 from stepwire.api.model.v1 import model_service_pb2 as model_pb
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceAsyncStub
 from stepwire.errors import Reason
+from tests.integration.model_svc.model_service import infer, output
 from tests.integration.model_svc.refusals import refusal
 
-Input = pb.ModelInferRequest.InferInputTensor
 ENCODER = "all-minilm-l6-v2"
-
-_DATATYPES = {"int64": "INT64", "float32": "FP32", "float16": "FP16", "object": "BYTES"}
-
-
-def infer(model: str, tensors: Mapping[str, Any], **fields: Any) -> pb.ModelInferRequest:
-    """A request with raw contents."""
-    return pb.ModelInferRequest(
-        model_name=model,
-        inputs=[
-            Input(name=name, datatype=_DATATYPES[tensor.dtype.name], shape=tensor.shape)
-            for name, tensor in tensors.items()
-        ],
-        raw_input_contents=[
-            encode_bytes(tensor) if tensor.dtype == object else tensor.tobytes()
-            for tensor in tensors.values()
-        ],
-        **fields,
-    )
 
 
 def floats(*rows: tuple[float, float]) -> Any:
     return np.array(rows, dtype=np.float32)
-
-
-def output(response: pb.ModelInferResponse, index: int = 0, dtype: str = "<f4") -> Any:
-    tensor = response.outputs[index]
-    return np.frombuffer(response.raw_output_contents[index], dtype=dtype).reshape(tensor.shape)
 
 
 async def test_the_server_describes_itself(inference_stub: GRPCInferenceServiceAsyncStub) -> None:
@@ -51,7 +28,7 @@ async def test_the_server_describes_itself(inference_stub: GRPCInferenceServiceA
     metadata = await inference_stub.ServerMetadata(pb.ServerMetadataRequest())
     assert metadata.name == "stepwire-model"
     assert metadata.version
-    assert not metadata.extensions
+    assert set(metadata.extensions) >= {"model_configuration", "model_repository", "statistics"}
 
 
 async def test_models_describe_themselves(inference_stub: GRPCInferenceServiceAsyncStub) -> None:
@@ -91,7 +68,7 @@ async def test_the_latest_version_is_used_unless_one_is_named(
 
 
 async def test_typed_contents_are_read(inference_stub: GRPCInferenceServiceAsyncStub) -> None:
-    tensor = Input(
+    tensor = pb.ModelInferRequest.InferInputTensor(
         name="x",
         datatype="FP32",
         shape=[1, 2],

@@ -1,5 +1,5 @@
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_svc.oip.byte_strings import bytes_tensor, decode_bytes, encode_bytes
-from model_svc.oip.decode import check_parameters, decode_inputs, decode_outputs
+from model_svc.oip.decode import decode_inputs, decode_outputs
 from model_svc.oip.encode import encode_metadata, encode_outputs
-from model_svc.repository import ServedModel
-from model_svc.tensors import BYTES, DTYPES, Tensor, TensorSpec
+from model_svc.oip.parameters import Options, decode_options
+from model_svc.ports import InferCall, Inferred, Ran
+from model_svc.repository.served import ServedModel
+from model_svc.running.statistics import Statistics, Timings
+from model_svc.tensors import BYTES, DTYPES, TensorSpec
 from stepwire.api.inference import open_inference_pb2 as pb
 from stepwire.errors import Reason, StepwireError
 
@@ -24,18 +27,30 @@ class FixedModel:
     """A model that only describes itself."""
 
     platform = "test"
+    device = "cpu"
+    fallback = ""
+    max_batch_rows = 0
+    statistics = Statistics()
+    outputs = (TensorSpec("y", "FP32", ("batch", 2)), TensorSpec("z", BYTES, ()))
 
     def __init__(self, *inputs: TensorSpec, sets: Sequence[frozenset[str]] | None = None) -> None:
         self.inputs = inputs
         self.input_sets = sets or [frozenset(spec.name for spec in inputs)]
-        self.outputs = [TensorSpec("y", "FP32", ("batch", 2)), TensorSpec("z", BYTES, ())]
 
-    async def infer(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+    async def infer(self, call: InferCall) -> Inferred:
+        raise NotImplementedError
+
+    async def close(self) -> None:
         raise NotImplementedError
 
 
-def served(*inputs: TensorSpec, sets: Sequence[frozenset[str]] | None = None) -> ServedModel:
-    return ServedModel("m", "3", FixedModel(*inputs, sets=sets))
+def served(
+    *inputs: TensorSpec, sets: Sequence[frozenset[str]] | None = None, max_rows: int = 0
+) -> ServedModel:
+    model = FixedModel(*inputs, sets=sets)
+    return ServedModel(
+        "m", "3", model, inputs=inputs, outputs=FixedModel.outputs, max_rows=max_rows
+    )
 
 
 def refused(request: Infer, model: ServedModel) -> StepwireError:
@@ -216,24 +231,55 @@ def test_outputs_are_given_in_the_order_asked_for() -> None:
         decode_outputs(Infer(outputs=[Infer.InferRequestedOutputTensor(name="w")]), served(X))
 
 
-def test_a_parameter_must_have_a_value() -> None:
-    check_parameters(Infer(parameters={"priority": pb.InferParameter(uint64_param=1)}))
-    with pytest.raises(StepwireError) as raised:
-        check_parameters(Infer(parameters={"priority": pb.InferParameter()}))
-    assert raised.value.reason is Reason.FIELD_INVALID
-    assert raised.value.faults[0].field == "parameters[priority]"
-
-
 def test_responses_carry_raw_contents_and_the_request_s_id() -> None:
     model = served(X)
     tensors = [np.array([[1, 2]], dtype=np.float64), np.array([b"ab"], dtype=object)]
-    response = encode_outputs(model, "id-7", model.model.outputs, tensors)
+    response = encode_outputs(model, "id-7", model.outputs, Inferred(tensors), Options())
     assert (response.model_name, response.model_version, response.id) == ("m", "3", "id-7")
     assert [(o.name, o.datatype, list(o.shape)) for o in response.outputs] == [
         ("y", "FP32", [1, 2]),
         ("z", "BYTES", [1]),
     ]
     assert list(response.raw_output_contents) == [struct.pack("<2f", 1, 2), b"\2\0\0\0ab"]
+    assert not response.parameters
+
+
+def test_responses_tell_where_the_time_went_if_asked() -> None:
+    ran = Ran(Timings(queue=0.001, tokenize=0.0000021, compute=2), batch_items=3, cached=True)
+    options = decode_options(
+        Infer(parameters={"stepwire_timings": pb.InferParameter(bool_param=True)})
+    )
+    parameters = encode_outputs(served(X), "", [], Inferred([], ran), options).parameters
+    assert parameters["stepwire_queue_us"].int64_param == 1_000
+    assert parameters["stepwire_tokenize_us"].int64_param == 2
+    assert parameters["stepwire_compute_us"].int64_param == 2_000_000
+    assert parameters["stepwire_batch_items"].int64_param == 3
+    assert parameters["stepwire_device"].string_param == "cpu"
+    assert parameters["stepwire_cached"].bool_param is True
+
+
+def test_the_last_response_is_marked_if_asked() -> None:
+    mark = {"triton_enable_empty_final_response": pb.InferParameter(bool_param=True)}
+    options = decode_options(Infer(parameters=mark))
+    response = encode_outputs(served(X), "", [], Inferred([]), options)
+    assert response.parameters["triton_final_response"].bool_param is True
+
+
+def test_rows_are_bounded_and_agree() -> None:
+    model = served(X, TensorSpec("w", "FP32", ("", 2)), max_rows=2)
+
+    def rows(*counts: int) -> Infer:
+        return Infer(
+            inputs=[
+                Input(name=name, datatype="FP32", shape=[count, 2])
+                for name, count in zip("xw", counts, strict=True)
+            ],
+            raw_input_contents=[bytes(8 * count) for count in counts],
+        )
+
+    assert set(decode_inputs(rows(2, 2), model)) == {"x", "w"}
+    assert "must have at most 2" in refused(rows(3, 3), model).message
+    assert "[1, 2] rows" in refused(rows(1, 2), model).message
 
 
 def test_metadata_tells_variable_sizes_as_minus_one() -> None:

@@ -1,0 +1,74 @@
+"""The models that there are: those built in, and those of a folder."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from model_svc.repository.folder import model_folders
+from model_svc.repository.shelf import Shelf
+from model_svc.repository.sources import Source
+from model_svc.sessions.errors import ModelLoadError
+
+
+class Catalogue:
+    """A shelf for each model. To be used from one event loop.
+
+    A model of the folder takes the place of a built-in one of the same name, for as long as
+    it is there.
+    """
+
+    def __init__(
+        self,
+        built_in: Mapping[str, Source],
+        folder: Path | None,
+        source_of: Callable[[Path], Source],
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            built_in: Models that are always there, by name.
+            folder: Folder of further models; None for none.
+            source_of: Returns the source of a model in the folder.
+        """
+        self.shelves = {name: Shelf(name, source) for name, source in built_in.items()}
+        self._built_in = built_in
+        self._folder = folder
+        self._source_of = source_of
+        self._in_folder: frozenset[str] = frozenset()
+
+    async def look(self) -> list[Shelf]:
+        """Makes a shelf for each new model of the folder, and removes those that are gone.
+
+        Returns:
+            Those whose source is another one now: they are to be loaded.
+
+        Raises:
+            ModelLoadError: The folder cannot be read.
+        """
+        if self._folder is None:
+            return []
+        try:
+            homes = await asyncio.to_thread(_homes, self._folder)
+        except OSError as error:
+            raise ModelLoadError(f"repository folder {self._folder}: {error}") from error
+        before, self._in_folder = self._in_folder, frozenset(homes)
+        changed = []
+        for name in sorted(before - homes.keys()):
+            if name in self._built_in:
+                changed.append(self._set(name, self._built_in[name]))
+            else:
+                await self.shelves.pop(name).unload()
+        new = sorted(homes.keys() - before)
+        return changed + [self._set(name, self._source_of(homes[name])) for name in new]
+
+    def _set(self, name: str, source: Source) -> Shelf:
+        shelf = self.shelves.get(name)
+        if shelf is None:
+            shelf = self.shelves[name] = Shelf(name, source)
+        else:
+            shelf.source = source
+        return shelf
+
+
+def _homes(folder: Path) -> dict[str, Path]:
+    return {home.name: home for home in model_folders(folder)}

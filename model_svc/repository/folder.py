@@ -1,0 +1,114 @@
+"""Models that lie in a folder, in Triton's layout."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from model_svc.export.cached import MODEL_FILE
+from model_svc.repository.config import CONFIG_FILE, read_config
+from model_svc.repository.parameters import parse_parameters
+from model_svc.repository.plans import run_plan
+from model_svc.repository.sources import Found, Loaded, Loader
+from model_svc.repository.text_files import text_plan
+from model_svc.repository.versions import choose_versions
+from model_svc.sessions.errors import ModelLoadError
+from stepwire.api.inference import model_config_pb2 as pb
+
+_DIGEST_BYTES: Final = 16
+
+
+class FolderSource:
+    """A `Source`: `<model>/<version>/model.onnx`, perhaps with `<model>/config.pbtxt`."""
+
+    def __init__(self, home: Path, loader: Loader, *, cache_bytes: int) -> None:
+        """Reads nothing yet.
+
+        Args:
+            home: Folder of the model; its name is the model's.
+            loader: Loads its versions.
+            cache_bytes: Size of its response cache, should it be configured to have one.
+        """
+        self._home = home
+        self._loader = loader
+        self._cache_bytes = cache_bytes
+
+    def look(self) -> Found:
+        """See `Source`."""
+        written = read_config(self._home)
+        config = written or _default_config(self._home.name)
+        parameters = parse_parameters(config)
+        try:
+            present = {path.name: path for path in _versions(self._home, config)}
+            chosen = choose_versions(self._home.name, present, config)
+            versions = {version: _fingerprint(present[version], config) for version in chosen}
+        except OSError as error:
+            raise ModelLoadError(f"model {self._home.name}: {error}") from error
+        return Found(config, written is not None, parameters, versions)
+
+    def load(self, found: Found, version: str) -> Loaded:
+        """See `Source`."""
+        config, name = found.config, self._home.name
+        path = self._home / version / config.default_model_filename
+        plan = run_plan(
+            config, found.parameters, configured=found.configured, cache_bytes=self._cache_bytes
+        )
+        text = text_plan(path.parent, found.parameters)
+        if text is None:
+            return Loaded(self._loader.load(name, version, path, plan))
+        if config.input or config.output:
+            raise ModelLoadError(
+                f"model {name}: {CONFIG_FILE}: a model with a tokenizer has inputs and outputs of "
+                "its own: leave out input and output"
+            )
+        encoder = self._loader.load_text(name, version, path, text, plan)
+        return Loaded(encoder, encoder)
+
+
+def model_folders(folder: Path) -> Iterator[Path]:
+    """Returns the folders in a folder, those aside whose name begins with a dot.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    return (path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != ".")
+
+
+def _default_config(name: str) -> pb.ModelConfig:
+    config = pb.ModelConfig(name=name, default_model_filename=MODEL_FILE)
+    config.version_policy.all.SetInParent()
+    return config
+
+
+def _versions(home: Path, config: pb.ModelConfig) -> list[Path]:
+    """The folders of versions that have a model file.
+
+    Raises:
+        ModelLoadError: There is none, or one whose name is not a number.
+    """
+    file = config.default_model_filename
+    versions = [folder for folder in model_folders(home) if (folder / file).is_file()]
+    odd = [path.name for path in versions if not _is_version(path.name)]
+    if odd or not versions:
+        raise ModelLoadError(
+            f"model folder {home}: expected <version>/{file} with whole numbers as versions"
+            + (f", found {', '.join(odd)}" if odd else "")
+        )
+    return versions
+
+
+def _is_version(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and name[0] != "0"
+
+
+def _fingerprint(version: Path, config: pb.ModelConfig) -> str:
+    """Changes with the configuration, and with the size or time of any file."""
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest.update(config.SerializeToString(deterministic=True))
+    for path in sorted(version.rglob("*")):
+        status = path.stat()
+        digest.update(
+            f"{path.relative_to(version)}\0{status.st_size}\0{status.st_mtime_ns}\0"
+            f"{status.st_ino}\0".encode()
+        )
+    return digest.hexdigest()

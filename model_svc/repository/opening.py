@@ -1,0 +1,96 @@
+"""Opens a version of a model: loads it, holds it against its configuration, runs it once."""
+
+import asyncio
+import logging
+from typing import Final
+
+import numpy as np
+
+from model_svc.ports import InferCall
+from model_svc.repository.interface import narrowed
+from model_svc.repository.plans import whole_config
+from model_svc.repository.served import ServedModel
+from model_svc.repository.sources import Found, Loaded, Source
+from model_svc.sessions.errors import ModelLoadError
+from model_svc.tensors import BYTES, DTYPES, Tensor, TensorSpec
+from stepwire.errors import Reason, StepwireError
+
+_logger = logging.getLogger(__name__)
+
+_WARM_TEXT: Final = "The first is slower."
+
+
+async def open_version(source: Source, found: Found, version: str) -> ServedModel:
+    """Returns a version that is ready to be called.
+
+    Raises:
+        ModelLoadError: It cannot be loaded, does not fit its configuration, or fails.
+    """
+    try:
+        loaded = await asyncio.to_thread(source.load, found, version)
+    except ModelLoadError:
+        raise
+    except Exception as error:
+        # Whatever it is, the other models go on.
+        _logger.exception(
+            "loading a model failed", extra={"model": found.config.name, "version": version}
+        )
+        raise ModelLoadError(f"model {found.config.name}: {error}") from error
+    try:
+        served = _served(found, version, loaded)
+        await _warm_up(served)
+    except BaseException:
+        await loaded.model.close()
+        raise
+    loaded.model.statistics.reset()
+    return served
+
+
+def _served(found: Found, version: str, loaded: Loaded) -> ServedModel:
+    config, model = found.config, loaded.model
+    inputs, outputs = model.inputs, model.outputs
+    if loaded.text is None:
+        inputs = narrowed(config, "input", config.input, inputs)
+        outputs = narrowed(config, "output", config.output, outputs)
+    return ServedModel(
+        config.name,
+        version,
+        model,
+        inputs=inputs,
+        outputs=outputs,
+        text=loaded.text,
+        config=whole_config(config, model, inputs=inputs, outputs=outputs),
+        max_rows=config.max_batch_size,
+    )
+
+
+async def _warm_up(served: ServedModel) -> None:
+    """Runs the model, so that memory is set aside and a faulty one is found out.
+
+    An arbitrary model may rightly refuse zeros: that is logged, and no fault.
+    """
+    model = served.model
+    try:
+        if served.text is not None:
+            # Alone, and beside another: those may be two sessions.
+            await asyncio.gather(*(served.text.embed([_WARM_TEXT]) for _ in range(2)))
+            return
+        zeros = {spec.name: _zeros(spec) for spec in served.inputs}
+        await model.infer(InferCall(zeros, [spec.name for spec in served.outputs]))
+    except StepwireError as error:
+        if error.reason is not Reason.MODEL_INPUT_INVALID or served.text is not None:
+            raise ModelLoadError(f"model {served.name}: its first run failed: {error}") from error
+        _logger.info(
+            "a model was not warmed up, since it refuses zeros",
+            extra={"model": served.name, "version": served.version, "error": str(error)},
+        )
+    except Exception as error:
+        raise ModelLoadError(f"model {served.name}: its first run failed: {error}") from error
+
+
+def _zeros(spec: TensorSpec) -> Tensor:
+    """A tensor whose variable sizes are 1."""
+    shape = [1 if isinstance(size, str) else size for size in spec.shape]
+    if spec.datatype == BYTES:
+        return np.full(shape, b"", dtype=object)
+    return np.zeros(shape, dtype=DTYPES[spec.datatype])

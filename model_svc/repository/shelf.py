@@ -1,0 +1,238 @@
+"""One model of the repository: its versions that are served, and how they change."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from model_svc.repository.interface import interface_changed
+from model_svc.repository.opening import open_version
+from model_svc.repository.served import Lent, ServedModel
+from model_svc.repository.sources import Found, Source
+from model_svc.sessions.errors import ModelLoadError
+
+_logger = logging.getLogger(__name__)
+
+_NOT_ASKED_FOR: Final = "it was not asked for"
+_UNLOADED: Final = "it was unloaded"
+_KEPT_BACK: Final = "it is kept back, since another version could not be loaded"
+
+
+class State(StrEnum):
+    """How far a version is."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the repository's index.
+
+    Attributes:
+        model: Name of the model.
+        version: The version; empty if none is known.
+        state: How far it is.
+        reason: Why it is not available, or could last not be reloaded.
+    """
+
+    model: str
+    version: str
+    state: State
+    reason: str = ""
+
+
+class Shelf:
+    """The versions of one model. To be used from one event loop.
+
+    Loading is all or nothing: if a version fails, what is served stays. Only when nothing
+    is served are the versions taken that did load.
+    """
+
+    def __init__(self, name: str, source: Source) -> None:
+        """Loads nothing yet.
+
+        Args:
+            name: Name of the model.
+            source: Where its versions come from.
+        """
+        self.name = name
+        self.source = source
+        self._served: dict[str, Lent] = {}
+        self._marks: dict[str, str] = {}
+        self._loading: frozenset[str] = frozenset()
+        self._leaving: dict[asyncio.Task[None], str] = {}
+        self._faults: dict[str, str] = {"": _NOT_ASKED_FOR}
+        self._wanted = False
+        self._tried: Mapping[str, str] | str | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def served(self) -> Mapping[str, Lent]:
+        """The versions that can be used."""
+        return self._served
+
+    @property
+    def latest(self) -> Lent | None:
+        """The highest version; None if there is none."""
+        return self._served[max(self._served, key=int)] if self._served else None
+
+    @property
+    def fault(self) -> str:
+        """Why versions are not served, or could last not be reloaded; empty if all is well."""
+        return "; ".join(self._faults.values())
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was asked for, and is not served as it lies in its folder."""
+        return self._wanted and bool(self._faults)
+
+    def entries(self) -> Iterator[Entry]:
+        """Its lines of the index, by version."""
+        leaving = set(self._leaving.values()) - self._served.keys()
+        known = {*self._served, *self._loading, *leaving, *(self._faults.keys() - {""})}
+        general = self._faults.get("", "")
+        for version in sorted(known, key=int):
+            fault = self._faults.get(version, general)
+            yield Entry(self.name, version, self._state(version), fault)
+        if not known:
+            yield Entry(self.name, "", State.UNAVAILABLE, general)
+
+    async def load(self) -> None:
+        """Loads the versions that are there and new or changed, and drops those that are gone.
+
+        Raises:
+            ModelLoadError: One cannot be loaded.
+        """
+        async with self._one_at_a_time:
+            self._wanted = True
+            try:
+                found = await asyncio.to_thread(self.source.look)
+            except ModelLoadError as error:
+                self._tried = str(error)
+                self._faults = {"": str(error)}
+                raise
+            self._tried = found.versions
+            await self._change_to(found)
+
+    async def refresh(self) -> None:
+        """As `load`, but only if it was asked for, and something changed since the last try.
+
+        Raises:
+            ModelLoadError: A version cannot be loaded.
+        """
+        if not self._wanted:
+            return
+        try:
+            found = await asyncio.to_thread(self.source.look)
+        except ModelLoadError as error:
+            if self._tried == str(error):
+                return
+        else:
+            if self._tried == found.versions:
+                return
+        await self.load()
+
+    async def unload(self) -> None:
+        """Takes all versions out of service; they are closed once nobody uses them."""
+        async with self._one_at_a_time:
+            for version in list(self._served):
+                self._retire(version)
+            self._wanted, self._faults = False, {"": _UNLOADED}
+
+    async def close(self) -> None:
+        """As `unload`, and waits until all versions are closed."""
+        await self.unload()
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+
+    async def _change_to(self, found: Found) -> None:
+        wanted = {
+            version: mark
+            for version, mark in found.versions.items()
+            if self._marks.get(version) != mark
+        }
+        self._loading = frozenset(wanted)
+        opened: dict[str, ServedModel] = {}
+        faults: dict[str, str] = {}
+        try:
+            for version in wanted:
+                try:
+                    opened[version] = await self._open(found, version)
+                except ModelLoadError as error:
+                    faults[version] = str(error)
+            if faults and self._served:
+                self._faults = faults | dict.fromkeys(opened, _KEPT_BACK)
+                await _close_all(opened)
+            else:
+                self._faults = faults
+                self._publish(found, opened)
+        except BaseException:
+            await _close_all(opened)
+            raise
+        finally:
+            self._loading = frozenset()
+        if faults:
+            raise ModelLoadError("; ".join(faults.values()))
+
+    async def _open(self, found: Found, version: str) -> ServedModel:
+        served = await open_version(self.source, found, version)
+        before = self._served.get(version)
+        if (
+            before is not None
+            and not found.parameters.allow_interface_change
+            and (
+                interface_changed(before.served.inputs, served.inputs)
+                or interface_changed(before.served.outputs, served.outputs)
+            )
+        ):
+            await served.model.close()
+            raise ModelLoadError(
+                f"model {self.name}: version {version} has other inputs or outputs than before: "
+                "give it another number, or set the parameter allow_interface_change"
+            )
+        return served
+
+    def _publish(self, found: Found, opened: Mapping[str, ServedModel]) -> None:
+        for version in [*opened, *(self._served.keys() - found.versions.keys())]:
+            if version in self._served:
+                self._retire(version)
+        for version, served in opened.items():
+            self._served[version] = Lent(served)
+            self._marks[version] = found.versions[version]
+            _logger.info(
+                "a model is ready",
+                extra={"model": self.name, "version": version, "device": served.model.device},
+            )
+
+    def _retire(self, version: str) -> None:
+        lent = self._served.pop(version)
+        self._marks.pop(version, None)
+        task = asyncio.create_task(lent.close(), name=f"close {self.name} {version}")
+        self._leaving[task] = version
+        task.add_done_callback(self._left)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        version = self._leaving.pop(task)
+        if not task.cancelled() and (error := task.exception()):
+            _logger.error(
+                "closing a model failed",
+                extra={"model": self.name, "version": version},
+                exc_info=error,
+            )
+
+    def _state(self, version: str) -> State:
+        if version in self._served:
+            return State.READY
+        if version in self._loading:
+            return State.LOADING
+        return State.UNLOADING if version in self._leaving.values() else State.UNAVAILABLE
+
+
+async def _close_all(opened: Mapping[str, ServedModel]) -> None:
+    for served in opened.values():
+        await served.model.close()

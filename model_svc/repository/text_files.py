@@ -1,0 +1,102 @@
+"""What the files beside an encoder say of it, as sentence-transformers saves them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from model_svc.export.checkpoint import TOKENIZER_FILE
+from model_svc.repository.parameters import Parameters
+from model_svc.running.plan import Pooling, TextPlan
+from model_svc.sessions.errors import ModelLoadError
+
+# Tokenizers that know no limit say so with a huge one.
+_LONGEST: Final = 1 << 20
+_DEFAULT_MAX_TOKENS: Final = 512
+_POOLINGS: Final[Mapping[str, Pooling | None]] = MappingProxyType(
+    {"mean": Pooling.MEAN, "cls": Pooling.FIRST, "none": None}
+)
+_POOLING_MODES: Final[Mapping[str, Pooling]] = MappingProxyType(
+    {"pooling_mode_mean_tokens": Pooling.MEAN, "pooling_mode_cls_token": Pooling.FIRST}
+)
+
+
+def text_plan(folder: Path, parameters: Parameters) -> TextPlan | None:
+    """Returns how the model of a folder reads texts; None if it has no tokenizer.
+
+    The parameters decide; then the files `1_Pooling/config.json`, `modules.json`,
+    `sentence_bert_config.json`, `tokenizer_config.json`, `config.json` and
+    `config_sentence_transformers.json`, where they are there; then: the mean of the
+    tokens' vectors, of length 1, of at most 512 tokens, without prefixes.
+
+    Raises:
+        ModelLoadError: A file cannot be read, or asks for a pooling that is not known.
+    """
+    tokenizer = folder / TOKENIZER_FILE
+    if not tokenizer.is_file():
+        return None
+    prompts = _object(_read(folder / "config_sentence_transformers.json").get("prompts"))
+    normalize = parameters.normalize
+    return TextPlan(
+        tokenizer=tokenizer,
+        max_tokens=parameters.max_tokens or min(_limits(folder), default=_DEFAULT_MAX_TOKENS),
+        pooling=_POOLINGS[parameters.pooling] if parameters.pooling else _pooling(folder),
+        normalize=_normalizes(folder) if normalize is None else normalize,
+        query_prefix=_first(parameters.query_prefix, prompts.get("query")),
+        document_prefix=_first(
+            parameters.document_prefix, prompts.get("document", prompts.get("passage"))
+        ),
+    )
+
+
+def _limits(folder: Path) -> Iterator[int]:
+    for file, key in (
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+        ("config.json", "max_position_embeddings"),
+    ):
+        limit = _read(folder / file).get(key)
+        if isinstance(limit, int) and 1 <= limit <= _LONGEST:
+            yield limit
+
+
+def _pooling(folder: Path) -> Pooling:
+    path = folder / "1_Pooling" / "config.json"
+    modes = {
+        name for name, on in _read(path).items() if name.startswith("pooling_mode_") and on is True
+    }
+    if not modes:
+        return Pooling.MEAN
+    if len(modes) > 1 or modes.isdisjoint(_POOLING_MODES):
+        raise ModelLoadError(f"{path}: pooling {sorted(modes)} is not supported")
+    return _POOLING_MODES[modes.pop()]
+
+
+def _normalizes(folder: Path) -> bool:
+    path = folder / "modules.json"
+    if not path.is_file():
+        return True
+    modules = _load(path)
+    return isinstance(modules, list) and any(
+        str(_object(module).get("type", "")).endswith("Normalize") for module in modules
+    )
+
+
+def _first(*choices: object) -> str:
+    return next((choice for choice in choices if isinstance(choice, str)), "")
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    return _object(_load(path)) if path.is_file() else {}
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{path}: {error}") from error

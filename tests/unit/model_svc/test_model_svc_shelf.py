@@ -1,0 +1,187 @@
+"""Versions that come, change and go under a shelf, with models of the test's own making."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from model_svc.ports import InferCall, Inferred
+from model_svc.repository.catalogue import Catalogue
+from model_svc.repository.parameters import Parameters
+from model_svc.repository.repository import Repository
+from model_svc.repository.shelf import Shelf, State
+from model_svc.repository.sources import Found, Loaded
+from model_svc.running.statistics import Statistics
+from model_svc.sessions.errors import ModelLoadError
+from model_svc.tensors import TensorSpec
+from stepwire.api.inference import model_config_pb2 as pb
+from stepwire.errors import Reason, StepwireError
+
+
+class Model:
+    """Counts what is asked of it."""
+
+    platform = "test"
+    device = "cpu"
+    fallback = ""
+    max_batch_rows = 0
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.inputs = [TensorSpec("x", "FP32", ("batch",))]
+        self.input_sets = [frozenset({"x"})]
+        self.outputs = [TensorSpec("y", "FP32", ("batch",))]
+        self.statistics = Statistics()
+        self.fault = fault
+        self.calls = 0
+        self.closed = False
+
+    async def infer(self, call: InferCall) -> Inferred:
+        self.calls += 1
+        self.statistics.batch_ran(1, 1.0)
+        if self.fault:
+            raise self.fault
+        return Inferred([call.inputs["x"]])
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Source:
+    """Has the versions that the test gives it."""
+
+    def __init__(self, **versions: Model) -> None:
+        self.versions = {name[1:]: model for name, model in versions.items()}
+        self.loading: Callable[[], None] = lambda: None
+
+    def look(self) -> Found:
+        if not self.versions:
+            raise ModelLoadError("there is no version")
+        marks = {version: str(id(model)) for version, model in self.versions.items()}
+        return Found(pb.ModelConfig(name="m"), True, Parameters(), marks)
+
+    def load(self, found: Found, version: str) -> Loaded:
+        self.loading()
+        return Loaded(self.versions[version])
+
+
+def states(shelf: Shelf) -> dict[str, State]:
+    return {entry.version: entry.state for entry in shelf.entries()}
+
+
+async def test_a_model_is_run_once_before_it_is_served_and_starts_at_0() -> None:
+    model = Model()
+    shelf = Shelf("m", Source(v1=model))
+    assert states(shelf) == {"": State.UNAVAILABLE}
+    await shelf.load()
+    assert states(shelf) == {"1": State.READY}
+    assert model.calls == 1
+    assert model.statistics.snapshot().inference_count == 0
+
+
+async def test_a_model_whose_first_run_fails_is_closed_and_not_served() -> None:
+    model = Model(RuntimeError("no memory"))
+    shelf = Shelf("m", Source(v1=model))
+    with pytest.raises(ModelLoadError, match="its first run failed: no memory"):
+        await shelf.load()
+    assert model.closed
+    assert states(shelf) == {"1": State.UNAVAILABLE}
+
+
+async def test_a_model_may_refuse_zeros() -> None:
+    refusal = StepwireError(Reason.MODEL_INPUT_INVALID, "0 is not allowed")
+    shelf = Shelf("m", Source(v1=Model(refusal)))
+    await shelf.load()
+    assert states(shelf) == {"1": State.READY}
+
+
+async def test_a_version_is_closed_once_its_last_user_has_left() -> None:
+    old, new = Model(), Model()
+    source = Source(v1=old)
+    shelf = Shelf("m", source)
+    await shelf.load()
+    lent = shelf.served["1"]
+    with lent.use(), lent.use() as served:
+        source.versions["1"] = new
+        await shelf.load()
+        assert shelf.served["1"].served.model is new
+        assert served.model is old
+        await asyncio.sleep(0)
+        assert not old.closed
+    await shelf.close()
+    assert old.closed
+    assert new.closed
+
+
+async def test_a_version_that_leaves_is_unloading_while_it_is_used() -> None:
+    shelf = Shelf("m", Source(v1=Model()))
+    await shelf.load()
+    with shelf.served["1"].use():
+        await shelf.unload()
+        assert states(shelf) == {"1": State.UNLOADING}
+    await shelf.close()
+    assert states(shelf) == {"": State.UNAVAILABLE}
+
+
+async def test_versions_are_loading_while_the_old_ones_serve() -> None:
+    source = Source(v1=Model())
+    shelf = Shelf("m", source)
+    await shelf.load()
+    seen: list[dict[str, State]] = []
+    source.versions["2"] = Model()
+    source.loading = lambda: seen.append(states(shelf))
+    await shelf.load()
+    assert seen == [{"1": State.READY, "2": State.LOADING}]
+    assert states(shelf) == {"1": State.READY, "2": State.READY}
+
+
+async def test_what_is_unchanged_stays_and_what_is_gone_leaves() -> None:
+    first, second = Model(), Model()
+    source = Source(v1=first, v2=second)
+    shelf = Shelf("m", source)
+    await shelf.load()
+    del source.versions["2"]
+    await shelf.load()
+    assert states(shelf) == {"1": State.READY} | {"2": State.UNLOADING}
+    await shelf.close()
+    assert first.calls == 1
+
+
+async def test_a_failure_is_tried_again_only_when_something_changed() -> None:
+    source = Source()
+    shelf = Shelf("m", source)
+    await shelf.refresh()  # nobody asked for it
+    with pytest.raises(ModelLoadError):
+        await shelf.load()
+    await shelf.refresh()
+    source.versions["1"] = Model(RuntimeError("broken"))
+    with pytest.raises(ModelLoadError):
+        await shelf.refresh()
+    await shelf.refresh()
+    source.versions["1"] = Model()
+    await shelf.refresh()
+    assert states(shelf) == {"1": State.READY}
+    assert not shelf.failed
+
+
+async def test_a_load_ends_even_if_its_caller_goes_away() -> None:
+    shelf_source = Source(v1=Model())
+    repository = Repository(
+        Catalogue({"m": shelf_source}, None, lambda _: Source()), default_model="m"
+    )
+    started, go_on = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def loading() -> None:
+        loop.call_soon_threadsafe(started.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
+
+    shelf_source.loading = loading
+    call = asyncio.create_task(repository.load("m"))
+    await started.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    go_on.set()
+    await repository.close()
+    assert shelf_source.versions["1"].closed
+    assert repository.index()[0].reason == "it was unloaded"
