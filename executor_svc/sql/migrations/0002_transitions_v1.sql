@@ -199,6 +199,15 @@ BEGIN
 END
 $$;
 
+-- Have this transaction wait for the disk when it commits, as it does by default. Gives what
+-- it is given.
+CREATE FUNCTION executor.durably(p_phase smallint) RETURNS smallint LANGUAGE plpgsql AS $$
+BEGIN
+    SET LOCAL synchronous_commit TO DEFAULT;
+    RETURN p_phase;
+END
+$$;
+
 -- Claim ready steps for a worker session. Steps that are not READY in the attempt given
 -- are passed over: their message was doubled or late.
 --
@@ -218,7 +227,9 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
 #variable_conflict use_column
 BEGIN
     -- A claim that a crash of the server takes back costs an attempt that is refused later;
-    -- what is recorded of an attempt is written to disk behind its claim in any case.
+    -- what is recorded of an attempt is written to disk behind its claim in any case. Not so
+    -- with a step that has its place under a limit: the attempt would run on beside the next
+    -- one, and beyond the limit. (One that asks for its place writes that behind its claim.)
     PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
     WITH picked AS (
@@ -239,7 +250,8 @@ BEGIN
     WHERE s.task_id = p.task_id AND s.step_id = p.step_id
         AND executor.is_live(t.state, t.failure, s.step_id)
     RETURNING s.task_id, s.step_id, s.ordinal, s.item, s.items, s.attempt, s.failures,
-        s.losses, s.phase, s.item_input, s.inbox, s.heartbeat, s.scope, s.graph_hash,
+        s.losses, CASE s.phase WHEN 1 THEN executor.durably(s.phase) ELSE s.phase END,
+        s.item_input, s.inbox, s.heartbeat, s.scope, s.graph_hash,
         CASE WHEN s.scope IS NOT NULL THEN (
             SELECT a.inbox FROM executor.steps a
             WHERE a.task_id = s.task_id AND a.step_id = s.scope) END,
@@ -443,6 +455,10 @@ BEGIN
                 AS u ("from", step_id, ordinal, item, queue, priority, input, needs, open,
                     lifetime, phase, scope, graph_hash, claim)
             WHERE v_accepted[u."from"]
+                -- What runs again may be followed by what is there already.
+                AND (p_attempts[u."from"] = 1 OR NOT EXISTS (
+                    SELECT FROM executor.steps k
+                    WHERE k.task_id = p_task_ids[u."from"] AND k.step_id = u.step_id))
         ) AS n
         RETURNING s.*
     ), arrived AS (
@@ -459,7 +475,18 @@ BEGIN
         -- A join wakes when it has what it needs, or when it cannot have it any more.
         SELECT a.*, s.needs <= a.c OR s.open - a.n < s.needs - a.c AS wakes,
             s.released AS first,
-            CASE WHEN s.released IS NOT NULL THEN least(s.items, s.released + a.n) END AS last
+            CASE WHEN s.released IS NULL THEN NULL
+                WHEN s.attempt = 1 THEN least(s.items, s.released + a.n)
+                -- Behind those that have succeeded before.
+                ELSE coalesce((
+                    SELECT i.item + 1 FROM generate_series(s.released, s.items - 1) AS i (item)
+                    CROSS JOIN LATERAL (
+                        SELECT FROM executor.steps k
+                        WHERE k.task_id = s.task_id AND k.state::text = 'BLOCKED'
+                            AND k.step_id = s.step_id || '[' || i.item || ']'
+                        LIMIT 1
+                    ) AS k
+                    OFFSET a.n - 1 LIMIT 1), s.items) END AS last
         FROM arrived a
         JOIN executor.steps s ON s.task_id = a.task_id AND s.step_id = a.step_id
         -- What it depends on may still end while it waits for its items.
@@ -868,9 +895,13 @@ $$;
 -- Continue a FAILED task that was not compensated: its failed steps and those held are
 -- ready again, once it has a place under its concurrency key if it has one (p_key). A
 -- request_id that continued the task last time does nothing.
+--
+-- p_step_ids, p_waits_for, p_needs, p_opens, p_released, p_phases  steps that begin anew, as
+--                these say: BLOCKED, or WAITING for something
 CREATE FUNCTION executor.retry_task_v1(
     p_republish interval, p_task_id uuid, p_request_id text, p_key text, p_policy smallint,
-    p_max_running integer
+    p_max_running integer, p_step_ids text[], p_waits_for text[], p_needs integer[],
+    p_opens integer[], p_released integer[], p_phases smallint[]
 ) RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
@@ -893,6 +924,19 @@ BEGIN
         retry_request_id = p_request_id, started_at = coalesce(t.started_at, now()),
         deadline = now() + t.timeout
     WHERE t.task_id = p_task_id;
+    UPDATE executor.steps s
+    SET state = CASE WHEN r.waits_for IS NULL THEN 'BLOCKED' ELSE 'WAITING'
+            END::executor.step_state,
+        attempt = s.attempt + (s.state::text <> 'BLOCKED')::integer,
+        waits_for = r.waits_for, needs = r.needs, open = r.open, phase = r.phase,
+        released = CASE WHEN s.released IS NOT NULL THEN r.released END,
+        failures = 0, losses = 0, tolerated = false, ended_at = NULL,
+        expires_at = CASE WHEN r.waits_for IS NOT NULL THEN now() + s.lifetime END,
+        due_at = CASE WHEN r.waits_for IS NOT NULL THEN now() + s.lifetime END
+    FROM unnest(p_step_ids, p_waits_for, p_needs, p_opens, p_released, p_phases)
+        AS r (step_id, waits_for, needs, open, released, phase)
+    WHERE s.task_id = p_task_id AND s.step_id = r.step_id
+        AND s.state::text IN ('FAILED', 'CANCELLED', 'BLOCKED');
     UPDATE executor.steps s
     SET attempt = s.attempt + 1, state = 'BLOCKED', ended_at = NULL, expires_at = NULL,
         phase = CASE WHEN s.phase = 3 THEN 3 WHEN s.items IS NOT NULL THEN 2 ELSE 0 END
