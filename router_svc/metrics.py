@@ -16,11 +16,26 @@ PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+CACHED_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105  (the name of an attribute)
 OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
 TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105  (the name of a metric)
+FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
+PER_OUTPUT_CHUNK: Final = "gen_ai.client.operation.time_per_output_chunk"
+ENDPOINT: Final = "stepwire.router.endpoint"
+FAILURE_KIND: Final = "stepwire.router.failure"
+BREAKERS: Final = "stepwire.router.breaker.changes"
+BREAKER: Final = "stepwire.router.breaker"
+BREAKER_STATE: Final = "stepwire.router.breaker.state"
 DECISIONS: Final = "stepwire.router.decisions"
 COST: Final = "stepwire.router.cost"
 OUTCOME: Final = "stepwire.router.outcome"
@@ -31,6 +46,10 @@ CHAT: Final = "chat"
 _DURATION_BUCKETS: Final = [
     *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64),
     *(1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+]
+_FIRST_BUCKETS: Final = [
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25),
+    *(0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
 ]
 _TOKEN_BUCKETS: Final = [4.0**exponent for exponent in range(14)]
 _PROVIDER_NAMES: Final = {"openai": "openai", "extractive": "stepwire.extractive"}
@@ -54,6 +73,21 @@ class RouterMetrics:
             unit="s",
             description="Time of one try with one model.",
             explicit_bucket_boundaries_advisory=_DURATION_BUCKETS,
+        )
+        self._first_chunk = meter.create_histogram(
+            FIRST_CHUNK,
+            unit="s",
+            description="Time until the first piece of a streamed answer.",
+            explicit_bucket_boundaries_advisory=_FIRST_BUCKETS,
+        )
+        self._per_chunk = meter.create_histogram(
+            PER_OUTPUT_CHUNK,
+            unit="s",
+            description="Time per token of a streamed answer, after its first piece.",
+            explicit_bucket_boundaries_advisory=_FIRST_BUCKETS,
+        )
+        self._breakers = meter.create_counter(
+            BREAKERS, unit="{change}", description="Openings and closings of breakers."
         )
         self._tokens = meter.create_histogram(
             TOKEN_USAGE,
@@ -84,12 +118,33 @@ class RouterMetrics:
         """Counts a decision: `outcome` is `chosen`, or the reason of a refusal."""
         self._decisions.add(1, {REQUEST_MODEL: model, OUTCOME: outcome})
 
-    def tried(self, model: Model, *, seconds: float, error_type: str) -> None:
-        """Records a try; `error_type` is empty when it brought an answer."""
+    def tried(self, model: Model, *, seconds: float, error_type: str, used: str) -> None:
+        """Records a try.
+
+        Args:
+            model: The model asked.
+            seconds: How long it took.
+            error_type: Why it brought no answer; empty when it did.
+            used: The provider's own name of the model that answered; may be empty.
+        """
         attributes = attributes_of(model)
         if error_type:
             attributes[ERROR_TYPE] = error_type
+        if used:
+            attributes[RESPONSE_MODEL] = used
         self._duration.record(seconds, attributes)
+
+    def first_token(self, model: Model, seconds: float) -> None:
+        """Records how long the first piece of a stream took."""
+        self._first_chunk.record(seconds, attributes_of(model))
+
+    def per_token(self, model: Model, seconds: float) -> None:
+        """Records how long each further token of a stream took."""
+        self._per_chunk.record(seconds, attributes_of(model))
+
+    def breaker_changed(self, name: str, state: str) -> None:
+        """Counts an opening or a closing."""
+        self._breakers.add(1, {BREAKER: name, BREAKER_STATE: state})
 
     def answered(
         self, model: Model, *, input_tokens: int, output_tokens: int, cost_micro_usd: int

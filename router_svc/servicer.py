@@ -1,6 +1,7 @@
 """RouterService over gRPC: decode, one call of the domain, encode."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import grpc
 import grpc.aio
@@ -8,9 +9,10 @@ import grpc.aio
 from router_svc.catalogue.codec import encode_catalogue
 from router_svc.catalogue.holder import CatalogueHolder
 from router_svc.decide.codec import encode_decision
+from router_svc.decide.decider import Decider
 from router_svc.generate.pipeline import Router
-from router_svc.requests.decode import decode_decide, decode_request
-from router_svc.requests.encode import encode_answer
+from router_svc.requests.decode import decode_held, decode_request
+from router_svc.requests.encode import encode_answer, encode_piece
 from stepwire.api.router.v1 import router_service_pb2 as pb
 from stepwire.api.router.v1.router_service_pb2_grpc import RouterServiceServicer
 from stepwire.call import current_call
@@ -23,12 +25,13 @@ _Context = grpc.aio.ServicerContext[object, object]
 class RouterServicer(RouterServiceServicer):
     """Errors are raised as `StepwireError`; the server's interceptors answer with them."""
 
-    def __init__(self, router: Router, holder: CatalogueHolder) -> None:
+    def __init__(self, decider: Decider, router: Router, holder: CatalogueHolder) -> None:
+        self._decider = decider
         self._router = router
         self._holder = holder
 
     async def Decide(self, request: pb.DecideRequest, context: _Context) -> pb.DecideResponse:
-        decision = await self._router.decide(decode_decide(request))
+        decision = await self._decider.decide(decode_held(request))
         return pb.DecideResponse(decision=encode_decision(decision))
 
     async def Generate(self, request: pb.GenerateRequest, context: _Context) -> pb.GenerateResponse:
@@ -40,8 +43,10 @@ class RouterServicer(RouterServiceServicer):
     async def StreamGenerate(
         self, request: pb.StreamGenerateRequest, context: _Context
     ) -> AsyncIterator[pb.StreamGenerateResponse]:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
-        yield pb.StreamGenerateResponse()
+        pieces = self._router.stream(decode_held(request), deadline=current_call().deadline)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield encode_piece(piece)
 
     async def ReportOutcome(
         self, request: pb.ReportOutcomeRequest, context: _Context

@@ -1,86 +1,117 @@
 """Says what became of a decision: who answered instead, or why nobody did."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
-from router_svc.decide.choice import Candidate, Decision
-from router_svc.generate.ports import FailureKind, ProviderFailure
+from router_svc.catalogue.models import Model
+from router_svc.decide.records import Candidate, Decision, Rejection, RejectionCode
+from router_svc.generate.failures import FailureKind, ProviderFailure
+from router_svc.generate.records import FailedTry
 from stepwire.errors import Reason, StepwireError
 
+# What is over sooner or later; the others need another request, or somebody to act.
+MAY_PASS = frozenset(
+    {
+        FailureKind.RATE_LIMITED,
+        FailureKind.NO_CREDIT,
+        FailureKind.SERVER,
+        FailureKind.NETWORK,
+        FailureKind.TIMEOUT,
+        FailureKind.NONSENSE,
+    }
+)
 
-@dataclass(frozen=True, slots=True)
-class FailedTry:
-    """A model that did not answer, and why."""
 
-    candidate: Candidate
-    failure: ProviderFailure
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.candidate.model.name
-
-
-def after_failures(
-    decision: Decision, answered: Candidate, failed: Sequence[FailedTry]
-) -> Decision:
-    """Returns `decision` as it turned out: `answered` first, the failed ones rejected."""
+def after_failures(decision: Decision, model: Model, failed: Sequence[FailedTry]) -> Decision:
+    """Returns `decision` as it turned out: `model` first, those that failed rejected."""
     if not failed:
         return decision
-    failed_candidates = [each.candidate for each in failed]
-    left = [each for each in decision.tries if each not in (answered, *failed_candidates)]
     told = "; ".join(f"{each.name} did not answer: {each.failure}" for each in failed)
-    return Decision(
+    names = {each.name for each in failed} - {model.name}
+    answered = next(each for each in decision.tries if each.model.name == model.name)
+    left = [each for each in decision.tries if each.model.name not in {model.name, *names}]
+    return replace(
+        decision,
         tries=(answered, *left),
-        rejected=(
-            *(replace(each.candidate, rejected=f"failed: {each.failure}") for each in failed),
-            *decision.rejected,
-        ),
-        explanation=f"{decision.explanation}; {told}; {answered.model.name} answered instead",
-        input_tokens=decision.input_tokens,
+        rejected=(*(_rejected(name, failed) for name in sorted(names)), *decision.rejected),
+        explanation=f"{decision.explanation}; {told}; {model.name} answered",
     )
 
 
-def refused(failed: FailedTry) -> StepwireError:
-    """Returns PROVIDER_REJECTED for a request that one provider refused for good."""
+def exhausted(failed: Sequence[FailedTry]) -> StepwireError:
+    """Returns the error for a request that no model answered.
+
+    MODELS_EXHAUSTED when at least one of the failures may pass, with the shortest wait
+    that was asked for; otherwise PROVIDER_REJECTED for the first of them.
+    """
+    may_pass = [each for each in failed if each.failure.kind in MAY_PASS]
+    if not may_pass:
+        return refused(failed[0], failed)
+    return StepwireError(
+        Reason.MODELS_EXHAUSTED,
+        f"no model that may answer did: {_told(failed)}",
+        metadata=_tried(failed),
+        retry_after=_shortest([each.failure.retry_after for each in may_pass]),
+    )
+
+
+def refused(first: FailedTry, failed: Sequence[FailedTry]) -> StepwireError:
+    """Returns PROVIDER_REJECTED for a request that a provider refused for good."""
     return StepwireError(
         Reason.PROVIDER_REJECTED,
-        f"{failed.name} refused the request: {failed.failure}",
+        f"{first.name} refused the request: {first.failure}",
         metadata={
-            "model": failed.name,
-            "provider": failed.candidate.model.provider.kind,
-            "status": failed.failure.status,
+            "model": first.name,
+            "provider": first.candidate.model.provider.kind,
+            "status": first.failure.status,
+            **_tried(failed),
         },
-    )
-
-
-def nobody_answered(failed: Sequence[FailedTry]) -> StepwireError:
-    """Returns the error for a request that every model failed.
-
-    PROVIDER_UNAVAILABLE when at least one of the failures may pass, with the shortest
-    wait that a provider asked for; otherwise PROVIDER_REJECTED for the first of them.
-    """
-    may_pass = [each for each in failed if each.failure.kind is FailureKind.UNAVAILABLE]
-    if not may_pass:
-        return refused(failed[0])
-    told = "; ".join(f"{each.name}: {each.failure}" for each in failed)
-    return StepwireError(
-        Reason.PROVIDER_UNAVAILABLE,
-        f"no model that may answer could be reached: {told}",
-        metadata={f"failed.{each.name}": str(each.failure) for each in failed},
-        retry_after=_shortest([each.failure.retry_after for each in may_pass]),
     )
 
 
 def out_of_time(failed: Sequence[FailedTry]) -> StepwireError:
     """Returns DEADLINE_EXCEEDED for a call whose time ended before anyone answered."""
-    told = "; ".join(f"{each.name}: {each.failure}" for each in failed)
     return StepwireError(
         Reason.DEADLINE_EXCEEDED,
-        "the call's deadline passed before a model answered" + (f"; {told}" if told else ""),
-        metadata={f"failed.{each.name}": str(each.failure) for each in failed},
+        "the call's deadline passed before a model answered"
+        + (f"; {_told(failed)}" if failed else ""),
+        metadata=_tried(failed),
     )
+
+
+def broke_off(model: Model, failure: ProviderFailure) -> StepwireError:
+    """Returns PROVIDER_UNAVAILABLE for a stream that ended after its beginning was sent."""
+    return StepwireError(
+        Reason.PROVIDER_UNAVAILABLE,
+        f"the answer of {model.name} broke off: {failure}",
+        metadata={"model": model.name, "kind": failure.kind.value},
+        retry_after=failure.retry_after,
+    )
+
+
+def _rejected(name: str, failed: Sequence[FailedTry]) -> Candidate:
+    """Returns the candidate called `name`, rejected for its last failure."""
+    last = next(each for each in reversed(failed) if each.name == name)
+    rejection = Rejection(RejectionCode.FAILED, f"failed: {last.failure}")
+    return replace(last.candidate, rejections=(rejection,))
+
+
+def _tried(failed: Sequence[FailedTry]) -> dict[str, str]:
+    called = sum(each.failure.called for each in failed)
+    tried = {
+        f"tried.{place}": f"{_place(each)}: {each.kind}: {each.failure}"
+        for place, each in enumerate(failed, start=1)
+    }
+    return {"attempts": str(called), **tried}
+
+
+def _place(tried: FailedTry) -> str:
+    return f"{tried.name}@{tried.endpoint}" if tried.endpoint else tried.name
+
+
+def _told(failed: Sequence[FailedTry]) -> str:
+    return "; ".join(f"{each.name}: {each.failure}" for each in failed)
 
 
 def _shortest(waits: Sequence[timedelta | None]) -> timedelta | None:

@@ -1,76 +1,72 @@
-"""Decides, tries the models in order, and accounts for the answer."""
+"""Generates: decides, tries models in turn, accounts for the answer."""
 
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from dataclasses import dataclass, field
 
-from router_svc.decide.decider import Decider
-from router_svc.decide.records import Candidate, Decision
-from router_svc.generate.attempts import Attempts, OutOfTimeError
+from router_svc.decide.records import Candidate
+from router_svc.generate.failures import FailureKind, ProviderFailure
+from router_svc.generate.hedge import HedgeBudget, first_answer
 from router_svc.generate.outcome import (
-    FailedTry,
     after_failures,
-    nobody_answered,
+    broke_off,
+    exhausted,
     out_of_time,
     refused,
 )
-from router_svc.generate.ports import (
-    Citation,
-    Completion,
-    FailureKind,
-    ProviderFailure,
-    Usage,
+from router_svc.generate.ports import Cache, Decider, Observer
+from router_svc.generate.records import Answer, Caller, Completion, FailedTry, Piece
+from router_svc.generate.route import NextTry, RetryRules, Route
+from router_svc.generate.tries import (
+    ANSWER_SECONDS,
+    Asked,
+    Means,
+    OutOfTimeError,
+    Try,
+    open_try,
 )
-from router_svc.metrics import RouterMetrics
-from router_svc.requests.records import Request
-from router_svc.tokens.ports import TokenCounter
+from router_svc.requests.records import CacheMode, Request
+from stepwire.call import current_call
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer and its account.
+@dataclass(slots=True)
+class _Course:
+    """One Generate under way."""
 
-    Attributes:
-        text: The answer.
-        citations: What it rests on.
-        model: Name of the model that gave it.
-        usage: Tokens read and written.
-        cost_micro_usd: By the catalogue's prices, in millionths of a US dollar.
-        decision: Why this model answered.
-    """
-
-    text: str
-    citations: tuple[Citation, ...]
-    model: str
-    usage: Usage
-    cost_micro_usd: int
-    decision: Decision
+    asked: Asked
+    route: Route
+    failed: list[FailedTry] = field(default_factory=list)
 
 
 class Router:
-    """Answers requests with the models of one catalogue.
+    """Answers requests.
 
     Args:
-        decider: Decides.
-        attempts: Makes the tries, and knows which models rest.
-        counter: Counts tokens for decisions, and where a provider does not.
-        metrics: Where decisions and answers are counted.
+        decider: Says which models may answer.
+        means: What tries are made with.
+        rules: How often, and with which waits, models are tried.
+        cache: Has earlier answers.
+        observer: Learns from what became of decisions.
+        hedging: How many calls may have a second one beside them.
     """
 
     def __init__(
         self,
         *,
         decider: Decider,
-        attempts: Attempts,
-        counter: TokenCounter,
-        metrics: RouterMetrics,
+        means: Means,
+        rules: RetryRules,
+        cache: Cache,
+        observer: Observer,
+        hedging: HedgeBudget,
     ) -> None:
         self._decider = decider
-        self._attempts = attempts
-        self._counter = counter
-        self._metrics = metrics
-
-    async def decide(self, request: Request) -> Decision:
-        """Returns which model would answer `request`, and why; see `Decider`."""
-        return await self._decider.decide(request)
+        self._means = means
+        self._rules = rules
+        self._cache = cache
+        self._observer = observer
+        self._hedging = hedging
 
     async def generate(self, request: Request, *, deadline: float | None) -> Answer:
         """Returns the answer of the first model that gives one.
@@ -81,51 +77,182 @@ class Router:
                 never.
 
         Raises:
-            StepwireError: As `decide`; PROVIDER_REJECTED when a provider refuses the
-                request for good; PROVIDER_UNAVAILABLE when every model failed;
+            StepwireError: As the decider; PROVIDER_REJECTED when a provider refuses the
+                request for good; MODELS_EXHAUSTED when every model failed;
                 DEADLINE_EXCEEDED when the time ended first.
         """
-        decision = await self.decide(request)
-        failed: list[FailedTry] = []
-        for candidate in decision.tries:
+        caller = caller_of(request)
+        if (cached := await self._cached(request, caller)) is not None:
+            return cached
+        course = await self._begin(request, caller, deadline)
+        while True:
+            attempt = await self._next(course)
+            if attempt is None:
+                continue
+            self._hedging.called()
             try:
-                completion = await self._attempts.make(candidate.model, request, deadline=deadline)
+                winner, completion = await self._hedged(course, attempt)
             except ProviderFailure as failure:
-                failed.append(FailedTry(candidate, failure))
-                if failure.kind is FailureKind.REFUSED:
-                    raise refused(failed[-1]) from failure
+                self._note(course, attempt, failure)
             except OutOfTimeError:
-                raise out_of_time(failed) from None
+                self._observe(course, None)
+                raise out_of_time(course.failed) from None
             else:
-                return self._account(completion, candidate, decision, failed)
-        raise nobody_answered(failed)
+                return await self._finish(course, winner, completion)
 
-    def _account(
-        self,
-        completion: Completion,
-        candidate: Candidate,
-        decision: Decision,
-        failed: list[FailedTry],
-    ) -> Answer:
-        model = candidate.model
-        outcome = after_failures(decision, candidate, failed)
-        usage = completion.usage
-        if usage is None:
-            usage = Usage(decision.input_tokens, self._counter.count(completion.text))
-            told = f"{outcome.explanation}; its provider reported no usage, which is estimated"
-            outcome = replace(outcome, explanation=told)
-        cost = candidate.price.cost_micro_usd(usage.input_tokens, usage.output_tokens)
-        self._metrics.answered(
-            model,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cost_micro_usd=cost,
+    async def stream(self, request: Request, *, deadline: float | None) -> AsyncGenerator[Piece]:
+        """Yields the answer as it comes; the last piece has its account.
+
+        Until the first piece, models are tried in turn as `generate` does. A stream that
+        breaks off later is not begun again: the caller has seen its beginning.
+
+        Raises:
+            StepwireError: As `generate`; PROVIDER_UNAVAILABLE when the answer broke off.
+        """
+        caller = caller_of(request)
+        if (cached := await self._cached(request, caller)) is not None:
+            for piece in pieces_of(cached):
+                yield piece
+            return
+        course = await self._begin(request, caller, deadline)
+        while True:
+            attempt = await self._next(course)
+            if attempt is None:
+                continue
+            begun = False
+            try:
+                async with aclosing(attempt.stream()) as deltas:
+                    async for delta in deltas:
+                        if delta.end is not None:
+                            answer = await self._finish(course, attempt, delta.end)
+                            yield Piece(end=answer)
+                            return
+                        begun = True
+                        yield Piece(text=delta.text, tool_call=delta.tool_call)
+            except ProviderFailure as failure:
+                self._note(course, attempt, failure)
+                if begun:
+                    self._observe(course, None)
+                    raise broke_off(attempt.candidate.model, failure) from failure
+            except OutOfTimeError:
+                self._observe(course, None)
+                raise out_of_time(course.failed) from None
+
+    async def _cached(self, request: Request, caller: Caller) -> Answer | None:
+        if request.cache.mode is CacheMode.OFF:
+            return None
+        return await self._cache.lookup(request, caller)
+
+    async def _begin(self, request: Request, caller: Caller, deadline: float | None) -> _Course:
+        decision = await self._decider.decide(request)
+        asked = Asked(request, caller, decision, deadline)
+        return _Course(asked, Route(decision.tries, self._rules))
+
+    async def _next(self, course: _Course) -> Try | None:
+        """Returns the next try; None when the model chosen could not be called.
+
+        Raises:
+            StepwireError: No model is left to be tried.
+        """
+        step = course.route.next(now=self._means.clock())
+        if step is None or not self._worth_waiting(course, step):
+            self._observe(course, None)
+            raise self._end(course)
+        if step.wait_seconds > 0:
+            await asyncio.sleep(step.wait_seconds)
+        try:
+            attempt = await open_try(course.asked, step.candidate, self._means, avoid=step.avoid)
+        except ProviderFailure as failure:
+            self._take_note(course, FailedTry(step.candidate, "", failure))
+            return None
+        course.route.called()
+        return attempt
+
+    def _worth_waiting(self, course: _Course, step: NextTry) -> bool:
+        deadline = course.asked.deadline
+        if deadline is None or step.wait_seconds == 0:
+            return True
+        return self._means.clock() + step.wait_seconds + ANSWER_SECONDS < deadline
+
+    async def _hedged(self, course: _Course, attempt: Try) -> tuple[Try, Completion]:
+        """Returns the answer of `attempt`, or of one made beside it when it is slow."""
+        slow = attempt.target.load.p95_seconds
+        if not self._hedging.enabled or slow is None:
+            return attempt, await attempt.complete()
+
+        lost: list[FailedTry] = []
+
+        async def ran(one: Try, *, hedge: bool) -> tuple[Try, Completion]:
+            try:
+                return one, await one.complete()
+            except ProviderFailure as failure:
+                lost.append(_failed(one, failure, hedge=hedge))
+                raise
+
+        async def beside(candidate: Candidate) -> tuple[Try, Completion]:
+            avoid = (attempt.target.endpoint,)
+            other = await open_try(course.asked, candidate, self._means, avoid=avoid)
+            course.route.called()
+            return await ran(other, hedge=True)
+
+        def hedge() -> Awaitable[tuple[Try, Completion]] | None:
+            candidate = course.route.beside(attempt.candidate)
+            return beside(candidate) if candidate and self._hedging.spend() else None
+
+        try:
+            return await first_answer(ran(attempt, hedge=False), hedge, after_seconds=slow)
+        finally:
+            # The failure of the one made first is noted by the caller when nobody answered.
+            course.failed.extend(each for each in lost if each.hedge)
+
+    def _note(self, course: _Course, attempt: Try, failure: ProviderFailure) -> None:
+        self._take_note(course, _failed(attempt, failure))
+
+    def _take_note(self, course: _Course, failed: FailedTry) -> None:
+        course.failed.append(failed)
+        course.route.failed(failed, now=self._means.clock())
+
+    def _end(self, course: _Course) -> Exception:
+        last = course.failed[-1]
+        if last.failure.kind is FailureKind.BAD_REQUEST:
+            return refused(last, course.failed)
+        return exhausted(course.failed)
+
+    async def _finish(self, course: _Course, winner: Try, completion: Completion) -> Answer:
+        asked, model = course.asked, winner.candidate.model
+        answer = Answer(
+            completion=completion,
+            usage=winner.usage,
+            cost_micro_usd=winner.cost_micro_usd,
+            decision=after_failures(asked.decision, model, course.failed),
+            model=model,
+            failed=tuple(course.failed),
         )
-        return Answer(
-            text=completion.text,
-            citations=completion.citations,
-            model=model.name,
-            usage=usage,
-            cost_micro_usd=cost,
-            decision=outcome,
-        )
+        self._observe(course, winner)
+        if asked.request.cache.mode is not CacheMode.OFF:
+            await self._cache.store(asked.request, asked.caller, answer)
+        return answer
+
+    def _observe(self, course: _Course, winner: Try | None) -> None:
+        model = None if winner is None else winner.candidate.model
+        self._observer.observed(course.asked.decision, model, course.failed)
+
+
+def _failed(attempt: Try, failure: ProviderFailure, *, hedge: bool = False) -> FailedTry:
+    place = attempt.target.endpoint
+    return FailedTry(attempt.candidate, place, failure, attempt.seconds, hedge=hedge)
+
+
+def caller_of(request: Request) -> Caller:
+    """Returns for whom the current call's request is made."""
+    call = current_call()
+    by = request.attribution
+    return Caller(call.tenant_id, by.project, by.task_id, by.step_id, call.request_id)
+
+
+def pieces_of(answer: Answer) -> list[Piece]:
+    """Returns an answer that is there already as a stream."""
+    completion = answer.completion
+    texts = [Piece(text=completion.text)] if completion.text else []
+    calls = [Piece(tool_call=call) for call in completion.tool_calls]
+    return [*texts, *calls, Piece(end=answer)]

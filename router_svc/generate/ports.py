@@ -1,102 +1,167 @@
-"""What the domain needs from outside."""
+"""What generating needs from outside."""
 
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from enum import Enum
 from typing import Protocol
 
+from router_svc.catalogue.models import Model
+from router_svc.decide.records import Decision
+from router_svc.generate.failures import ProviderFailure
+from router_svc.generate.load import Load
+from router_svc.generate.records import Answer, Caller, Completion, Delta, FailedTry, UsageEntry
 from router_svc.requests.records import Request
 
 
-class TokenCounter(Protocol):
-    """Counts the tokens of a text."""
-
-    def count(self, text: str) -> int:
-        """Returns the number of tokens of `text`, exact or estimated upwards."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Citation:
-    """A passage that an answer rests on; `quote` is empty when only the document is named."""
-
-    document_id: str
-    quote: str
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that a provider says it read and wrote."""
-
-    input_tokens: int
-    output_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What a provider answered.
-
-    Attributes:
-        text: The answer; where it cites a document, it has the id in square brackets.
-        citations: What it rests on, in the order of use.
-        usage: None when the provider reported none.
-    """
-
-    text: str
-    citations: tuple[Citation, ...]
-    usage: Usage | None
-
-
-class FailureKind(Enum):
-    """What a provider's failure says about the next try."""
-
-    UNAVAILABLE = "unavailable"
-    """It may pass: another model is tried, and this one left to rest."""
-    MISCONFIGURED = "misconfigured"
-    """Bad key, no credit, unknown model: it fails every request until someone acts.
-    Another model is tried, and this one left to rest."""
-    UNFIT = "unfit"
-    """This request does not fit this model: another model is tried."""
-    REFUSED = "refused"
-    """The request is bad, here and anywhere else: nothing more is tried."""
-
-
-class ProviderFailure(Exception):  # noqa: N818  (it fails; an error is what the caller sees)
-    """A try that brought no answer.
-
-    Attributes:
-        kind: What to do next.
-        message: What happened, for people. It reaches the caller, so it holds no key.
-        status: The provider's own code, such as `429`; empty when it gave none.
-        retry_after: How long the provider asks to be left alone.
-    """
-
-    def __init__(
-        self,
-        kind: FailureKind,
-        message: str,
-        *,
-        status: str = "",
-        retry_after: timedelta | None = None,
-    ) -> None:
-        super().__init__(kind, message)
-        self.kind = kind
-        self.message = message
-        self.status = status
-        self.retry_after = retry_after
-
-    def __str__(self) -> str:
-        return self.message
-
-
 class Provider(Protocol):
-    """Calls one model of the catalogue. It makes one try: the router retries."""
+    """Calls one model at one endpoint. It makes one try: the router retries.
+
+    Time is not the provider's matter: the caller bounds it, by cancelling.
+    """
 
     async def complete(self, request: Request, *, max_output_tokens: int) -> Completion:
         """Returns the model's answer of at most `max_output_tokens` tokens.
 
         Raises:
-            ProviderFailure: There is no answer. Time is not the provider's matter:
-                the caller bounds it, by cancelling.
+            ProviderFailure: There is no answer.
         """
+        ...
+
+    def stream(self, request: Request, *, max_output_tokens: int) -> AsyncGenerator[Delta]:
+        """Yields the answer as it comes; the last piece has the end.
+
+        Raises:
+            ProviderFailure: There is no answer, or it broke off.
+        """
+        ...
+
+
+class Permit(Protocol):
+    """The right to make one call. It is given back in exactly one of three ways."""
+
+    def succeeded(self, seconds: float) -> None:
+        """An answer came, after `seconds`."""
+        ...
+
+    def failed(self, failure: ProviderFailure) -> None:
+        """None came."""
+        ...
+
+    def released(self) -> None:
+        """Nothing was learnt: the call was not made, or was given up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place where a model can be called.
+
+    Attributes:
+        model: The model.
+        endpoint: The endpoint's name; empty for a model of model_svc.
+        provider: How to call it.
+        load: How busy and how quick it is.
+        slots: Bounds the calls of the model at once, from this process.
+    """
+
+    model: Model
+    endpoint: str
+    provider: Provider
+    load: Load
+    slots: asyncio.Semaphore
+
+
+class Targets(Protocol):
+    """Chooses where a model is called, and lets calls through or not."""
+
+    def take(self, model: Model, *, avoid: Sequence[str] = ()) -> tuple[Target, Permit]:
+        """Returns the place for one call and the right to it.
+
+        Args:
+            model: The model.
+            avoid: Endpoints to take only when there is no other.
+
+        Raises:
+            ProviderFailure: Every place rests; with the time after which one may not.
+        """
+        ...
+
+
+class Decider(Protocol):
+    """Decides which models may answer."""
+
+    async def decide(self, request: Request) -> Decision:
+        """Returns the models in the order of trying, and why."""
+        ...
+
+
+class Reservation(Protocol):
+    """Money held for one call."""
+
+    async def settle(self, actual_micro_usd: int) -> None:
+        """Charges what was used, and gives the rest back; 0 gives all back. Never raises."""
+        ...
+
+
+class Budgets(Protocol):
+    """Holds money before it is spent."""
+
+    async def reserve(self, caller: Caller, model: Model, *, worst_micro_usd: int) -> Reservation:
+        """Holds the most that a call may cost.
+
+        Raises:
+            ProviderFailure: OVER_BUDGET: this model is too dear, and a cheaper one may be
+                tried.
+            StepwireError: No model may be used.
+        """
+        ...
+
+
+class Lease(Protocol):
+    """Room under rate limits for one call."""
+
+    def settle(self, tokens: int) -> None:
+        """Counts the tokens really used; 0 gives all room back."""
+        ...
+
+
+class Limits(Protocol):
+    """Keeps calls within what models may be asked for in a minute."""
+
+    async def lease(self, caller: Caller, model: Model, *, tokens: int) -> Lease:
+        """Takes room for one call of at most `tokens` tokens.
+
+        Raises:
+            ProviderFailure: RATE_LIMITED, with the wait, and not `called`.
+        """
+        ...
+
+
+class Cache(Protocol):
+    """Keeps answers."""
+
+    async def lookup(self, request: Request, caller: Caller) -> Answer | None:
+        """Returns an earlier answer that may be given again."""
+        ...
+
+    async def store(self, request: Request, caller: Caller, answer: Answer) -> None:
+        """Keeps an answer, if the request allows it."""
+        ...
+
+
+class UsageRecorder(Protocol):
+    """Writes down what tries used. Returns at once, and never raises."""
+
+    def record(self, entry: UsageEntry) -> None:
+        """Takes an entry."""
+        ...
+
+
+class Observer(Protocol):
+    """Learns from what became of decisions. Returns at once, and never raises."""
+
+    def observed(
+        self, decision: Decision, answered: Model | None, failed: Sequence[FailedTry]
+    ) -> None:
+        """Takes the end of one Generate; `answered` is None when nobody did."""
         ...

@@ -1,17 +1,12 @@
 """Answers by quoting sentences, through model_svc's Extract."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import grpc.aio
 
 from router_svc.decide.passage import Passage, find_passage
-from router_svc.generate.ports import (
-    Citation,
-    Completion,
-    FailureKind,
-    ProviderFailure,
-    Usage,
-)
+from router_svc.generate.failures import FailureKind, ProviderFailure
+from router_svc.generate.records import Citation, Completion, Delta, FinishReason, Usage
 from router_svc.requests.records import Request
 from router_svc.tokens.ports import TokenCounter
 from stepwire.api.model.v1 import model_service_pb2 as pb
@@ -25,6 +20,8 @@ _KINDS = {
     grpc.StatusCode.UNIMPLEMENTED: FailureKind.MISCONFIGURED,
     grpc.StatusCode.UNAUTHENTICATED: FailureKind.MISCONFIGURED,
     grpc.StatusCode.PERMISSION_DENIED: FailureKind.MISCONFIGURED,
+    grpc.StatusCode.UNAVAILABLE: FailureKind.NETWORK,
+    grpc.StatusCode.DEADLINE_EXCEEDED: FailureKind.TIMEOUT,
 }
 
 
@@ -69,7 +66,14 @@ class ExtractiveModel:
             # The caller's own message is no document of the request: nothing to cite.
             citations=tuple(quotes) if passage.citable else (),
             usage=Usage(response.tokens, self._counter.count(text)),
+            finish=FinishReason.STOP,
         )
+
+    async def stream(self, request: Request, *, max_output_tokens: int) -> AsyncGenerator[Delta]:
+        """Yields the quotes at once: they are found together; see `Provider`."""
+        completion = await self.complete(request, max_output_tokens=max_output_tokens)
+        yield Delta(text=completion.text)
+        yield Delta(end=completion)
 
     def _within(
         self, quotes: Sequence[Citation], max_output_tokens: int, *, citable: bool
@@ -105,7 +109,7 @@ def _render(quotes: Sequence[Citation], *, citable: bool) -> str:
 def _failure(error: grpc.aio.AioRpcError) -> ProviderFailure:
     ours = from_rpc_error(error)
     code = error.code()
-    kind = _KINDS.get(code, FailureKind.UNAVAILABLE)
+    kind = _KINDS.get(code, FailureKind.SERVER)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and ours is None:
         # gRPC's own word for a message that is larger than the server takes; a
         # server of ours that is busy says OVERLOADED.

@@ -6,7 +6,7 @@ numbers: in the answer each is replaced by the id of its document.
 
 import re
 
-from router_svc.generate.ports import Citation
+from router_svc.generate.records import Citation
 from router_svc.requests.records import Document
 
 _INSTRUCTION = (
@@ -17,6 +17,9 @@ _INSTRUCTION = (
 )
 _MARK = re.compile(r"\[\s*(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\s*\]")
 # Within code, [1] is an index.
+_FENCE = "```"
+# Longer than a list of numbers that a model cites at once.
+_LONGEST_MARK = 40
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`)", re.DOTALL)
 
 
@@ -51,3 +54,59 @@ def read_citations(text: str, documents: tuple[Document, ...]) -> tuple[str, tup
     parts = _CODE.split(text)
     parts[::2] = [_MARK.sub(replace, part) for part in parts[::2]]
     return "".join(parts), tuple(cited.values())
+
+
+class CitationStream:
+    """Does what `read_citations` does to a text that comes in pieces.
+
+    What may be the beginning of a citation, or of code, is held back until it is known.
+
+    Args:
+        documents: The numbered documents.
+    """
+
+    def __init__(self, documents: tuple[Document, ...]) -> None:
+        self._documents = documents
+        self._held = ""
+        self._in_fence = False
+        self._cited: dict[str, Citation] = {}
+
+    @property
+    def cited(self) -> tuple[Citation, ...]:
+        """The documents cited so far."""
+        return tuple(self._cited.values())
+
+    def feed(self, text: str) -> str:
+        """Takes a piece, and returns what is certain now."""
+        if not self._documents:
+            return text
+        *lines, self._held = (self._held + text).split("\n")
+        whole = "".join(self._line(f"{line}\n") for line in lines)
+        end = self._certain(self._held)
+        certain, self._held = self._held[:end], self._held[end:]
+        return whole + self._replace(certain)
+
+    def flush(self) -> str:
+        """Returns what was held back, at the end."""
+        rest, self._held = self._held, ""
+        return self._line(rest)
+
+    def _line(self, line: str) -> str:
+        was_in_fence = self._in_fence
+        self._in_fence ^= line.count(_FENCE) % 2 == 1
+        return line if was_in_fence else self._replace(line)
+
+    def _certain(self, text: str) -> int:
+        code = text.find("`")
+        end = len(text) if code < 0 else code
+        opened = text.rfind("[", 0, end)
+        unclosed = opened >= 0 and "]" not in text[opened:end]
+        return opened if unclosed and end - opened <= _LONGEST_MARK else end
+
+    def _replace(self, text: str) -> str:
+        if self._in_fence or not text:
+            return text
+        replaced, cited = read_citations(text, self._documents)
+        for citation in cited:
+            self._cited.setdefault(citation.document_id, citation)
+        return replaced

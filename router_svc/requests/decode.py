@@ -80,8 +80,8 @@ def decode_request(request: pb.GenerateRequest, *, path: str = "") -> Request:
     )
 
 
-def decode_decide(request: pb.DecideRequest) -> Request:
-    """Returns the request to decide on.
+def decode_held(request: pb.DecideRequest | pb.StreamGenerateRequest) -> Request:
+    """Returns the request that another one holds.
 
     Raises:
         StepwireError: FIELD_INVALID, naming every faulty field.

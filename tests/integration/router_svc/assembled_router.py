@@ -1,56 +1,49 @@
 """The router without a server around it, for what a server would hide."""
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import grpc.aio
 from opentelemetry.metrics import Meter
 
-from router_svc.breakers.cooldowns import Cooldowns
+from router_svc.breakers.app import open_breakers
 from router_svc.catalogue.holder import CatalogueHolder, Snapshot
-from router_svc.catalogue.models import Catalogue, OpenAIProvider
-from router_svc.decide.choice import Policy
+from router_svc.catalogue.models import Catalogue
+from router_svc.decide import app as decide_app
 from router_svc.decide.decider import Decider, Surroundings
-from router_svc.generate.attempts import Attempts
+from router_svc.generate import app as generate_app
 from router_svc.generate.pipeline import Router
-from router_svc.generate.ports import Provider
 from router_svc.metrics import RouterMetrics
-from router_svc.providers.openai import OpenAIModel
+from router_svc.settings import RouterSettings
 from router_svc.tokens.estimate import EstimatedTokens
 from router_svc.tokens.families import TokenCounters
 
 
-class _Nowhere:
+class _Unchanging:
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
     def read(self) -> Snapshot:
-        raise AssertionError("is read once only")
+        return self._snapshot
 
 
 @asynccontextmanager
-async def assembled_router(*models: dict[str, Any], meter: Meter) -> AsyncIterator[Router]:
+async def assembled_router(
+    *models: dict[str, Any], meter: Meter, **settings: Any
+) -> AsyncIterator[tuple[Decider, Router]]:
     """Holds models of chat endpoints only."""
     catalogue = Catalogue.model_validate({"models": models})
-    metrics = RouterMetrics(meter)
+    snapshot = Snapshot(catalogue, {"CHAT_KEY": "key"}, "1")
+    holder = CatalogueHolder(_Unchanging(snapshot), snapshot, noticed=lambda _: None)
+    metrics, wanted, counters = RouterMetrics(meter), RouterSettings(**settings), TokenCounters()
     async with AsyncExitStack() as stack:
-        providers: dict[str, Provider] = {}
-        for model in catalogue.models:
-            assert isinstance(model.provider, OpenAIProvider)
-            opened = OpenAIModel(model.provider, api_key="key", timeout_seconds=5)
-            stack.push_async_callback(opened.close)
-            providers[model.name] = opened
-        attempts = Attempts(
-            catalogue=catalogue,
-            providers=providers,
-            cooldowns=Cooldowns(time.monotonic),
-            metrics=metrics,
-            clock=time.monotonic,
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel("127.0.0.1:1"))
+        breakers = open_breakers(wanted, metrics)
+        pool = generate_app.open_pool(holder, breakers, channel, EstimatedTokens(), stack=stack)
+        around = Surroundings(availability=pool)
+        decider = decide_app.wire(holder, counters, around, settings=wanted, metrics=metrics)
+        yield (
+            decider,
+            generate_app.wire(decider, pool, counters, settings=wanted, metrics=metrics),
         )
-        snapshot = Snapshot(catalogue, {}, "v")
-        decider = Decider(
-            CatalogueHolder(_Nowhere(), snapshot, noticed=metrics.catalogue_read),
-            TokenCounters(),
-            Surroundings(availability=attempts),
-            metrics=metrics,
-            policy=Policy(),
-        )
-        yield Router(decider=decider, attempts=attempts, counter=EstimatedTokens(), metrics=metrics)

@@ -5,7 +5,7 @@ import time
 import pytest
 from opentelemetry.metrics import NoOpMeter
 
-from router_svc.generate.attempts import ANSWER_SECONDS
+from router_svc.generate.tries import ANSWER_SECONDS
 from router_svc.requests.records import Message, Request, Role
 from stepwire.errors import Reason, StepwireError
 from tests.integration.router_svc.assembled_router import assembled_router
@@ -24,16 +24,17 @@ async def test_failures_before_the_deadline_are_named(
         chat_model("first", endpoint.base_url),
         chat_model("second", second_endpoint.base_url),
     ]
-    async with assembled_router(*models, meter=NoOpMeter("test")) as router:
+    async with assembled_router(*models, meter=NoOpMeter("test")) as (_, router):
         with pytest.raises(StepwireError) as caught:
             await router.generate(REQUEST, deadline=time.monotonic() + 1)
     assert caught.value.reason is Reason.DEADLINE_EXCEEDED
-    assert caught.value.metadata == {"failed.first": "the endpoint answered 500: broken"}
+    told = "first@default: server: the endpoint answered 500: broken"
+    assert caught.value.metadata == {"attempts": "2", "tried.1": told, "tried.2": told}
 
 
 async def test_no_try_is_begun_in_the_time_kept_for_the_answer(endpoint: ChatEndpoint) -> None:
     model = chat_model("only", endpoint.base_url)
-    async with assembled_router(model, meter=NoOpMeter("test")) as router:
+    async with assembled_router(model, meter=NoOpMeter("test")) as (_, router):
         with pytest.raises(StepwireError) as caught:
             await router.generate(REQUEST, deadline=time.monotonic() + ANSWER_SECONDS / 2)
     assert caught.value.reason is Reason.DEADLINE_EXCEEDED

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
+from router_svc.decide.decider import Decider
 from router_svc.generate.pipeline import Router
 from router_svc.requests.records import Message, Request, Role
 from stepwire.errors import StepwireError
@@ -18,6 +19,7 @@ from tests.integration.router_svc.assembled_router import assembled_router
 from tests.integration.router_svc.chat_endpoint import ChatEndpoint, chat, refusal
 from tests.integration.router_svc.running_router import chat_model
 
+Both = tuple[Decider, Router]
 REQUEST = Request(messages=(Message(Role.USER, "How high was it?"),))
 CALLED = {
     "gen_ai.operation.name": "chat",
@@ -32,7 +34,7 @@ def reader() -> InMemoryMetricReader:
 
 
 @pytest.fixture
-async def router(endpoint: ChatEndpoint, reader: InMemoryMetricReader) -> AsyncIterator[Router]:
+async def both(endpoint: ChatEndpoint, reader: InMemoryMetricReader) -> AsyncIterator[Both]:
     meters = MeterProvider([reader])
     models = [chat_model("small", endpoint.base_url)]
     async with assembled_router(*models, meter=meters.get_meter("test")) as assembled:
@@ -52,13 +54,14 @@ def points_of(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
 
 
 async def test_an_answer_is_measured(
-    router: Router, endpoint: ChatEndpoint, reader: InMemoryMetricReader
+    both: Both, endpoint: ChatEndpoint, reader: InMemoryMetricReader
 ) -> None:
     endpoint.otherwise = chat("Here.", prompt_tokens=1000, completion_tokens=200)
-    await router.generate(REQUEST, deadline=None)
+    await both[1].generate(REQUEST, deadline=None)
     points = points_of(reader)
     (duration,) = points["gen_ai.client.operation.duration"]
-    assert (duration.count, duration.attributes) == (1, CALLED)
+    used = {"gen_ai.response.model": "some-model"}
+    assert (duration.count, duration.attributes) == (1, CALLED | used)
     tokens = {
         point.attributes["gen_ai.token.type"]: point.sum
         for point in points["gen_ai.client.token.usage"]
@@ -74,13 +77,13 @@ async def test_an_answer_is_measured(
 
 
 async def test_failures_and_refusals_are_counted(
-    router: Router, endpoint: ChatEndpoint, reader: InMemoryMetricReader
+    both: Both, endpoint: ChatEndpoint, reader: InMemoryMetricReader
 ) -> None:
     endpoint.otherwise = refusal(503)
     with pytest.raises(StepwireError):
-        await router.generate(REQUEST, deadline=None)
+        await both[1].generate(REQUEST, deadline=None)
     with pytest.raises(StepwireError):
-        await router.decide(Request(messages=REQUEST.messages, model="huge"))
+        await both[0].decide(Request(messages=REQUEST.messages, model="huge"))
     points = points_of(reader)
     (duration,) = points["gen_ai.client.operation.duration"]
     assert duration.attributes == CALLED | {"error.type": "503"}
@@ -92,17 +95,15 @@ async def test_failures_and_refusals_are_counted(
 
 
 async def test_each_try_is_a_span(
-    router: Router, endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
+    both: Both, endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spans = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))
     # The process's own provider can be set only once, so this test brings its own.
-    monkeypatch.setattr("router_svc.generate.attempts.tracer", lambda: provider.get_tracer("test"))
+    monkeypatch.setattr("router_svc.generate.telemetry.tracer", lambda: provider.get_tracer("test"))
     endpoint.script.append(refusal(500))
-    with pytest.raises(StepwireError):
-        await router.generate(REQUEST, deadline=None)
-    await router.generate(REQUEST, deadline=None)
+    await both[1].generate(REQUEST, deadline=None)
     failed, answered = spans.get_finished_spans()
     assert failed.name == answered.name == "chat small"
     assert failed.status.status_code is StatusCode.ERROR
@@ -110,6 +111,9 @@ async def test_each_try_is_a_span(
     assert failed.attributes["error.type"] == "500"
     assert answered.attributes == CALLED | {
         "gen_ai.request.max_tokens": 500,
+        "gen_ai.response.model": "some-model",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "stepwire.router.endpoint": "default",
         "gen_ai.usage.input_tokens": 100,
         "gen_ai.usage.output_tokens": 20,
     }

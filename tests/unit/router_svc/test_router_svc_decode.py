@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 
 from router_svc.requests import records
-from router_svc.requests.decode import decode_decide, decode_request
+from router_svc.requests.decode import decode_held, decode_request
 from router_svc.requests.records import Request, Role
 from stepwire.api.router.v1 import router_service_pb2 as pb
 from stepwire.api.router.v1.message_pb2 import (
@@ -112,7 +112,7 @@ def test_a_faulty_field_is_named(change: Change, field: str) -> None:
     assert caught.value.reason is Reason.FIELD_INVALID
     assert [fault.field for fault in caught.value.faults] == [field]
     with pytest.raises(StepwireError) as caught:
-        decode_decide(pb.DecideRequest(request=request))
+        decode_held(pb.DecideRequest(request=request))
     assert [fault.field for fault in caught.value.faults] == [f"request.{field}"]
 
 
@@ -143,5 +143,5 @@ def test_the_limits_themselves_are_allowed() -> None:
 
 def test_a_decision_needs_a_request() -> None:
     with pytest.raises(StepwireError) as caught:
-        decode_decide(pb.DecideRequest())
+        decode_held(pb.DecideRequest())
     assert [fault.field for fault in caught.value.faults] == ["request"]

@@ -138,6 +138,7 @@ class GenerateResponse(_message.Message):
     DECISION_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The answer. Empty when the model only asks for calls of tools."""
     model: _builtins.str
@@ -160,6 +161,10 @@ class GenerateResponse(_message.Message):
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ToolCall]:
         """Calls of tools that the model asks for. Empty means none."""
 
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedAttempt]:
+        """The tries before it that brought no answer, in order. Empty when the first did."""
+
     def __init__(
         self,
         *,
@@ -170,14 +175,66 @@ class GenerateResponse(_message.Message):
         decision: _decision_pb2.Decision | None = ...,
         tool_calls: _abc.Iterable[_message_pb2.ToolCall] | None = ...,
         finish_reason: _message_pb2.FinishReason.ValueType = ...,
+        attempts: _abc.Iterable[Global___FailedAttempt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "decision", b"decision", "finish_reason", b"finish_reason", "model", b"model", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "citations", b"citations", "decision", b"decision", "finish_reason", b"finish_reason", "model", b"model", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class FailedAttempt(_message.Message):
+    """A try that brought no answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    CALLED_FIELD_NUMBER: _builtins.int
+    HEDGE_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model."""
+    endpoint: _builtins.str
+    """Name of the endpoint at which it was called; empty for a model of model_svc, or
+    when it was not called.
+    """
+    kind: _builtins.str
+    """Class of the failure: `rate_limited`, `no_credit`, `misconfigured`,
+    `context_too_long`, `content_filtered`, `server`, `network`, `timeout`,
+    `nonsense`, `unfit`, `bad_request` or `over_budget`.
+    """
+    message: _builtins.str
+    """What happened, for people."""
+    called: _builtins.bool
+    """Whether the provider was called; not where a breaker or a limit stood before it."""
+    hedge: _builtins.bool
+    """Whether it ran beside another try that was slow."""
+    seconds: _builtins.float
+    """How long it took, in seconds."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        endpoint: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        message: _builtins.str = ...,
+        called: _builtins.bool = ...,
+        hedge: _builtins.bool = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["called", b"called", "endpoint", b"endpoint", "hedge", b"hedge", "kind", b"kind", "message", b"message", "model", b"model", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailedAttempt: _TypeAlias = FailedAttempt  # noqa: Y015
 
 @_typing.final
 class StreamGenerateRequest(_message.Message):

@@ -1,0 +1,80 @@
+"""Wiring of Generate."""
+
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+from random import Random
+
+import grpc.aio
+
+from router_svc.breakers.board import Breakers
+from router_svc.catalogue.holder import CatalogueHolder
+from router_svc.catalogue.models import ExtractiveProvider
+from router_svc.generate.hedge import HedgeBudget
+from router_svc.generate.nothing import NoBudgets, NoCache, NoLimits, NoObserver, NoUsage
+from router_svc.generate.pipeline import Router
+from router_svc.generate.ports import Decider
+from router_svc.generate.route import RetryRules
+from router_svc.generate.telemetry import CallTelemetry
+from router_svc.generate.tries import Means
+from router_svc.metrics import RouterMetrics
+from router_svc.providers.extractive import ExtractiveModel
+from router_svc.providers.pool import ProviderPool
+from router_svc.settings import RouterSettings
+from router_svc.tokens.families import TokenCounters
+from router_svc.tokens.ports import TokenCounter
+
+
+def open_pool(
+    holder: CatalogueHolder,
+    breakers: Breakers,
+    channel: grpc.aio.Channel,
+    counter: TokenCounter,
+    *,
+    stack: AsyncExitStack,
+) -> ProviderPool:
+    """Returns the places where the catalogue's models are called; it follows its changes."""
+
+    def extractive(provider: ExtractiveProvider) -> ExtractiveModel:
+        return ExtractiveModel(channel, embedding_model=provider.embedding_model, counter=counter)
+
+    pool = ProviderPool(breakers, extractive, random=Random())  # noqa: S311  (to spread load)
+    stack.callback(pool.close)
+    holder.subscribe(pool.use)
+    return pool
+
+
+def wire(
+    decider: Decider,
+    pool: ProviderPool,
+    counters: TokenCounters,
+    *,
+    settings: RouterSettings,
+    metrics: RouterMetrics,
+) -> Router:
+    """Returns what generates."""
+    means = Means(
+        targets=pool,
+        budgets=NoBudgets(),
+        limits=NoLimits(),
+        usage=NoUsage(),
+        telemetry=CallTelemetry(metrics, record_content=settings.record_prompts),
+        count=partial(_count, counters),
+        clock=time.monotonic,
+    )
+    return Router(
+        decider=decider,
+        means=means,
+        rules=RetryRules(
+            max_attempts=settings.max_attempts,
+            patience_seconds=settings.retry_patience_seconds,
+            longest_wait_seconds=settings.retry_longest_wait_seconds,
+        ),
+        cache=NoCache(),
+        observer=NoObserver(),
+        hedging=HedgeBudget(settings.hedge_share),
+    )
+
+
+def _count(counters: TokenCounters, tokenizer: str, text: str) -> int:
+    return counters.of(tokenizer).count(text)

@@ -1,0 +1,189 @@
+"""Values of one Generate: who asks, what was tried, what came back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from router_svc.catalogue.models import Model
+from router_svc.decide.records import Candidate, Decision
+from router_svc.generate.failures import ProviderFailure
+from router_svc.requests.records import ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """For whom a request is made; empty where nobody said."""
+
+    tenant_id: str
+    project: str = ""
+    task_id: str = ""
+    step_id: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A passage that an answer rests on; `quote` is empty when only the document is named."""
+
+    document_id: str
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer.
+
+    Attributes:
+        input_tokens: Tokens read.
+        output_tokens: Tokens written, those of reasoning included.
+        cached_input_tokens: Those of the tokens read that the provider had kept.
+        reasoning_tokens: Those of the tokens written that are in no text.
+        estimated: Whether the provider reported none, and these are estimates.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        """Tokens read and written."""
+        return self.input_tokens + self.output_tokens
+
+
+class FinishReason(Enum):
+    """Why an answer ended; the values are those of chat completions."""
+
+    UNKNOWN = ""
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a provider answered.
+
+    Attributes:
+        text: The answer; where it cites a document, it has the id in square brackets.
+        citations: What it rests on, in the order of use.
+        usage: None when the provider reported none.
+        tool_calls: Calls of tools that the model asks for.
+        finish: Why it ended.
+        model: The provider's own name of the model that answered; empty when it said none.
+    """
+
+    text: str
+    citations: tuple[Citation, ...] = ()
+    usage: Usage | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish: FinishReason = FinishReason.UNKNOWN
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a streamed answer: text, a whole call of a tool, or the end.
+
+    Attributes:
+        text: Text that follows what came before; empty for other pieces.
+        tool_call: A call that the model asks for.
+        end: The whole answer; the last piece, and only that, has it.
+    """
+
+    text: str = ""
+    tool_call: ToolCall | None = None
+    end: Completion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTry:
+    """A try that brought no answer.
+
+    Attributes:
+        candidate: The model.
+        endpoint: Where it was called; empty for a model of model_svc.
+        failure: Why.
+        seconds: How long it took.
+        hedge: Whether it ran beside another try.
+    """
+
+    candidate: Candidate
+    endpoint: str
+    failure: ProviderFailure
+    seconds: float = 0.0
+    hedge: bool = False
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.candidate.model.name
+
+    @property
+    def kind(self) -> str:
+        """The failure's class."""
+        return self.failure.kind.value
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and its account.
+
+    Attributes:
+        completion: What the provider answered.
+        usage: Tokens read and written.
+        cost_micro_usd: By the catalogue's prices, in millionths of a US dollar.
+        decision: Why this model answered.
+        failed: The tries before it, in order.
+        model: The model that gave it.
+        cached: Whether it is an earlier answer, which cost nothing now.
+    """
+
+    completion: Completion
+    usage: Usage
+    cost_micro_usd: int
+    decision: Decision
+    model: Model
+    failed: Sequence[FailedTry] = ()
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a streamed answer as the caller gets it; the last has the account."""
+
+    text: str = ""
+    tool_call: ToolCall | None = None
+    end: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEntry:
+    """What one try used, for the record.
+
+    Attributes:
+        caller: For whom.
+        decision: The decision that it followed.
+        model: The model called.
+        endpoint: Where.
+        usage: Tokens; all 0 when nothing was used.
+        cost_micro_usd: By the catalogue's prices.
+        seconds: How long it took.
+        first_token_seconds: Until the first piece of a stream; None without one.
+        outcome: `answered`, or the class of the failure, or `cancelled`.
+        cached: Whether it came from the cache.
+    """
+
+    caller: Caller
+    decision: Decision
+    model: Model
+    endpoint: str
+    usage: Usage
+    cost_micro_usd: int
+    seconds: float
+    first_token_seconds: float | None
+    outcome: str
+    cached: bool = False

@@ -1,0 +1,258 @@
+"""Reads chat completions, whole and streamed, and trusts none of it."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from router_svc.generate.failures import FailureKind, ProviderFailure
+from router_svc.generate.records import Completion, Delta, FinishReason, Usage
+from router_svc.providers.sources import CitationStream, read_citations
+from router_svc.requests.records import Request, ToolCall
+
+_logger = logging.getLogger(__name__)
+
+_DATA = b"data:"
+_DONE = b"[DONE]"
+_FINISHES = {each.value: each for each in FinishReason}
+# Tools called in one answer; more is nonsense.
+_MAX_CALLS = 128
+
+
+class _Part(BaseModel):
+    """A part of an answer that is needed, checked strictly; what else comes is ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Function(_Part):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(_Part):
+    index: int = Field(default=0, ge=0, lt=_MAX_CALLS)
+    id: str | None = None
+    function: _Function = _Function()
+
+
+class _Message(_Part):
+    content: str | None = None
+    # What a model says that declines to answer; then there is no content.
+    refusal: str | None = None
+    tool_calls: tuple[_Call, ...] | None = None
+
+
+class _Choice(_Part):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _StreamChoice(_Part):
+    delta: _Message = _Message()
+    finish_reason: str | None = None
+
+
+class _InputDetails(_Part):
+    cached_tokens: int | None = Field(default=None, ge=0, lt=2**31)
+
+
+class _OutputDetails(_Part):
+    reasoning_tokens: int | None = Field(default=None, ge=0, lt=2**31)
+
+
+class _Usage(_Part):
+    # Bounded by what the API's own fields hold.
+    prompt_tokens: int = Field(ge=0, lt=2**31)
+    completion_tokens: int = Field(ge=0, lt=2**31)
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+    def read(self) -> Usage:
+        cached = self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens
+        thought = self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens
+        return Usage(
+            self.prompt_tokens,
+            self.completion_tokens,
+            cached_input_tokens=min(cached or 0, self.prompt_tokens),
+            reasoning_tokens=min(thought or 0, self.completion_tokens),
+        )
+
+
+class _ChatCompletion(_Part):
+    choices: tuple[_Choice, ...] = Field(min_length=1)
+    usage: _Usage | None = None
+    model: str | None = None
+
+
+class _Chunk(_Part):
+    choices: tuple[_StreamChoice, ...] = ()
+    usage: _Usage | None = None
+    model: str | None = None
+    error: Any = None
+
+
+def read_completion(body: bytes, request: Request) -> Completion:
+    """Returns the answer in the body of a chat completion.
+
+    Raises:
+        ProviderFailure: NONSENSE when it is none, or not the JSON that was asked for;
+            CONTENT_FILTERED when the filter took all of it.
+    """
+    try:
+        answer = _ChatCompletion.model_validate_json(body)
+    except ValidationError as error:
+        raise _nonsense(error) from error
+    choice = answer.choices[0]
+    said = choice.message.content or choice.message.refusal or ""
+    calls = tuple(
+        ToolCall(call.id or "", call.function.name or "", call.function.arguments or "{}")
+        for call in choice.message.tool_calls or ()
+    )
+    finish = _FINISHES.get(choice.finish_reason or "", FinishReason.UNKNOWN)
+    usage = None if answer.usage is None else answer.usage.read()
+    check_answer(said, calls, finish, usage)
+    if request.json_schema is not None and finish is FinishReason.STOP and not calls:
+        _check_json(said)
+    text, citations = read_citations(said, request.documents)
+    return Completion(text, citations, usage, calls, finish, answer.model or "")
+
+
+def check_answer(
+    said: str, calls: Sequence[ToolCall], finish: FinishReason, usage: Usage | None
+) -> None:
+    """Returns when there is an answer.
+
+    Raises:
+        ProviderFailure: There is none, or a call of no tool.
+    """
+    if any(not call.name for call in calls):
+        raise ProviderFailure(
+            FailureKind.NONSENSE, "the answer calls a tool without a name", status="malformed"
+        )
+    if said.strip() or calls:
+        return
+    if finish is FinishReason.CONTENT_FILTER:
+        raise ProviderFailure(
+            FailureKind.CONTENT_FILTERED, "the filter took the whole answer", status="filtered"
+        )
+    # Seen of models that spend all their tokens on reasoning: another may do with them.
+    spent = usage is not None and usage.output_tokens > 0
+    raise ProviderFailure(
+        FailureKind.UNFIT if spent else FailureKind.NONSENSE,
+        f"the answer is empty (finish_reason {finish.value or 'unknown'})",
+        status="empty",
+    )
+
+
+class StreamReader:
+    """Puts a streamed chat completion together.
+
+    Args:
+        request: What was asked.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._citations = CitationStream(request.documents)
+        self._buffer = b""
+        self._text: list[str] = []
+        self._said = False
+        self._calls: dict[int, ToolCall] = {}
+        self._usage: Usage | None = None
+        self._finish: FinishReason | None = None
+        self._model = ""
+        self.error: Any = None
+        """An error that the stream told of; nothing follows it."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream has said that it is at its end."""
+        return self._finish is not None
+
+    def feed(self, piece: bytes) -> Iterator[Delta]:
+        """Takes bytes as they come, and yields the pieces of the answer in them.
+
+        Raises:
+            ProviderFailure: NONSENSE: they are no part of a chat completion.
+        """
+        self._buffer += piece
+        *lines, self._buffer = self._buffer.split(b"\n")
+        for line in lines:
+            data = line.strip()
+            # Comments, empty lines and other fields of events say nothing.
+            if data.startswith(_DATA) and (data := data[len(_DATA) :].strip()) != _DONE:
+                yield from self._event(data)
+
+    def end(self) -> Iterator[Delta]:
+        """Yields what is left, and the end.
+
+        Raises:
+            ProviderFailure: There is no answer, or it broke off.
+        """
+        if self._finish is None:
+            raise ProviderFailure(
+                FailureKind.NETWORK, "the stream ended before the answer did", status="cut"
+            )
+        if rest := self._citations.flush():
+            self._text.append(rest)
+            yield Delta(text=rest)
+        calls = tuple(self._calls.values())
+        text = "".join(self._text)
+        check_answer(text, calls, self._finish, self._usage)
+        for call in calls:
+            yield Delta(tool_call=call)
+        yield Delta(
+            end=Completion(
+                text, self._citations.cited, self._usage, calls, self._finish, self._model
+            )
+        )
+
+    def _event(self, data: bytes) -> Iterator[Delta]:
+        try:
+            chunk = _Chunk.model_validate_json(data)
+        except ValidationError as error:
+            raise _nonsense(error) from error
+        if chunk.error is not None:
+            self.error = chunk.error
+            return
+        self._model = chunk.model or self._model
+        if chunk.usage is not None:
+            self._usage = chunk.usage.read()
+        for choice in chunk.choices[:1]:
+            for call in choice.delta.tool_calls or ():
+                self._add(call)
+            if choice.finish_reason:
+                self._finish = _FINISHES.get(choice.finish_reason, FinishReason.UNKNOWN)
+            said = choice.delta.content or choice.delta.refusal
+            if said and (text := self._citations.feed(said)):
+                self._text.append(text)
+                yield Delta(text=text)
+
+    def _add(self, call: _Call) -> None:
+        known = self._calls.get(call.index, ToolCall("", "", ""))
+        self._calls[call.index] = ToolCall(
+            known.id or call.id or "",
+            known.name or call.function.name or "",
+            known.arguments_json + (call.function.arguments or ""),
+        )
+
+
+def _check_json(said: str) -> None:
+    try:
+        orjson.loads(said)
+    except orjson.JSONDecodeError as error:
+        raise ProviderFailure(
+            FailureKind.NONSENSE, "the answer is not the JSON asked for", status="malformed"
+        ) from error
+
+
+def _nonsense(error: ValidationError) -> ProviderFailure:
+    _logger.warning(
+        "an endpoint's answer is not a chat completion",
+        extra={"faults": error.errors(include_input=False, include_url=False)},
+    )
+    return ProviderFailure(
+        FailureKind.NONSENSE, "the answer is not a chat completion", status="malformed"
+    )

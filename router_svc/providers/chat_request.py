@@ -1,0 +1,102 @@
+"""The JSON that chat completions are asked for with."""
+
+import base64
+from typing import Any
+
+from router_svc.catalogue.models import OpenAIProvider
+from router_svc.providers.sources import render_sources
+from router_svc.requests.records import Message, Request, Role, ToolMode
+
+
+def chat_body(
+    request: Request, provider: OpenAIProvider, *, max_output_tokens: int, stream: bool
+) -> dict[str, Any]:
+    """Returns the body of a chat completion's request."""
+    body: dict[str, Any] = {
+        "model": provider.model,
+        "messages": _messages(request),
+        provider.token_limit_field: max_output_tokens,
+    }
+    optional = {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "stop": list(request.stop) or None,
+        "seed": request.sampling_seed,
+        "tools": _tools(request),
+        "tool_choice": _tool_choice(request),
+        "response_format": _response_format(request),
+    }
+    body |= {name: value for name, value in optional.items() if value is not None}
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return body
+
+
+def _messages(request: Request) -> list[dict[str, Any]]:
+    """Returns the conversation, the sources in front of it."""
+    messages = [_message(each) for each in request.messages]
+    if request.documents:
+        sources = {"role": Role.SYSTEM.value, "content": render_sources(request.documents)}
+        messages.insert(0, sources)
+    return messages
+
+
+def _message(message: Message) -> dict[str, Any]:
+    told: dict[str, Any] = {"role": message.role.value, "content": message.content}
+    if message.images:
+        images = [
+            {"type": "image_url", "image_url": {"url": image.url or _data_url(image)}}
+            for image in message.images
+        ]
+        told["content"] = [{"type": "text", "text": message.content}, *images]
+    if message.tool_calls:
+        told["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments_json},
+            }
+            for call in message.tool_calls
+        ]
+        told["content"] = message.content or None
+    if message.tool_call_id:
+        told["tool_call_id"] = message.tool_call_id
+    return told
+
+
+def _data_url(image: Any) -> str:
+    return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+
+
+def _tools(request: Request) -> list[dict[str, Any]] | None:
+    if not request.tools:
+        return None
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                **({"description": tool.description} if tool.description else {}),
+                "parameters": dict(tool.parameters or {"type": "object", "properties": {}}),
+            },
+        }
+        for tool in request.tools
+    ]
+
+
+def _tool_choice(request: Request) -> Any:
+    if request.required_tool:
+        return {"type": "function", "function": {"name": request.required_tool}}
+    if not request.tools or request.tool_choice is ToolMode.AUTO:
+        return None
+    return request.tool_choice.value
+
+
+def _response_format(request: Request) -> Any:
+    wanted = request.json_schema
+    if wanted is None:
+        return None
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": wanted.name, "schema": dict(wanted.schema), "strict": True},
+    }
