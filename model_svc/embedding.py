@@ -1,26 +1,45 @@
-"""The sentence encoder: texts, or token ids, to vectors."""
+"""An encoder: texts, or token ids, to vectors."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final
+from dataclasses import replace
+from typing import Final, TypeVar
 
 import numpy as np
 from opentelemetry.trace import get_current_span
 
-from model_svc.batching import TokenBatcher
-from model_svc.faults import tensor_invalid
-from model_svc.metrics import TEXTS, TOKENS
-from model_svc.ports import Embeddings
-from model_svc.sessions import PLATFORM, Runner
-from model_svc.tensors import BYTES, Tensor, TensorSpec, Tokens
+from model_svc.encoder import Row
+from model_svc.export.tensor_names import ATTENTION_MASK, INPUT_IDS, OUTPUT
+from model_svc.faults import input_invalid, tensor_invalid
+from model_svc.metrics import TEXTS, TOKENS, ModelMetrics
+from model_svc.ports import (
+    DEFAULT_OPTIONS,
+    Embeddings,
+    EmbedOptions,
+    InferCall,
+    Inferred,
+    Ran,
+    Role,
+    TokenizedText,
+)
+from model_svc.readouts import Readout, Readouts, shortened
+from model_svc.rows import check_rows
+from model_svc.running.answers import Answers
+from model_svc.running.batcher import Batcher, Outcome
+from model_svc.running.execute import RefusedError
+from model_svc.running.statistics import Statistics, Timings
+from model_svc.sessions.engine import Engine
+from model_svc.sessions.runner import Runner
+from model_svc.sessions.session import PLATFORM
+from model_svc.tensors import BYTES, Tensor, TensorSpec, Tokens, Vectors
 from model_svc.tokenize import TextTokenizer, TokenizedTexts
-from stepwire.call import current_call
 from stepwire.telemetry import tracer
 
+T = TypeVar("T")
+
 TEXT: Final = "text"
-INPUT_IDS: Final = "input_ids"
-ATTENTION_MASK: Final = "attention_mask"
-SENTENCE_EMBEDDING: Final = "sentence_embedding"
 
 # Up to this much text is tokenized on the event loop, in about 0.3 ms at most: the way to
 # a thread and back costs more than the usual sentence.
@@ -28,37 +47,57 @@ _INLINE_CHARACTERS: Final = 1_000
 
 
 class EmbeddingModel:
-    """A `Model` and an `Embedder` over one batcher: calls of both kinds share batches."""
+    """A `Model` and a `TextModel` over one batcher: calls of all kinds share batches."""
+
+    max_batch_rows = 0
 
     def __init__(
         self,
         name: str,
         *,
         tokenizer: TextTokenizer,
-        tokenizer_thread: Runner,
-        batcher: TokenBatcher,
+        engine: Engine,
+        batcher: Batcher,
+        metrics: ModelMetrics,
+        readouts: Readouts,
+        prefixes: Mapping[Role | None, str],
         dimension: int,
         vocabulary: int,
         positions: int,
+        tokenizer_threads: Runner,
+        runner: Runner,
+        answers: Answers[Embeddings] | None = None,
     ) -> None:
         """Serves an encoder.
 
         Args:
             name: The model's name.
             tokenizer: Turns texts into token ids.
-            tokenizer_thread: Where it does so for longer texts.
-            batcher: Runs the encoder.
+            engine: The encoder.
+            batcher: Runs it.
+            metrics: Measures it.
+            readouts: How its vectors can be read.
+            prefixes: What it was trained to find before texts.
             dimension: Length of the vectors.
-            vocabulary: Number of different token ids.
-            positions: Longest row of token ids that the encoder can read.
+            vocabulary: Number of different token ids; 0 if unknown.
+            positions: Longest row of token ids that it can read.
+            tokenizer_threads: Where longer texts are tokenized; closed by its owner.
+            runner: The threads that run it; closed with the model.
+            answers: Those that are kept; None if none are.
         """
         self._name = name
         self._tokenizer = tokenizer
-        self._tokenizer_thread = tokenizer_thread
+        self._engine = engine
         self._batcher = batcher
+        self._metrics = metrics
+        self._readouts = readouts
+        self._prefixes = prefixes
         self._dimension = dimension
         self._vocabulary = vocabulary
         self._positions = positions
+        self._tokenizer_threads = tokenizer_threads
+        self._runner = runner
+        self._answers = answers
 
     @property
     def platform(self) -> str:
@@ -69,6 +108,26 @@ class EmbeddingModel:
     def dimension(self) -> int:
         """See `Embedder`."""
         return self._dimension
+
+    @property
+    def max_tokens(self) -> int:
+        """See `TextModel`."""
+        return self._tokenizer.max_tokens
+
+    @property
+    def device(self) -> str:
+        """See `Model`."""
+        return self._engine.device
+
+    @property
+    def fallback(self) -> str:
+        """See `Model`."""
+        return self._engine.fallback
+
+    @property
+    def statistics(self) -> Statistics:
+        """See `Model`."""
+        return self._metrics.statistics
 
     @property
     def inputs(self) -> Sequence[TensorSpec]:
@@ -87,30 +146,117 @@ class EmbeddingModel:
     @property
     def outputs(self) -> Sequence[TensorSpec]:
         """See `Model`."""
-        return [TensorSpec(SENTENCE_EMBEDDING, "FP32", ("batch", self._dimension))]
+        return [TensorSpec(OUTPUT, "FP32", ("batch", self._dimension))]
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
+    async def embed(
+        self, texts: Sequence[str], options: EmbedOptions = DEFAULT_OPTIONS
+    ) -> Embeddings:
         """See `Embedder`."""
-        tokenized = await self._tokenize(texts)
+        with self.statistics.counting_failure():
+            readout = self._readout(options)
+            if self._answers is None:
+                return await self._embed(texts, options, readout)
+            answer, cached = await self._answers.answer(
+                digest_of(texts, options), lambda: self._embed(texts, options, readout)
+            )
+        return replace(answer, ran=Ran(device=answer.ran.device, cached=True)) if cached else answer
+
+    async def tokenize(self, texts: Sequence[str], *, special: bool) -> Sequence[TokenizedText]:
+        """See `TextModel`."""
+
+        def work() -> Sequence[TokenizedText]:
+            return self._tokenizer.tokenize(texts, special=special)
+
+        return await self._off_the_loop(texts, work)
+
+    async def infer(self, call: InferCall) -> Inferred:
+        """See `Model`; texts and rows of token ids are at least one."""
+        if TEXT in call.inputs:
+            options = EmbedOptions(priority=call.priority)
+            embedded = await self.embed(self._texts(call.inputs[TEXT]), options)
+            return Inferred([embedded.vectors for _ in call.outputs], embedded.ran)
+        with self.statistics.counting_failure():
+            rows = check_rows(
+                self._name,
+                call.inputs[INPUT_IDS],
+                call.inputs[ATTENTION_MASK],
+                vocabulary=self._vocabulary,
+                positions=self._positions,
+            )
+            outcome = await self._run(
+                rows,
+                self._readouts.own,
+                priority=call.priority,
+                timeout_seconds=call.timeout_seconds,
+            )
+        vectors = np.stack(outcome.results)
+        return Inferred([vectors for _ in call.outputs], self._answered(outcome, 0.0))
+
+    async def close(self) -> None:
+        """See `Model`."""
+        await self._batcher.close()
+        self._runner.close()
+
+    async def _embed(
+        self, texts: Sequence[str], options: EmbedOptions, readout: Readout
+    ) -> Embeddings:
+        began = time.monotonic()
+        if prefix := options.prefix or self._prefixes.get(options.role, ""):
+            texts = [prefix + text for text in texts]
+        tokenized = await self._tokenized(texts)
+        if tokenized.truncated and not options.truncate:
+            raise input_invalid(
+                self._name,
+                f"text {tokenized.truncated[0]} has more than {self.max_tokens} tokens",
+            )
+        seconds = time.monotonic() - began
         tokens = tokenized.tokens
         with _span("model.infer", {TEXTS: len(texts), TOKENS: tokens}):
-            vectors = await self._batcher.run(tokenized.rows, deadline=current_call().deadline)
-        return Embeddings(vectors, tokens, tokenized.truncated)
+            outcome = await self._run(tokenized.rows, readout, priority=options.priority)
+        vectors: Vectors = np.stack(outcome.results)
+        if options.dimensions:
+            vectors = shortened(vectors, options, self._readouts)
+        ran = self._answered(outcome, seconds)
+        return Embeddings(vectors, tokens, len(tokenized.truncated), ran)
 
-    async def infer(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
-        """See `Model`; texts and rows of token ids are at least one."""
-        if TEXT in inputs:
-            vectors = (await self.embed(self._texts(inputs[TEXT]))).vectors
-        else:
-            rows = self._rows(inputs[INPUT_IDS], inputs[ATTENTION_MASK])
-            vectors = await self._batcher.run(rows, deadline=current_call().deadline)
-        return [vectors for _ in outputs]
+    async def _run(
+        self,
+        rows: Sequence[Tokens],
+        readout: Readout,
+        *,
+        priority: int,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        try:
+            return await self._batcher.run(
+                [(Row(row, readout), len(row), len(row)) for row in rows],
+                priority=priority,
+                timeout_seconds=timeout_seconds,
+            )
+        except RefusedError as error:
+            raise input_invalid(self._name, str(error)) from error
 
-    async def _tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
+    def _answered(self, outcome: Outcome, tokenize_seconds: float) -> Ran:
+        timings = Timings(outcome.queue_seconds, tokenize_seconds, outcome.compute_seconds)
+        self.statistics.call_answered(timings)
+        return Ran(timings, outcome.batch_items, outcome.device)
+
+    async def _tokenized(self, texts: Sequence[str]) -> TokenizedTexts:
         with _span("model.tokenize", {TEXTS: len(texts)}):
-            if sum(map(len, texts)) <= _INLINE_CHARACTERS:
-                return self._tokenizer.encode(texts)
-            return await self._tokenizer_thread.run(self._tokenizer.encode, texts)
+            return await self._off_the_loop(texts, lambda: self._tokenizer.encode(texts))
+
+    async def _off_the_loop(self, texts: Sequence[str], work: Callable[[], T]) -> T:
+        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
+            return work()
+        return await self._tokenizer_threads.run(work)
+
+    def _readout(self, options: EmbedOptions) -> Readout:
+        if options.dimensions > self._dimension:
+            raise input_invalid(self._name, f"vectors have only {self._dimension} dimensions")
+        try:
+            return self._readouts.find(options)
+        except ValueError as error:
+            raise input_invalid(self._name, str(error)) from error
 
     def _texts(self, tensor: Tensor) -> list[str]:
         if len(tensor) == 0:
@@ -120,27 +266,21 @@ class EmbeddingModel:
         except UnicodeDecodeError as error:
             raise tensor_invalid(self._name, TEXT, f"must be UTF-8: {error}") from error
 
-    def _rows(self, ids: Tensor, mask: Tensor) -> list[Tokens]:
-        """The rows of token ids without their padding."""
-        if ids.size == 0:
-            raise tensor_invalid(self._name, INPUT_IDS, "must have at least one token")
-        if ids.shape[1] > self._positions:
-            raise tensor_invalid(
-                self._name, INPUT_IDS, f"at most {self._positions} tokens fit in a row"
-            )
-        if ids.min() < 0 or ids.max() >= self._vocabulary:
-            raise tensor_invalid(
-                self._name, INPUT_IDS, f"token ids must be from 0 to {self._vocabulary - 1}"
-            )
-        lengths = np.count_nonzero(mask, axis=1)
-        expected = np.arange(ids.shape[1]) < lengths[:, np.newaxis]
-        if lengths.min() == 0 or not np.array_equal(mask, expected):
-            raise tensor_invalid(
-                self._name,
-                ATTENTION_MASK,
-                "each row must be ones, at least one, and then zeros: padding stands at the end",
-            )
-        return [row[:length] for row, length in zip(ids, lengths.tolist(), strict=True)]
+
+def digest_of(texts: Sequence[str], options: EmbedOptions) -> bytes:
+    """Returns what is the same for calls that have the same answer."""
+    asked = replace(options, priority=0)
+    digest = hashlib.blake2b(repr(asked).encode(), digest_size=32)
+    for text in texts:
+        encoded = text.encode()
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return digest.digest()
+
+
+def size_of(embeddings: Embeddings) -> int:
+    """Returns the bytes that an answer takes."""
+    return embeddings.vectors.nbytes
 
 
 def _span(name: str, attributes: Mapping[str, int]) -> AbstractContextManager[object]:

@@ -1,54 +1,66 @@
-"""Runs a sentence encoder on batches of token rows."""
+"""Runs an encoder on batches of token rows."""
 
 from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from model_svc.embedding import ATTENTION_MASK, INPUT_IDS, SENTENCE_EMBEDDING
-from model_svc.sessions import Runner, Session
-from model_svc.tensors import Tokens, Vectors
+from model_svc.export.tensor_names import ATTENTION_MASK, INPUT_IDS
+from model_svc.readouts import Readout, read_vectors
+from model_svc.rows import bucketed, padded
+from model_svc.running.execute import Executed
+from model_svc.sessions.devices import Device
+from model_svc.sessions.engine import Engine
+from model_svc.sessions.runner import Runner
+from model_svc.tensors import Tokens
+
+_TOKEN_TYPES: Final = "token_type_ids"  # noqa: S105 - no password
 
 
-class SessionEncoder:
-    """An `Encode` over ONNX Runtime.
+class Row(NamedTuple):
+    """One text in a batch: its token ids, and how its vector is read."""
 
-    A batch that runs alone is shared by all threads, for the shortest wait. Batches that
-    run side by side take one thread each: they need not wait for each other's parts, and
-    the same cores do more of them.
-    """
+    ids: Tokens
+    readout: Readout
 
-    def __init__(self, *, alone: Session, beside: Session, runner: Runner) -> None:
+
+class Encoder:
+    """An `Execute` over an engine: a `Row` gives a vector."""
+
+    def __init__(self, engine: Engine, runner: Runner) -> None:
         """Runs batches.
 
         Args:
-            alone: The model for a batch that begins when no other runs.
-            beside: The same model for other batches.
+            engine: The model.
             runner: The threads that call it.
         """
-        self._alone = alone
-        self._beside = beside
+        self._engine = engine
         self._runner = runner
-        self._running = 0
+        self._token_types = any(spec.name == _TOKEN_TYPES for spec in engine.inputs)
 
-    async def __call__(self, rows: Sequence[Tokens]) -> Vectors:
-        """See `Encode`."""
-        session = self._beside if self._running else self._alone
-        self._running += 1
-        try:
-            return await self._runner.run(_encode, session, rows)
-        finally:
-            self._running -= 1
+    async def __call__(self, payloads: Sequence[Row], *, alone: bool) -> Executed:
+        """See `Execute`."""
+        return await self._runner.run(self.encode, payloads, alone)
 
+    def encode(self, rows: Sequence[Row], alone: bool) -> Executed:  # noqa: FBT001 - run in a thread
+        """Returns the vectors of some rows, in the calling thread.
 
-def padded(rows: Sequence[Tokens]) -> tuple[Tokens, Tokens]:
-    """Returns rows as one [rows, longest] tensor of ids, zeros at the end, and its mask."""
-    lengths = np.array([len(row) for row in rows])
-    mask = np.arange(lengths.max()) < lengths[:, np.newaxis]
-    ids = np.zeros(mask.shape, dtype=np.int64)
-    ids[mask] = np.concatenate(rows)
-    return ids, mask.astype(np.int64)
-
-
-def _encode(session: Session, rows: Sequence[Tokens]) -> Vectors:
-    ids, mask = padded(rows)
-    return session.run({INPUT_IDS: ids, ATTENTION_MASK: mask}, [SENTENCE_EMBEDDING])[0]
+        Raises:
+            InputRefusedError: A row does not fit the model.
+        """
+        ids, mask = padded([row.ids for row in rows])
+        if self._engine.device is Device.GPU:
+            ids, mask = bucketed(ids, mask)
+        inputs: dict[str, Any] = {INPUT_IDS: ids, ATTENTION_MASK: mask}
+        if self._token_types:
+            inputs[_TOKEN_TYPES] = np.zeros_like(ids)
+        readouts = list(dict.fromkeys(row.readout for row in rows))
+        names = list(dict.fromkeys(readout.output for readout in readouts))
+        results, device = self._engine.run(inputs, names, alone=alone)
+        outputs = dict(zip(names, results, strict=True))
+        vectors = {
+            readout: read_vectors(readout, outputs[readout.output], mask) for readout in readouts
+        }
+        if len(readouts) == 1:
+            return Executed(list(vectors[readouts[0]][: len(rows)]), device)
+        return Executed([vectors[row.readout][index] for index, row in enumerate(rows)], device)

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from tokenizers import Tokenizer
 
+from model_svc.ports import TokenizedText
 from model_svc.tensors import Tokens
 
 # A text is first cut to this many characters per token of the model's input; most texts
@@ -21,11 +22,11 @@ class TokenizedTexts:
 
     Attributes:
         rows: One row per text, special tokens included.
-        truncated: How many of the texts were cut.
+        truncated: The places of the texts that were cut.
     """
 
     rows: list[Tokens]
-    truncated: int
+    truncated: list[int]
 
     @property
     def tokens(self) -> int:
@@ -34,7 +35,7 @@ class TokenizedTexts:
 
 
 class TextTokenizer:
-    """The tokenizer of one model. Thread-safe."""
+    """The tokenizer of one model. Thread-safe; it runs without the interpreter's lock."""
 
     def __init__(self, path: Path, max_tokens: int) -> None:
         """Loads a tokenizer.
@@ -43,11 +44,21 @@ class TextTokenizer:
             path: A `tokenizer.json` of Hugging Face's tokenizers. Its own truncation and
                 padding are not used.
             max_tokens: Longest row, special tokens included.
+
+        Raises:
+            ValueError: The file is no tokenizer.
         """
-        self._tokenizer = Tokenizer.from_file(str(path))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens)
-        self._max_tokens = max_tokens
+        try:
+            self._whole = Tokenizer.from_file(str(path))
+            self._cutting = Tokenizer.from_file(str(path))
+        except Exception as error:
+            # tokenizers raises bare exceptions
+            raise ValueError(f"{path}: {error}") from error
+        for tokenizer in (self._whole, self._cutting):
+            tokenizer.no_padding()
+        self._whole.no_truncation()
+        self._cutting.enable_truncation(max_tokens)
+        self.max_tokens = max_tokens
         self._prefix = max_tokens * _PREFIX_CHARACTERS_PER_TOKEN
 
     def encode(self, texts: Sequence[str]) -> TokenizedTexts:
@@ -56,18 +67,26 @@ class TextTokenizer:
         A text with more tokens than fit keeps its beginning and its closing special
         token.
         """
-        encodings = self._tokenizer.encode_batch_fast([self._shortened(text) for text in texts])
-        rows, truncated = [], 0
-        for text, encoding in zip(texts, encodings, strict=True):
-            filled = len(encoding) == self._max_tokens
+        encodings = self._cutting.encode_batch_fast([self._shortened(text) for text in texts])
+        rows, truncated = [], []
+        for index, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
+            filled = len(encoding) == self.max_tokens
             cut = filled and bool(encoding.overflowing)
             if not cut and len(text) > self._prefix:
                 # Its beginning fits, being white space for the most part, or odd.
-                encoding = self._tokenizer.encode_batch_fast([text])[0]  # noqa: PLW2901
+                encoding = self._cutting.encode_batch_fast([text])[0]  # noqa: PLW2901
                 cut = bool(encoding.overflowing)
-            truncated += cut
+            if cut:
+                truncated.append(index)
             rows.append(np.array(encoding.ids, dtype=np.int64))
         return TokenizedTexts(rows, truncated)
+
+    def tokenize(self, texts: Sequence[str], *, special: bool) -> list[TokenizedText]:
+        """Returns all tokens of the texts, with what they stand for; nothing is cut."""
+        encodings = self._whole.encode_batch(list(texts), add_special_tokens=special)
+        return [
+            TokenizedText(encoding.ids, encoding.tokens, encoding.offsets) for encoding in encodings
+        ]
 
     def _shortened(self, text: str) -> str:
         if len(text) <= self._prefix:

@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Final
 
 from model_svc.export.checkpoint import CheckpointError, fingerprint
+from model_svc.export.variants import Variant
 
 MODEL_FILE: Final = "model.onnx"
 
 # Part of the key of every export: to be raised whenever the graph that is written changes.
-BUILDER_VERSION: Final = 1
+BUILDER_VERSION: Final = 2
 
 
-def exported_model(checkpoint: Path, cache: Path) -> Path:
+def exported_model(
+    checkpoint: Path,
+    cache: Path,
+    *,
+    variant: Variant = Variant.FLOAT32,
+    packed: bool = True,
+) -> Path:
     """Returns the path of the ONNX model that belongs to a checkpoint.
 
     An export takes a second or two and is done once per checkpoint and builder version.
@@ -26,29 +33,37 @@ def exported_model(checkpoint: Path, cache: Path) -> Path:
     Args:
         checkpoint: Folder of the weights.
         cache: Folder of earlier exports; made if it does not exist.
+        variant: The kind of numbers that it computes with.
+        packed: Whether padding is left out of the matrix products.
 
     Raises:
         CheckpointError: The checkpoint cannot be exported.
         OSError: The cache cannot be written.
     """
-    key = hashlib.sha256(f"{BUILDER_VERSION}:{fingerprint(checkpoint)}".encode()).hexdigest()
+    kind = f"{variant}{'' if packed else ':padded'}"
+    wanted = f"{BUILDER_VERSION}:{kind}:{fingerprint(checkpoint)}"
+    key = hashlib.sha256(wanted.encode()).hexdigest()
     home = cache / key[:32]
     if not (home / MODEL_FILE).is_file():
         cache.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix="draft-", dir=cache))
         try:
-            _export(checkpoint, draft)
+            _export(checkpoint, draft, variant=variant, packed=packed)
             _publish(draft, home)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return home / MODEL_FILE
 
 
-def _export(checkpoint: Path, target: Path) -> None:
+def _export(checkpoint: Path, target: Path, *, variant: Variant, packed: bool) -> None:
     # In a process of its own: the package onnx and the copies of the weights would stay
     # in this one's memory for good.
     done = subprocess.run(
-        [sys.executable, "-m", "model_svc.export", str(checkpoint), str(target)],
+        [
+            *(sys.executable, "-m", "model_svc.export", str(checkpoint), str(target)),
+            *("--variant", variant.value),
+            *([] if packed else ["--padded"]),
+        ],
         check=False,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

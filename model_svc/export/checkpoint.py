@@ -5,13 +5,14 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
+
+from model_svc.running.plan import Pooling
 
 WEIGHTS_FILE: Final = "model.safetensors"
 TOKENIZER_FILE: Final = "tokenizer.json"
@@ -27,13 +28,6 @@ Array = npt.NDArray[np.float32]
 
 class CheckpointError(Exception):
     """The folder is not a sentence encoder that we can export; says what is wrong."""
-
-
-class Pooling(StrEnum):
-    """How the vectors of the tokens become the vector of the text."""
-
-    MEAN = "mean"
-    FIRST = "first"
 
 
 @dataclass(frozen=True, slots=True)

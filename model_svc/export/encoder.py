@@ -1,7 +1,9 @@
 """A BERT-type sentence encoder as an ONNX graph that computes no padding.
 
-Inputs `input_ids` and `attention_mask` (int64, [batch, sequence]), output
-`sentence_embedding` (float32, [batch, hidden]). Only standard operators are used.
+Inputs `input_ids` and `attention_mask` (int64, [batch, sequence]). Outputs, float32 and
+[batch, hidden]: `sentence_embedding`, as the model was trained for, and the vectors of
+both kinds of pooling before they are brought to length 1, `mean_embedding` and
+`first_embedding`. Only standard operators are used.
 
 How the graph differs from the textbook, with equal results up to float32 rounding:
 
@@ -18,6 +20,10 @@ How the graph differs from the textbook, with equal results up to float32 roundi
   bias is left out: it adds the same number to every score of a query, which softmax
   ignores. The value's bias is moved through the output's weights, since the attention
   weights of a query sum to 1.
+
+A GPU would rather compute padding than learn sizes from data, for which it must wait, and
+CUDA graphs cannot do that at all: for it the same graph is written without the gathering
+(`packed=False`).
 """
 
 import math
@@ -26,12 +32,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from onnx import TensorProto
 
-from model_svc.export.checkpoint import Array, EncoderConfig, Pooling, Weights
+from model_svc.export.checkpoint import Array, EncoderConfig, Weights
 from model_svc.export.graph import GraphWriter
-
-INPUT_IDS: Final = "input_ids"
-ATTENTION_MASK: Final = "attention_mask"
-OUTPUT: Final = "sentence_embedding"
+from model_svc.export.tensor_names import ATTENTION_MASK, INPUT_IDS, OUTPUT, POOLED
+from model_svc.running.plan import Pooling
 
 _MASKED_SCORE: Final = -10_000.0  # its exponential is 0 in float32 beside any real score
 
@@ -40,10 +44,11 @@ class _Layout(NamedTuple):
     """Names of the tensors that say where each token is.
 
     Attributes:
-        tokens: Flat positions in [batch * sequence] of the tokens that are computed.
+        tokens: Flat positions in [batch * sequence] of the tokens that are computed; ""
+            if all are.
         columns: For each of those tokens, its position in its text.
         slots: [batch, sequence]: for each position, which of those tokens stands there;
-            any token where the mask hides it.
+            any token where the mask hides it; "" if all are computed.
         bias: [batch, 1, 1, sequence]: what is added to the attention scores.
         mask: [batch, 1, sequence], float32.
     """
@@ -55,20 +60,31 @@ class _Layout(NamedTuple):
     mask: str
 
 
-def add_encoder(graph: GraphWriter, config: EncoderConfig, weights: Weights) -> None:
+def add_encoder(
+    graph: GraphWriter, config: EncoderConfig, weights: Weights, *, packed: bool
+) -> None:
     """Adds the whole encoder to an empty graph.
+
+    Args:
+        graph: The graph.
+        config: The encoder's shape.
+        weights: Its weights.
+        packed: Whether padding is left out of the matrix products.
 
     Raises:
         CheckpointError: A weight is missing.
     """
-    _Encoder(graph, config, weights).add()
+    _Encoder(graph, config, weights, packed=packed).add()
 
 
 class _Encoder:
-    def __init__(self, graph: GraphWriter, config: EncoderConfig, weights: Weights) -> None:
+    def __init__(
+        self, graph: GraphWriter, config: EncoderConfig, weights: Weights, *, packed: bool
+    ) -> None:
         self._graph = graph
         self._config = config
         self._weights = weights
+        self._packed = packed
 
     def add(self) -> None:
         node = self._graph.node
@@ -89,6 +105,11 @@ class _Encoder:
         sequence = node("Squeeze", node("Slice", shape, integers(1), integers(2)), integers(0))
         kept = node("Cast", ATTENTION_MASK, to=TensorProto.BOOL)
         mask = node("Unsqueeze", node("Cast", kept, to=TensorProto.FLOAT), integers(1))
+        bias = node("Mul", node("Sub", scalar(1.0), mask), scalar(_MASKED_SCORE))
+        bias = node("Unsqueeze", bias, integers(1))
+        if not self._packed:
+            columns = node("Range", scalar(0), sequence, scalar(1))
+            return _Layout(tokens="", columns=columns, slots="", bias=bias, mask=mask)
         # A text's first token is computed even where the mask hides it, so that no batch is
         # without tokens; attention and pooling still leave it out.
         first = node("Equal", node("Range", scalar(0), sequence, scalar(1)), scalar(0))
@@ -96,12 +117,11 @@ class _Encoder:
         flat = node("Reshape", computed, integers(-1))
         tokens = node("Squeeze", node("NonZero", flat), integers(0))
         ranks = node("Sub", node("CumSum", flat, scalar(0)), scalar(1))
-        bias = node("Mul", node("Sub", scalar(1.0), mask), scalar(_MASKED_SCORE))
         return _Layout(
             tokens=tokens,
             columns=node("Mod", tokens, sequence),
             slots=node("Reshape", ranks, shape),
-            bias=node("Unsqueeze", bias, integers(1)),
+            bias=bias,
             mask=mask,
         )
 
@@ -114,13 +134,16 @@ class _Encoder:
             weights["embeddings.position_embeddings.weight"]
             + weights["embeddings.token_type_embeddings.weight"][0],
         )
-        ids = node("Gather", node("Reshape", INPUT_IDS, self._graph.integers(-1)), layout.tokens)
-        summed = node("Add", node("Gather", words, ids), node("Gather", places, layout.columns))
-        row = node("Unsqueeze", summed, self._graph.integers(0))
+        ids = INPUT_IDS
+        if self._packed:
+            ids = node("Gather", node("Reshape", ids, self._graph.integers(-1)), layout.tokens)
+        row = node("Add", node("Gather", words, ids), node("Gather", places, layout.columns))
+        if self._packed:
+            row = node("Unsqueeze", row, self._graph.integers(0))
         return self._norm(row, "embeddings.LayerNorm")
 
     def _attention(self, layout: _Layout, row: str, prefix: str) -> str:
-        node, integers, weights = self._graph.node, self._graph.integers, self._weights
+        node, weights = self._graph.node, self._weights
         query, key, value = (prefix + f"self.{part}" for part in ("query", "key", "value"))
         output = prefix + "output.dense"
         scale = np.float32(1.0 / math.sqrt(self._config.head_size))
@@ -139,32 +162,44 @@ class _Encoder:
         shares = node("Softmax", node("Add", scores, layout.bias), axis=-1)
         mixed = node("MatMul", shares, self._heads(layout, values, [0, 2, 1, 3]))
         joined = node("Transpose", mixed, perm=[0, 2, 1, 3])
-        flat = node("Reshape", joined, integers(-1, self._config.hidden))
-        packed = node("Unsqueeze", node("Gather", flat, layout.tokens), integers(0))
         matrix = self._transposed(output)
         bias = weights[output + ".bias"] + weights[value + ".bias"] @ matrix
         return node(
             "Add",
-            self._product(packed, output, matrix),
+            self._product(self._gathered(layout, joined), output, matrix),
             self._graph.weight(output + ".bias", bias),
         )
+
+    def _gathered(self, layout: _Layout, heads: str) -> str:
+        """[batch, sequence, heads, head size] as the tokens that are computed."""
+        node, integers = self._graph.node, self._graph.integers
+        if not self._packed:
+            return node("Reshape", heads, integers(0, 0, self._config.hidden))
+        flat = node("Reshape", heads, integers(-1, self._config.hidden))
+        return node("Unsqueeze", node("Gather", flat, layout.tokens), integers(0))
+
+    def _spread(self, layout: _Layout, row: str) -> str:
+        """The tokens that are computed as [batch, sequence, hidden]."""
+        if not self._packed:
+            return row
+        tokens = self._graph.node("Squeeze", row, self._graph.integers(0))
+        return self._graph.node("Gather", tokens, layout.slots)
 
     def _heads(self, layout: _Layout, row: str, order: list[int]) -> str:
         node, integers = self._graph.node, self._graph.integers
         split = integers(0, 0, self._config.heads, self._config.head_size)
-        spread = node("Gather", node("Squeeze", row, integers(0)), layout.slots)
+        spread = self._spread(layout, row)
         return node("Transpose", node("Reshape", spread, split), perm=order)
 
     def _pooling(self, layout: _Layout, row: str) -> None:
         node, integers, scalar = self._graph.node, self._graph.integers, self._graph.scalar
-        spread = node("Gather", node("Squeeze", row, integers(0)), layout.slots)
-        if self._config.pooling is Pooling.FIRST:
-            pooled = node("Gather", spread, scalar(0), axis=1)
-        else:
-            total = node("Squeeze", node("MatMul", layout.mask, spread), integers(1))
-            count = node("ReduceSum", layout.mask, integers(2), keepdims=0)
-            # A text without tokens has the vector 0, not 0 / 0.
-            pooled = node("Div", total, node("Max", count, scalar(1.0)))
+        spread = self._spread(layout, row)
+        total = node("Squeeze", node("MatMul", layout.mask, spread), integers(1))
+        count = node("ReduceSum", layout.mask, integers(2), keepdims=0)
+        # A text without tokens has the vector 0, not 0 / 0.
+        node("Div", total, node("Max", count, scalar(1.0)), name=POOLED[Pooling.MEAN])
+        node("Gather", spread, scalar(0), axis=1, name=POOLED[Pooling.FIRST])
+        pooled = POOLED[self._config.pooling]
         if self._config.normalize:
             node("LpNormalization", pooled, axis=-1, p=2, name=OUTPUT)
         else:

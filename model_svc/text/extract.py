@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from model_svc.ports import Embedder
+from model_svc.ports import NOT_RUN, Embedder, Ran
 from model_svc.tensors import Vectors
 from model_svc.text.candidates import Candidate, Document, candidates_of
 
@@ -34,19 +34,22 @@ class Quote:
         document_id: Where it stands.
         text: The sentence, its white space folded.
         score: Cosine to the question, or to the mean of all sentences.
+        place: Its document's rank, and its own place among the document's sentences.
     """
 
     document_id: str
     text: str
     score: float
+    place: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """The quotes, most relevant first, and the tokens read for them."""
+    """The quotes, most relevant first, the tokens read for them, and how it was done."""
 
     quotes: list[Quote]
     tokens: int
+    ran: Ran = NOT_RUN
 
 
 class Extractor:
@@ -62,7 +65,13 @@ class Extractor:
         self._max_sentences = max_sentences
 
     async def extract(
-        self, embedder: Embedder, *, question: str, documents: Sequence[Document], quotes: int
+        self,
+        embedder: Embedder,
+        *,
+        question: str,
+        documents: Sequence[Document],
+        quotes: int,
+        min_score: float = -1.0,
     ) -> Extract:
         """Quotes the documents.
 
@@ -71,6 +80,7 @@ class Extractor:
             question: What to answer; blank for a summary.
             documents: The most relevant first.
             quotes: How many sentences to return; fewer if the documents do not have them.
+            min_score: Cosine that a sentence must have.
 
         Raises:
             StepwireError: What the embedder raises.
@@ -88,13 +98,20 @@ class Extractor:
         else:
             target, vectors = _direction(embedded.vectors.mean(axis=0)), embedded.vectors
         cosines = vectors @ target
-        chosen = _choose(cosines + _priors(candidates), vectors, quotes)
+        scores = np.where(cosines >= min_score, cosines + _priors(candidates), -np.inf)
+        chosen = _choose(scores, vectors, quotes)
         return Extract(
             [
-                Quote(candidates[index].document_id, candidates[index].text, float(cosines[index]))
+                Quote(
+                    candidates[index].document_id,
+                    candidates[index].text,
+                    float(cosines[index]),
+                    (candidates[index].rank, candidates[index].position),
+                )
                 for index in chosen
             ],
             embedded.tokens,
+            embedded.ran,
         )
 
 
@@ -114,7 +131,7 @@ def _choose(scores: Vectors, vectors: Vectors, count: int) -> list[int]:
     """Returns the indices of the best sentences that do not repeat each other."""
     chosen: list[int] = []
     nearest = np.zeros_like(scores)
-    left = np.ones(len(scores), dtype=bool)
+    left = np.isfinite(scores)
     while len(chosen) < count and left.any():
         best = int(np.argmax(np.where(left, scores - _REDUNDANCY * nearest, -np.inf)))
         chosen.append(best)

@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from stepwire.call import CallInfo
-from stepwire.errors import StepwireError
+from stepwire.errors import StepwireError, field_invalid
 from stepwire.rpc.status import code_of, to_status
 
 # Names of services whose calls say nothing about the work of the server.
@@ -137,9 +138,37 @@ def wrap(
     wrapped = _outermost(method, run, arounds)
     return make(
         wrapped,
-        request_deserializer=handler.request_deserializer,
+        request_deserializer=_reader(handler.request_deserializer),
         response_serializer=handler.response_serializer,
     )
+
+
+class _Unreadable:
+    """Stands for a request that is no message of its type, such as one with bad UTF-8."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def error(self) -> StepwireError:
+        """Returns what its caller is told."""
+        return field_invalid("request", f"cannot be read: {self.why}")
+
+
+def _reader(read: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Returns a deserializer that lets the concerns see what cannot be read.
+
+    gRPC would answer it with UNKNOWN and a traceback in the log.
+    """
+    if read is None:
+        return None
+
+    def reader(message: bytes) -> Any:
+        try:
+            return read(message)
+        except DecodeError as error:
+            return _Unreadable(str(error))
+
+    return reader
 
 
 _Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
@@ -148,10 +177,14 @@ _Run = Callable[[Call, Any], Awaitable[Any]]
 
 def _run_unary(behaviour: _Behaviour) -> _Run:
     async def run(call: Call, request: Any) -> Any:
+        if type(request) is _Unreadable:
+            raise request.error()
         response = behaviour(request, call.context)
         return await response if inspect.isawaitable(response) else response
 
     async def run_coroutine(call: Call, request: Any) -> Any:
+        if type(request) is _Unreadable:
+            raise request.error()
         return await behaviour(request, call.context)
 
     return run_coroutine if inspect.iscoroutinefunction(behaviour) else run
@@ -161,6 +194,8 @@ def _run_stream(behaviour: _Behaviour) -> _Run:
     # Responses are written here instead of being yielded to gRPC: so the generator is
     # closed, and every concern left, in this task and before the call is answered.
     async def run(call: Call, request: Any) -> None:
+        if type(request) is _Unreadable:
+            raise request.error()
         responses = behaviour(request, call.context)
         if inspect.isawaitable(responses):
             await responses  # a handler that writes to the context itself

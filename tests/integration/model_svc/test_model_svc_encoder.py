@@ -1,4 +1,3 @@
-import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,58 +5,205 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_svc.encoder import SessionEncoder
+from model_svc.encoder import Encoder, Row
 from model_svc.export.cached import exported_model
-from model_svc.sessions import Runner, Session
-from model_svc.tensors import Tensor, Tokens
-from stepwire.testing.poll import eventually
-from tests.integration.model_svc.tiny import write_checkpoint
+from model_svc.ports import EmbedOptions
+from model_svc.readouts import Readout, exported_readouts, graph_readouts
+from model_svc.running.plan import Pooling
+from model_svc.sessions.devices import Device
+from model_svc.sessions.engine import Engine
+from model_svc.sessions.errors import DeviceError, InputRefusedError
+from model_svc.sessions.runner import Runner
+from model_svc.sessions.session import Session
+from model_svc.tensors import Tensor, TensorSpec, Tokens
+from tests.integration.model_svc.tiny import HIDDEN, write_checkpoint
+
+OWN = Readout("sentence_embedding")
 
 
-class WatchedSession(Session):
-    """Counts its runs; a run begins when it is let."""
+class Watched(Session):
+    """Says that it is the device it was asked for, counts its runs, and fails if told to."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, providers=["CPUExecutionProvider"], threads=1)
+    opened: list["Watched"]
+
+    def __init__(self, path: Path, device: Device, threads: int) -> None:
+        super().__init__(path, device=Device.CPU, threads=threads)
+        self.device = device
+        self.threads = threads
         self.runs = 0
-        self.gate = threading.Event()
+        self.broken = False
 
     def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         self.runs += 1
-        self.gate.wait()
+        if self.broken:
+            raise DeviceError("CUDA failure 700: an illegal memory access was encountered")
         return super().run(inputs, outputs)
+
+
+class Opener:
+    """Opens sessions of one model, and remembers them."""
+
+    def __init__(self, path: Path, *, without_gpu: bool = False) -> None:
+        self.path = path
+        self.without_gpu = without_gpu
+        self.sessions: list[Watched] = []
+
+    def __call__(self, device: Device, threads: int) -> Watched:
+        if device is Device.GPU and self.without_gpu:
+            raise DeviceError("CUDA driver version is insufficient for CUDA runtime version")
+        self.sessions.append(Watched(self.path, device, threads))
+        return self.sessions[-1]
+
+
+@pytest.fixture
+def opener(model: Path) -> Opener:
+    return Opener(model)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    return exported_model(write_checkpoint(folder / "checkpoint"), folder / "cache")
 
 
 def row(*ids: int) -> Tokens:
     return np.array(ids, dtype=np.int64)
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return exported_model(write_checkpoint(tmp_path / "tiny"), tmp_path / "cache")
+def inputs_of(ids: Sequence[int]) -> dict[str, Tensor]:
+    return {"input_ids": row(*ids)[np.newaxis], "attention_mask": row(*[1] * len(ids))[np.newaxis]}
 
 
-async def test_only_a_batch_that_runs_alone_has_all_threads(model: Path) -> None:
-    alone, beside, runner = WatchedSession(model), WatchedSession(model), Runner(2)
-    encoder = SessionEncoder(alone=alone, beside=beside, runner=runner)
-    first = asyncio.create_task(encoder([row(1, 2, 3)]))
-    await eventually(lambda: alone.runs == 1)
-    second = asyncio.create_task(encoder([row(1, 2, 3)]))
-    await eventually(lambda: beside.runs == 1)
-    alone.gate.set()
-    beside.gate.set()
-    assert np.abs(await first - await second).max() < 1e-6
-    await encoder([row(4)])
-    assert (alone.runs, beside.runs) == (2, 1)
+def run(engine: Engine, *, alone: bool = True) -> tuple[list[Tensor], Device]:
+    return engine.run(inputs_of([1, 2, 3]), ["sentence_embedding"], alone=alone)
+
+
+def test_only_a_batch_that_runs_alone_has_all_threads(opener: Opener) -> None:
+    engine = Engine(opener, device=Device.CPU, threads=2, twofold=True)
+    whole, part = opener.sessions
+    assert (whole.threads, part.threads) == (2, 1)
+    run(engine, alone=True)
+    run(engine, alone=False)
+    run(engine, alone=False)
+    assert (whole.runs, part.runs) == (1, 2)
+
+
+def test_a_large_model_is_loaded_once(opener: Opener) -> None:
+    engine = Engine(opener, device=Device.CPU, threads=2, twofold=False)
+    run(engine, alone=False)
+    assert [session.threads for session in opener.sessions] == [2]
+
+
+def test_without_a_gpu_the_model_runs_on_the_cpu_and_says_so(model: Path) -> None:
+    opener = Opener(model, without_gpu=True)
+    engine = Engine(opener, device=Device.GPU, threads=1, twofold=False)
+    assert engine.device is Device.CPU
+    assert "CUDA driver" in engine.fallback
+    assert run(engine)[1] is Device.CPU
+
+
+def test_a_gpu_that_must_be_there_is_an_error_when_it_is_not(model: Path) -> None:
+    with pytest.raises(DeviceError, match="CUDA driver"):
+        Engine(
+            Opener(model, without_gpu=True),
+            device=Device.GPU,
+            threads=1,
+            twofold=False,
+            strict=True,
+        )
+
+
+def test_what_a_gpu_cannot_do_is_done_on_the_cpu(opener: Opener) -> None:
+    engine = Engine(opener, device=Device.GPU, threads=1, twofold=False)
+    expected, device = run(engine)
+    assert (device, engine.fallback) == (Device.GPU, "")
+    (gpu,) = opener.sessions
+    gpu.broken = True
+    results, device = run(engine)
+    assert device is Device.CPU
+    assert np.array_equal(results[0], expected[0])
+    # It is tried again, until it has failed three times in a row.
+    gpu.broken = False
+    assert run(engine)[1] is Device.GPU
+    gpu.broken = True
+    for _ in range(3):
+        assert engine.fallback == ""
+        assert run(engine)[1] is Device.CPU
+    assert engine.device is Device.CPU
+    assert "illegal memory access" in engine.fallback
+    before = gpu.runs
+    run(engine)
+    assert gpu.runs == before
+
+
+def test_inputs_that_are_refused_are_no_fault_of_the_device(opener: Opener) -> None:
+    engine = Engine(opener, device=Device.GPU, threads=1, twofold=False)
+    for _ in range(4):
+        with pytest.raises(InputRefusedError, match="out of data bounds"):
+            engine.run(inputs_of([10_000]), ["sentence_embedding"], alone=True)
+    assert engine.device is Device.GPU
+
+
+async def test_texts_of_one_batch_may_be_read_in_different_ways(model: Path) -> None:
+    engine = Engine(Opener(model), device=Device.CPU, threads=1, twofold=False)
+    runner = Runner(1)
+    encoder = Encoder(engine, runner)
+    first = Readout("first_embedding", normalize=True)
+    rows = [Row(row(1, 2, 3), OWN), Row(row(4, 5), first), Row(row(1, 2, 3), first)]
+    together = (await encoder(rows, alone=True)).results
+    for item, vector in zip(rows, together, strict=True):
+        (alone,) = (await encoder([item], alone=True)).results
+        assert np.abs(vector - alone).max() < 1e-6
+        assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    assert np.abs(together[0] - together[2]).max() > 0.01
     runner.close()
 
 
-async def test_a_failed_run_does_not_count_as_running(model: Path) -> None:
-    alone, beside, runner = WatchedSession(model), WatchedSession(model), Runner(2)
-    alone.gate.set()
-    encoder = SessionEncoder(alone=alone, beside=beside, runner=runner)
-    with pytest.raises(Exception, match="out of data bounds"):
-        await encoder([row(10_000)])
-    await encoder([row(4)])
-    assert (alone.runs, beside.runs) == (2, 0)
-    runner.close()
+def test_an_exported_model_has_every_readout() -> None:
+    readouts = exported_readouts(Pooling.MEAN, normalized=True)
+    assert readouts.find(EmbedOptions()) == OWN
+    assert readouts.find(EmbedOptions(pooling=Pooling.MEAN, normalize=True)) == OWN
+    assert readouts.find(EmbedOptions(normalize=False)) == Readout("mean_embedding")
+    first = Readout("first_embedding", normalize=True)
+    assert readouts.find(EmbedOptions(pooling=Pooling.FIRST)) == first
+
+
+def test_a_foreign_graph_is_read_by_its_outputs() -> None:
+    tokens = TensorSpec("last_hidden_state", "FP32", ("batch", "sequence", HIDDEN))
+    vectors = TensorSpec("sentence_embedding", "FP32", ("batch", HIDDEN))
+    by_tokens = graph_readouts([tokens], Pooling.FIRST, normalized=True)
+    assert by_tokens.find(EmbedOptions()) == Readout(
+        "last_hidden_state", Pooling.FIRST, normalize=True
+    )
+    assert by_tokens.find(EmbedOptions(pooling=Pooling.MEAN, normalize=False)) == Readout(
+        "last_hidden_state", Pooling.MEAN
+    )
+    by_vectors = graph_readouts([tokens, vectors], Pooling.MEAN, normalized=False)
+    assert by_vectors.find(EmbedOptions()) == Readout("sentence_embedding")
+    assert by_vectors.find(EmbedOptions(normalize=True)) == Readout(
+        "sentence_embedding", normalize=True
+    )
+    with pytest.raises(ValueError, match="without first pooling"):
+        by_vectors.find(EmbedOptions(pooling=Pooling.FIRST))
+    with pytest.raises(ValueError, match="no output"):
+        graph_readouts([TensorSpec("ids", "INT64", ("n", 2))], None, normalized=True)
+
+
+def test_an_engine_may_be_called_from_several_threads(opener: Opener) -> None:
+    engine = Engine(opener, device=Device.CPU, threads=2, twofold=True)
+    expected, _ = run(engine)
+    wrong: list[float] = []
+
+    def work() -> None:
+        for _ in range(20):
+            results, _ = run(engine, alone=False)
+            difference = float(np.abs(results[0] - expected[0]).max())
+            if difference > 1e-6:
+                wrong.append(difference)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

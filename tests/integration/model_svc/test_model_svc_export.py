@@ -5,12 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from model_svc.encoder import padded
 from model_svc.export.cached import exported_model
-from model_svc.export.checkpoint import CheckpointError, Pooling, read_config
-from model_svc.sessions import Session
+from model_svc.export.checkpoint import CheckpointError, read_config
+from model_svc.export.variants import Variant, read_accuracy
+from model_svc.rows import bucketed, padded
+from model_svc.running.plan import Pooling
+from model_svc.sessions.devices import Device
+from model_svc.sessions.session import Session
 from model_svc.tensors import Tokens, Vectors
 from tests.integration.model_svc.reference import ReferenceEncoder
 from tests.integration.model_svc.tiny import HIDDEN, LAYERS, POSITIONS, VOCABULARY, write_checkpoint
@@ -28,7 +32,7 @@ def run(session: Session, ids: Tokens, mask: Tokens) -> Vectors:
 
 
 def load(path: Path) -> Session:
-    return Session(path, providers=["CPUExecutionProvider"], threads=1)
+    return Session(path, device=Device.CPU, threads=1)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,63 @@ def test_the_graph_computes_what_the_reference_computes(
     assert vectors.dtype == np.float32
     for row, vector in zip(rows(), vectors, strict=True):
         assert np.abs(vector - reference.encode(row.tolist())).max() < 1e-5
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_both_poolings_can_be_read_before_normalization(tmp_path: Path, *, packed: bool) -> None:
+    folder = write_checkpoint(tmp_path / "tiny")
+    session = load(exported_model(folder, tmp_path / "cache", packed=packed))
+    ids, mask = padded(rows())
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    own, mean, first = session.run(
+        inputs, ["sentence_embedding", "mean_embedding", "first_embedding"]
+    )
+    for pooling, vectors in (("mean", mean), ("first", first)):
+        reference = ReferenceEncoder(folder, pooling=pooling, normalize=False)
+        for row, vector in zip(rows(), vectors, strict=True):
+            assert np.abs(vector - reference.encode(row.tolist())).max() < 1e-5
+    assert np.abs(own - mean / np.linalg.norm(mean, axis=1, keepdims=True)).max() < 1e-6
+
+
+def test_the_graph_for_gpus_computes_the_same_padded_to_buckets(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny")
+    packed, whole = (
+        load(exported_model(folder, tmp_path / "cache", packed=packed)) for packed in (True, False)
+    )
+    few = [row for row in rows() if len(row) <= 9]
+    ids, mask = bucketed(*padded(few))
+    assert ids.shape == (8, 16)
+    expected = run(packed, *padded(few))
+    assert np.abs(run(whole, ids, mask)[: len(few)] - expected).max() < 1e-6
+    assert "NonZero" not in {node.op_type for node in nodes_of(tmp_path / "cache", packed=False)}
+
+
+def nodes_of(cache: Path, *, packed: bool) -> list[onnx.NodeProto]:
+    folder = cache.parent / "tiny"
+    path = exported_model(folder, cache, packed=packed)
+    return list(onnx.load(path, load_external_data=False).graph.node)
+
+
+@pytest.mark.parametrize(("variant", "least"), [(Variant.INT8, 0.98), (Variant.FLOAT16, 0.9999)])
+def test_a_smaller_variant_is_near_to_the_exact_one(
+    tmp_path: Path, variant: Variant, least: float
+) -> None:
+    folder = write_checkpoint(tmp_path / "tiny")
+    exact = run(load(exported_model(folder, tmp_path / "cache")), *padded(rows()))
+    path = exported_model(folder, tmp_path / "cache", variant=variant)
+    vectors = run(load(path), *padded(rows()))
+    assert np.abs(vectors - exact).max() > 0
+    cosines = (vectors * exact).sum(axis=1) / np.linalg.norm(vectors, axis=1)
+    assert cosines.min() > least
+
+
+def test_what_int8_loses_is_measured_beside_the_model(weights: Path, cache_dir: Path) -> None:
+    path = exported_model(weights, cache_dir, variant=Variant.INT8)
+    accuracy = read_accuracy(path.parent)
+    assert accuracy is not None
+    assert accuracy.texts >= 10
+    assert 0.98 <= accuracy.cosine_min <= accuracy.cosine_mean <= 1
+    assert read_accuracy(exported_model(weights, cache_dir).parent) is None
 
 
 @pytest.fixture(scope="module")

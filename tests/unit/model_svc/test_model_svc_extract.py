@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from model_svc.ports import Embeddings
+from model_svc.ports import DEFAULT_OPTIONS, Embeddings, EmbedOptions
 from model_svc.text.candidates import Document, candidates_of
 from model_svc.text.extract import Extract, Extractor
 
@@ -21,7 +21,9 @@ class WordCounts:
         self._places: dict[str, int] = {}
         self.read: list[str] = []
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
+    async def embed(
+        self, texts: Sequence[str], options: EmbedOptions = DEFAULT_OPTIONS
+    ) -> Embeddings:
         self.read = list(texts)
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         for index, text in enumerate(texts):

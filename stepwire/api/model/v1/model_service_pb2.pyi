@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from stepwire.api.model.v1 import text_pb2 as _text_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +20,72 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class TokenizeRequest(_message.Message):
+    """Request of Tokenize."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    WITHOUT_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model. Empty means the server's default."""
+    without_special_tokens: _builtins.bool
+    """Whether the special tokens that the model puts around a text are left out."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts: at least one, at most 1,024, each at most 100,000 characters."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        without_special_tokens: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "texts", b"texts", "without_special_tokens", b"without_special_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenizeRequest: _TypeAlias = TokenizeRequest  # noqa: Y015
+
+@_typing.final
+class TokenizeResponse(_message.Message):
+    """Response of Tokenize."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model whose tokenizer was used."""
+    max_tokens: _builtins.int
+    """Longest input of the model, special tokens included: what is longer is cut by other
+    verbs.
+    """
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedCompositeFieldContainer[_text_pb2.TextTokens]:
+        """The tokens of each text, in the order of the texts. Nothing is cut."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        texts: _abc.Iterable[_text_pb2.TextTokens] | None = ...,
+        max_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_tokens", b"max_tokens", "model", b"model", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenizeResponse: _TypeAlias = TokenizeResponse  # noqa: Y015
+
+@_typing.final
 class EmbedRequest(_message.Message):
     """Request of Embed."""
 
@@ -26,12 +93,45 @@ class EmbedRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     TEXTS_FIELD_NUMBER: _builtins.int
+    REFUSE_LONGER_FIELD_NUMBER: _builtins.int
+    NORMALIZE_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    POOLING_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model. Empty means the server's default, `all-minilm-l6-v2`."""
+    refuse_longer: _builtins.bool
+    """Whether a text that is longer than the model's input is refused with
+    MODEL_INPUT_INVALID. False: it is cut.
+    """
+    normalize: _builtins.bool
+    """Whether vectors have Euclidean length 1. Unset means what the model was trained for
+    (the default model: yes).
+    """
+    dimensions: _builtins.int
+    """Keep only so many of each vector's first values, of length 1 again if the whole was;
+    of use for models that were trained for it. 0 keeps all; at most the model's.
+    """
+    pooling: _text_pb2.Pooling.ValueType
+    """How a text's vector is made of its tokens'. UNSPECIFIED means what the model was
+    trained for.
+    """
+    prefix: _builtins.str
+    """Put before each text. Empty means nothing, or the model's own prefix for `role`. At
+    most 1,000 characters.
+    """
+    role: _text_pb2.TextRole.ValueType
+    """What the texts are for: the model's own prefix for it is put before each. UNSPECIFIED
+    means none. The default model has no prefixes.
+    """
+    priority: _builtins.int
+    """From 1, the highest; 0 means the model's default."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts: at least one, at most 1,024, each at most 100,000 characters. A text
-        longer than the model's input is cut to it.
+        longer than the model's input is cut to it, unless `refuse_longer` is set.
         """
 
     def __init__(
@@ -39,12 +139,21 @@ class EmbedRequest(_message.Message):
         *,
         model: _builtins.str = ...,
         texts: _abc.Iterable[_builtins.str] | None = ...,
+        refuse_longer: _builtins.bool = ...,
+        normalize: _builtins.bool | None = ...,
+        dimensions: _builtins.int = ...,
+        pooling: _text_pb2.Pooling.ValueType = ...,
+        prefix: _builtins.str = ...,
+        role: _text_pb2.TextRole.ValueType = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "normalize", b"normalize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "dimensions", b"dimensions", "model", b"model", "normalize", b"normalize", "pooling", b"pooling", "prefix", b"prefix", "priority", b"priority", "refuse_longer", b"refuse_longer", "role", b"role", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
+    _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__normalize) -> _WhichOneofReturnType__normalize | None: ...
 
 Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
 
@@ -59,18 +168,23 @@ class EmbedResponse(_message.Message):
     VECTORS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model that was used."""
     dimension: _builtins.int
     """Length of each vector."""
     vectors: _builtins.bytes
     """The vectors, one behind the other in the order of the texts: `dimension`
-    little-endian float32 values each, of Euclidean length 1.
+    little-endian float32 values each.
     """
     tokens: _builtins.int
     """Tokens read, without padding."""
     truncated: _builtins.int
     """Number of texts that were cut to the model's input."""
+    @_builtins.property
+    def run(self) -> _text_pb2.Run:
+        """How the call was carried out."""
+
     def __init__(
         self,
         *,
@@ -79,18 +193,179 @@ class EmbedResponse(_message.Message):
         vectors: _builtins.bytes = ...,
         tokens: _builtins.int = ...,
         truncated: _builtins.int = ...,
+        run: _text_pb2.Run | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "model", b"model", "tokens", b"tokens", "truncated", b"truncated", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "model", b"model", "run", b"run", "tokens", b"tokens", "truncated", b"truncated", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
 
 @_typing.final
+class ScoreRequest(_message.Message):
+    """Request of Score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model. Empty means the server's default."""
+    text: _builtins.str
+    """The text to compare with. Required, at most 100,000 characters."""
+    priority: _builtins.int
+    """From 1, the highest; 0 means the model's default."""
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts to compare: at least one, at most 1,023, each at most 100,000 characters."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        text: _builtins.str = ...,
+        candidates: _abc.Iterable[_builtins.str] | None = ...,
+        priority: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "model", b"model", "priority", b"priority", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreRequest: _TypeAlias = ScoreRequest  # noqa: Y015
+
+@_typing.final
+class ScoreResponse(_message.Message):
+    """Response of Score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model that was used."""
+    tokens: _builtins.int
+    """Tokens read, without padding."""
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Cosine of each candidate's vector to the text's, from -1 to 1, in their order."""
+
+    @_builtins.property
+    def run(self) -> _text_pb2.Run:
+        """How the call was carried out."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+        tokens: _builtins.int = ...,
+        run: _text_pb2.Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "run", b"run", "scores", b"scores", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
+
+@_typing.final
+class ClassifyRequest(_message.Message):
+    """Request of Classify."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model. Empty means the server's default."""
+    temperature: _builtins.float
+    """How sharply cosines are turned into shares: they are divided by it before the softmax.
+    0 means 0.05; at most 10.
+    """
+    top: _builtins.int
+    """Best labels that are given for each text. 0 means all."""
+    priority: _builtins.int
+    """From 1, the highest; 0 means the model's default."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts: at least one, at most 512, each at most 100,000 characters."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[_text_pb2.Label]:
+        """The labels to choose from: at least two, at most 128, with different names."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _abc.Iterable[_text_pb2.Label] | None = ...,
+        temperature: _builtins.float = ...,
+        top: _builtins.int = ...,
+        priority: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "model", b"model", "priority", b"priority", "temperature", b"temperature", "texts", b"texts", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifyRequest: _TypeAlias = ClassifyRequest  # noqa: Y015
+
+@_typing.final
+class ClassifyResponse(_message.Message):
+    """Response of Classify."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CLASSIFICATIONS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model that was used."""
+    tokens: _builtins.int
+    """Tokens read, without padding."""
+    @_builtins.property
+    def classifications(self) -> _containers.RepeatedCompositeFieldContainer[_text_pb2.Classification]:
+        """What each text was taken for, in the order of the texts."""
+
+    @_builtins.property
+    def run(self) -> _text_pb2.Run:
+        """How the call was carried out."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        classifications: _abc.Iterable[_text_pb2.Classification] | None = ...,
+        tokens: _builtins.int = ...,
+        run: _text_pb2.Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifications", b"classifications", "model", b"model", "run", b"run", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifyResponse: _TypeAlias = ClassifyResponse  # noqa: Y015
+
+@_typing.final
 class SourceDocument(_message.Message):
-    """A text to quote from."""
+    """A text to look into."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -113,6 +388,278 @@ class SourceDocument(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceDocument: _TypeAlias = SourceDocument  # noqa: Y015
+
+@_typing.final
+class RerankRequest(_message.Message):
+    """Request of Rerank."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model. Empty means the server's default."""
+    query: _builtins.str
+    """What is looked for. Required, at most 100,000 characters."""
+    top: _builtins.int
+    """Best documents that are given. 0 means all."""
+    priority: _builtins.int
+    """From 1, the highest; 0 means the model's default."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceDocument]:
+        """The documents: at least one, at most 256, with different ids, all together at most
+        1,000,000 characters. Of long ones, every passage is compared.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        query: _builtins.str = ...,
+        documents: _abc.Iterable[Global___SourceDocument] | None = ...,
+        top: _builtins.int = ...,
+        priority: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "model", b"model", "priority", b"priority", "query", b"query", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankRequest: _TypeAlias = RerankRequest  # noqa: Y015
+
+@_typing.final
+class RerankResponse(_message.Message):
+    """Response of Rerank."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model that was used."""
+    tokens: _builtins.int
+    """Tokens read, without padding."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[_text_pb2.RankedDocument]:
+        """The documents, best first; equals in the order of the request."""
+
+    @_builtins.property
+    def run(self) -> _text_pb2.Run:
+        """How the call was carried out."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        documents: _abc.Iterable[_text_pb2.RankedDocument] | None = ...,
+        tokens: _builtins.int = ...,
+        run: _text_pb2.Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "model", b"model", "run", b"run", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankResponse: _TypeAlias = RerankResponse  # noqa: Y015
+
+@_typing.final
+class Quote(_message.Message):
+    """A sentence quoted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    document_id: _builtins.str
+    """Id of the document it stands in."""
+    text: _builtins.str
+    """The sentence, word for word."""
+    score: _builtins.float
+    """Cosine similarity to the question (or to the whole), from -1 to 1."""
+    def __init__(
+        self,
+        *,
+        document_id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "score", b"score", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quote: _TypeAlias = Quote  # noqa: Y015
+
+@_typing.final
+class AnswerRequest(_message.Message):
+    """Request of Answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    MAX_SENTENCES_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the embedding model to compare with. Empty means the server's default."""
+    question: _builtins.str
+    """The question. Required, not blank."""
+    max_sentences: _builtins.int
+    """Number of sentences to answer with. 0 means 2; at most 20."""
+    min_score: _builtins.float
+    """Cosine to the question that a sentence must have, from -1 to 1. 0 means 0: a sentence
+    that has nothing to do with the question is not given.
+    """
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceDocument]:
+        """The documents: at least one, at most 256. Their order is taken as their rank, the
+        most relevant first.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        question: _builtins.str = ...,
+        documents: _abc.Iterable[Global___SourceDocument] | None = ...,
+        max_sentences: _builtins.int = ...,
+        min_score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "max_sentences", b"max_sentences", "min_score", b"min_score", "model", b"model", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerRequest: _TypeAlias = AnswerRequest  # noqa: Y015
+
+@_typing.final
+class AnswerResponse(_message.Message):
+    """Response of Answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    QUOTES_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model that was used."""
+    answer: _builtins.str
+    """The quotes, one after the other. Empty if no sentence is near enough to the question."""
+    tokens: _builtins.int
+    """Tokens read."""
+    @_builtins.property
+    def quotes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quote]:
+        """The sentences, most relevant first."""
+
+    @_builtins.property
+    def run(self) -> _text_pb2.Run:
+        """How the call was carried out."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        answer: _builtins.str = ...,
+        quotes: _abc.Iterable[Global___Quote] | None = ...,
+        tokens: _builtins.int = ...,
+        run: _text_pb2.Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "model", b"model", "quotes", b"quotes", "run", b"run", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerResponse: _TypeAlias = AnswerResponse  # noqa: Y015
+
+@_typing.final
+class SummarizeRequest(_message.Message):
+    """Request of Summarize."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    MAX_SENTENCES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the embedding model to compare with. Empty means the server's default."""
+    max_sentences: _builtins.int
+    """Number of sentences. 0 means 2; at most 20."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceDocument]:
+        """The documents: at least one, at most 256. Their order is taken as their rank, the
+        most relevant first.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        documents: _abc.Iterable[Global___SourceDocument] | None = ...,
+        max_sentences: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "max_sentences", b"max_sentences", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummarizeRequest: _TypeAlias = SummarizeRequest  # noqa: Y015
+
+@_typing.final
+class SummarizeResponse(_message.Message):
+    """Response of Summarize."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    QUOTES_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model that was used."""
+    summary: _builtins.str
+    """The quotes in the order in which they stand in the documents."""
+    tokens: _builtins.int
+    """Tokens read."""
+    @_builtins.property
+    def quotes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quote]:
+        """The sentences, most telling first."""
+
+    @_builtins.property
+    def run(self) -> _text_pb2.Run:
+        """How the call was carried out."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        summary: _builtins.str = ...,
+        quotes: _abc.Iterable[Global___Quote] | None = ...,
+        tokens: _builtins.int = ...,
+        run: _text_pb2.Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "quotes", b"quotes", "run", b"run", "summary", b"summary", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummarizeResponse: _TypeAlias = SummarizeResponse  # noqa: Y015
 
 @_typing.final
 class ExtractRequest(_message.Message):
@@ -151,36 +698,6 @@ class ExtractRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExtractRequest: _TypeAlias = ExtractRequest  # noqa: Y015
-
-@_typing.final
-class Quote(_message.Message):
-    """A sentence quoted."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    SCORE_FIELD_NUMBER: _builtins.int
-    document_id: _builtins.str
-    """Id of the document it stands in."""
-    text: _builtins.str
-    """The sentence, word for word."""
-    score: _builtins.float
-    """Cosine similarity to the question (or to the whole), from -1 to 1."""
-    def __init__(
-        self,
-        *,
-        document_id: _builtins.str = ...,
-        text: _builtins.str = ...,
-        score: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "score", b"score", "text", b"text"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Quote: _TypeAlias = Quote  # noqa: Y015
 
 @_typing.final
 class ExtractResponse(_message.Message):

@@ -26,9 +26,13 @@ if _version_not_supported:
 
 
 class ModelServiceStub:
-    """Text in, vectors or text out; the tokenizer is inside. The same models are
+    """Text in, vectors, scores or text out; the tokenizer is inside. The same models are
     reachable tensor by tensor through the Open Inference Protocol
     (`inference.GRPCInferenceService`), on the same port.
+
+    In every request, `model` names the model; empty means the server's default,
+    `all-minilm-l6-v2`. `priority` goes from 1, the highest, to the number of levels that
+    the model has; 0 means its default, and models without levels ignore it.
     """
 
     def __init__(self, channel):
@@ -37,10 +41,40 @@ class ModelServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Tokenize = channel.unary_unary(
+                '/stepwire.api.model.v1.ModelService/Tokenize',
+                request_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.TokenizeRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.TokenizeResponse.FromString,
+                _registered_method=True)
         self.Embed = channel.unary_unary(
                 '/stepwire.api.model.v1.ModelService/Embed',
                 request_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.EmbedResponse.FromString,
+                _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/stepwire.api.model.v1.ModelService/Score',
+                request_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ScoreResponse.FromString,
+                _registered_method=True)
+        self.Classify = channel.unary_unary(
+                '/stepwire.api.model.v1.ModelService/Classify',
+                request_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ClassifyRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ClassifyResponse.FromString,
+                _registered_method=True)
+        self.Rerank = channel.unary_unary(
+                '/stepwire.api.model.v1.ModelService/Rerank',
+                request_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.RerankRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.RerankResponse.FromString,
+                _registered_method=True)
+        self.Answer = channel.unary_unary(
+                '/stepwire.api.model.v1.ModelService/Answer',
+                request_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.AnswerRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.AnswerResponse.FromString,
+                _registered_method=True)
+        self.Summarize = channel.unary_unary(
+                '/stepwire.api.model.v1.ModelService/Summarize',
+                request_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.SummarizeRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.SummarizeResponse.FromString,
                 _registered_method=True)
         self.Extract = channel.unary_unary(
                 '/stepwire.api.model.v1.ModelService/Extract',
@@ -50,10 +84,21 @@ class ModelServiceStub:
 
 
 class ModelServiceServicer:
-    """Text in, vectors or text out; the tokenizer is inside. The same models are
+    """Text in, vectors, scores or text out; the tokenizer is inside. The same models are
     reachable tensor by tensor through the Open Inference Protocol
     (`inference.GRPCInferenceService`), on the same port.
+
+    In every request, `model` names the model; empty means the server's default,
+    `all-minilm-l6-v2`. `priority` goes from 1, the highest, to the number of levels that
+    the model has; 0 means its default, and models without levels ignore it.
     """
+
+    def Tokenize(self, request, context):
+        """Turns texts into tokens, without running the model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
         """Turns texts into vectors.
@@ -62,9 +107,45 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Score(self, request, context):
+        """Says how near texts are in meaning to one text.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Classify(self, request, context):
+        """Chooses among labels that the request names, by meaning and without training.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rerank(self, request, context):
+        """Orders documents by how well their best passage answers a query.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Answer(self, request, context):
+        """Answers a question with the sentences of the documents that are nearest in meaning
+        to it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Summarize(self, request, context):
+        """Says what documents are about, with the sentences that are nearest in meaning to the
+        whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Extract(self, request, context):
-        """Answers a question by quoting the sentences of the documents that are nearest
-        in meaning to it; without a question, the sentences nearest to the whole.
+        """The quotes alone: as Answer if there is a question, else as Summarize.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,10 +154,40 @@ class ModelServiceServicer:
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Tokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tokenize,
+                    request_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.TokenizeRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.TokenizeResponse.SerializeToString,
+            ),
             'Embed': grpc.unary_unary_rpc_method_handler(
                     servicer.Embed,
                     request_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.EmbedRequest.FromString,
                     response_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.EmbedResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ScoreRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ScoreResponse.SerializeToString,
+            ),
+            'Classify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Classify,
+                    request_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ClassifyRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ClassifyResponse.SerializeToString,
+            ),
+            'Rerank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rerank,
+                    request_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.RerankRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.RerankResponse.SerializeToString,
+            ),
+            'Answer': grpc.unary_unary_rpc_method_handler(
+                    servicer.Answer,
+                    request_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.AnswerRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.AnswerResponse.SerializeToString,
+            ),
+            'Summarize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Summarize,
+                    request_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.SummarizeRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.SummarizeResponse.SerializeToString,
             ),
             'Extract': grpc.unary_unary_rpc_method_handler(
                     servicer.Extract,
@@ -92,10 +203,41 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService:
-    """Text in, vectors or text out; the tokenizer is inside. The same models are
+    """Text in, vectors, scores or text out; the tokenizer is inside. The same models are
     reachable tensor by tensor through the Open Inference Protocol
     (`inference.GRPCInferenceService`), on the same port.
+
+    In every request, `model` names the model; empty means the server's default,
+    `all-minilm-l6-v2`. `priority` goes from 1, the highest, to the number of levels that
+    the model has; 0 means its default, and models without levels ignore it.
     """
+
+    @staticmethod
+    def Tokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.model.v1.ModelService/Tokenize',
+            stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.TokenizeRequest.SerializeToString,
+            stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.TokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Embed(request,
@@ -114,6 +256,141 @@ class ModelService:
             '/stepwire.api.model.v1.ModelService/Embed',
             stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.EmbedRequest.SerializeToString,
             stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.model.v1.ModelService/Score',
+            stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ScoreRequest.SerializeToString,
+            stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Classify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.model.v1.ModelService/Classify',
+            stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ClassifyRequest.SerializeToString,
+            stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rerank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.model.v1.ModelService/Rerank',
+            stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.RerankRequest.SerializeToString,
+            stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.RerankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Answer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.model.v1.ModelService/Answer',
+            stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.AnswerRequest.SerializeToString,
+            stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.AnswerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Summarize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.model.v1.ModelService/Summarize',
+            stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.SummarizeRequest.SerializeToString,
+            stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.SummarizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

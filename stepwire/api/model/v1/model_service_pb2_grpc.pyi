@@ -27,42 +27,90 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModelServiceStub:
-    """Text in, vectors or text out; the tokenizer is inside. The same models are
+    """Text in, vectors, scores or text out; the tokenizer is inside. The same models are
     reachable tensor by tensor through the Open Inference Protocol
     (`inference.GRPCInferenceService`), on the same port.
+
+    In every request, `model` names the model; empty means the server's default,
+    `all-minilm-l6-v2`. `priority` goes from 1, the highest, to the number of levels that
+    the model has; 0 means its default, and models without levels ignore it.
     """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
+    Tokenize: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.TokenizeRequest, _model_service_pb2.TokenizeResponse]
+    """Turns texts into tokens, without running the model."""
     Embed: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.EmbedRequest, _model_service_pb2.EmbedResponse]
     """Turns texts into vectors."""
-    Extract: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ExtractRequest, _model_service_pb2.ExtractResponse]
-    """Answers a question by quoting the sentences of the documents that are nearest
-    in meaning to it; without a question, the sentences nearest to the whole.
+    Score: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ScoreRequest, _model_service_pb2.ScoreResponse]
+    """Says how near texts are in meaning to one text."""
+    Classify: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ClassifyRequest, _model_service_pb2.ClassifyResponse]
+    """Chooses among labels that the request names, by meaning and without training."""
+    Rerank: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.RerankRequest, _model_service_pb2.RerankResponse]
+    """Orders documents by how well their best passage answers a query."""
+    Answer: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.AnswerRequest, _model_service_pb2.AnswerResponse]
+    """Answers a question with the sentences of the documents that are nearest in meaning
+    to it.
     """
+    Summarize: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.SummarizeRequest, _model_service_pb2.SummarizeResponse]
+    """Says what documents are about, with the sentences that are nearest in meaning to the
+    whole.
+    """
+    Extract: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ExtractRequest, _model_service_pb2.ExtractResponse]
+    """The quotes alone: as Answer if there is a question, else as Summarize."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
-    """Text in, vectors or text out; the tokenizer is inside. The same models are
+    """Text in, vectors, scores or text out; the tokenizer is inside. The same models are
     reachable tensor by tensor through the Open Inference Protocol
     (`inference.GRPCInferenceService`), on the same port.
+
+    In every request, `model` names the model; empty means the server's default,
+    `all-minilm-l6-v2`. `priority` goes from 1, the highest, to the number of levels that
+    the model has; 0 means its default, and models without levels ignore it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    Tokenize: _aio.UnaryUnaryMultiCallable[_model_service_pb2.TokenizeRequest, _model_service_pb2.TokenizeResponse]  # type: ignore[assignment]
+    """Turns texts into tokens, without running the model."""
     Embed: _aio.UnaryUnaryMultiCallable[_model_service_pb2.EmbedRequest, _model_service_pb2.EmbedResponse]  # type: ignore[assignment]
     """Turns texts into vectors."""
-    Extract: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ExtractRequest, _model_service_pb2.ExtractResponse]  # type: ignore[assignment]
-    """Answers a question by quoting the sentences of the documents that are nearest
-    in meaning to it; without a question, the sentences nearest to the whole.
+    Score: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ScoreRequest, _model_service_pb2.ScoreResponse]  # type: ignore[assignment]
+    """Says how near texts are in meaning to one text."""
+    Classify: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ClassifyRequest, _model_service_pb2.ClassifyResponse]  # type: ignore[assignment]
+    """Chooses among labels that the request names, by meaning and without training."""
+    Rerank: _aio.UnaryUnaryMultiCallable[_model_service_pb2.RerankRequest, _model_service_pb2.RerankResponse]  # type: ignore[assignment]
+    """Orders documents by how well their best passage answers a query."""
+    Answer: _aio.UnaryUnaryMultiCallable[_model_service_pb2.AnswerRequest, _model_service_pb2.AnswerResponse]  # type: ignore[assignment]
+    """Answers a question with the sentences of the documents that are nearest in meaning
+    to it.
     """
+    Summarize: _aio.UnaryUnaryMultiCallable[_model_service_pb2.SummarizeRequest, _model_service_pb2.SummarizeResponse]  # type: ignore[assignment]
+    """Says what documents are about, with the sentences that are nearest in meaning to the
+    whole.
+    """
+    Extract: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ExtractRequest, _model_service_pb2.ExtractResponse]  # type: ignore[assignment]
+    """The quotes alone: as Answer if there is a question, else as Summarize."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Text in, vectors or text out; the tokenizer is inside. The same models are
+    """Text in, vectors, scores or text out; the tokenizer is inside. The same models are
     reachable tensor by tensor through the Open Inference Protocol
     (`inference.GRPCInferenceService`), on the same port.
+
+    In every request, `model` names the model; empty means the server's default,
+    `all-minilm-l6-v2`. `priority` goes from 1, the highest, to the number of levels that
+    the model has; 0 means its default, and models without levels ignore it.
     """
+
+    @_abc_1.abstractmethod
+    def Tokenize(
+        self,
+        request: _model_service_pb2.TokenizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.TokenizeResponse, _abc.Awaitable[_model_service_pb2.TokenizeResponse]]:
+        """Turns texts into tokens, without running the model."""
 
     @_abc_1.abstractmethod
     def Embed(
@@ -73,13 +121,55 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         """Turns texts into vectors."""
 
     @_abc_1.abstractmethod
+    def Score(
+        self,
+        request: _model_service_pb2.ScoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ScoreResponse, _abc.Awaitable[_model_service_pb2.ScoreResponse]]:
+        """Says how near texts are in meaning to one text."""
+
+    @_abc_1.abstractmethod
+    def Classify(
+        self,
+        request: _model_service_pb2.ClassifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ClassifyResponse, _abc.Awaitable[_model_service_pb2.ClassifyResponse]]:
+        """Chooses among labels that the request names, by meaning and without training."""
+
+    @_abc_1.abstractmethod
+    def Rerank(
+        self,
+        request: _model_service_pb2.RerankRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.RerankResponse, _abc.Awaitable[_model_service_pb2.RerankResponse]]:
+        """Orders documents by how well their best passage answers a query."""
+
+    @_abc_1.abstractmethod
+    def Answer(
+        self,
+        request: _model_service_pb2.AnswerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.AnswerResponse, _abc.Awaitable[_model_service_pb2.AnswerResponse]]:
+        """Answers a question with the sentences of the documents that are nearest in meaning
+        to it.
+        """
+
+    @_abc_1.abstractmethod
+    def Summarize(
+        self,
+        request: _model_service_pb2.SummarizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.SummarizeResponse, _abc.Awaitable[_model_service_pb2.SummarizeResponse]]:
+        """Says what documents are about, with the sentences that are nearest in meaning to the
+        whole.
+        """
+
+    @_abc_1.abstractmethod
     def Extract(
         self,
         request: _model_service_pb2.ExtractRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ExtractResponse, _abc.Awaitable[_model_service_pb2.ExtractResponse]]:
-        """Answers a question by quoting the sentences of the documents that are nearest
-        in meaning to it; without a question, the sentences nearest to the whole.
-        """
+        """The quotes alone: as Answer if there is a question, else as Summarize."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,30 +1,23 @@
 import asyncio
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_svc.batching import TokenBatcher
+from model_svc.running.batcher import Batcher
+from model_svc.running.budgets import TokenBudget
+from model_svc.running.execute import Executed
+from model_svc.running.plan import RunPlan
+from model_svc.running.slots import ComputePool
 from model_svc.tensors import Tokens, Vectors
+from stepwire.call import call_context
 from stepwire.errors import Reason, StepwireError
 from stepwire.testing.poll import eventually
-
-
-class Recorder:
-    """Remembers what the batcher tells about batches."""
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[int, int, int]] = []
-        self.seconds: list[tuple[float, float]] = []
-
-    def batch_ran(
-        self, *, texts: int, tokens: int, padded_tokens: int, wait_seconds: float, seconds: float
-    ) -> None:
-        self.batches.append((texts, tokens, padded_tokens))
-        self.seconds.append((wait_seconds, seconds))
+from tests.unit.model_svc.batch_recorder import BatchRecorder as Recorder
 
 
 class Encoder:
@@ -44,7 +37,7 @@ class Encoder:
         self._stays_open = True
         self._gate.release()
 
-    async def __call__(self, rows: Sequence[Tokens]) -> Vectors:
+    async def __call__(self, rows: Sequence[Tokens], *, alone: bool) -> Executed:
         self.batches.append(list(rows))
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -54,7 +47,8 @@ class Encoder:
         self.running -= 1
         if any(row[0] == FAULTY for row in rows):
             raise ArithmeticError("a faulty row")
-        return np.array([[row[0], len(row)] for row in rows], dtype=np.float32)
+        vectors = np.array([[row[0], len(row)] for row in rows], dtype=np.float32)
+        return Executed(list(vectors), "cpu")
 
     @property
     def ids(self) -> list[list[int]]:
@@ -72,22 +66,47 @@ class Clock:
 FAULTY = 999_999
 
 
+class Texts:
+    """A batcher of texts."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self.batcher = batcher
+
+    @property
+    def waiting_tokens(self) -> int:
+        return self.batcher.waiting
+
+    async def run(
+        self, rows: Sequence[Tokens], *, deadline: float | None = None, priority: int = 0
+    ) -> Vectors:
+        with call_context(tenant_id="t", deadline=deadline):
+            outcome = await self.batcher.run(
+                [(row, len(row), len(row)) for row in rows], priority=priority
+            )
+        return np.stack(outcome.results)
+
+
 def make(
     encoder: Encoder,
     *,
     budget: int = 64,
     waiting: int = 1_000_000,
     concurrent: int = 1,
-    clock: Clock | None = None,
+    clock: Callable[[], float] | None = None,
     recorder: Recorder | None = None,
-) -> TokenBatcher:
-    return TokenBatcher(
-        encoder,
-        max_batch_tokens=budget,
-        max_waiting_tokens=waiting,
-        concurrent_batches=concurrent,
-        clock=clock or Clock(),
-        observer=recorder or Recorder(),
+    plan: RunPlan | None = None,
+) -> Texts:
+    return Texts(
+        Batcher(
+            "m",
+            encoder,
+            budget=TokenBudget(budget),
+            plan=plan or RunPlan(),
+            max_waiting=waiting,
+            pool=ComputePool(concurrent),
+            clock=clock or Clock(),
+            observer=recorder or Recorder(),
+        )
     )
 
 
@@ -149,7 +168,8 @@ async def test_a_small_call_does_not_wait_for_a_large_one() -> None:
     await eventually(lambda: batcher.waiting_tokens > 1021 * 20)
     encoder.let_all_end()
     await small
-    assert len(encoder.batches) <= 4
+    # The next batch has begun before the answers of the last are given.
+    assert len(encoder.batches) <= 5
     assert not large.done()
     assert (await large).shape == (1024, 2)
 
@@ -266,7 +286,7 @@ async def test_too_much_waiting_work_is_refused() -> None:
     with pytest.raises(StepwireError) as raised:
         await batcher.run([row(2, 6)])
     assert raised.value.reason is Reason.OVERLOADED
-    assert raised.value.metadata == {"limit": "20"}
+    assert raised.value.metadata == {"limit": "20", "model": "m"}
     assert raised.value.retry_after is not None
     encoder.let_all_end()
     await asyncio.gather(first, second)
@@ -297,18 +317,93 @@ async def test_the_rest_of_a_failed_call_is_dropped() -> None:
     assert len(encoder.batches) <= 2
 
 
-async def test_close_cancels_what_waits_and_awaits_what_runs() -> None:
+async def test_close_takes_nothing_new_and_ends_what_it_has() -> None:
     encoder = Encoder(open_gate=False)
-    batcher = make(encoder)
-    running = asyncio.create_task(batcher.run([row(0, 8)]))
+    texts = make(encoder)
+    calls = [asyncio.create_task(texts.run([row(0, 8)]))]
     await eventually(lambda: encoder.batches)
-    waiting = asyncio.create_task(batcher.run([row(1, 8)]))
-    await eventually(lambda: batcher.waiting_tokens == 8)
-    closing = asyncio.create_task(batcher.close())
-    await asyncio.wait([waiting])
+    calls.append(asyncio.create_task(texts.run([row(1, 8)])))
+    await eventually(lambda: texts.waiting_tokens == 8)
+    closing = asyncio.create_task(texts.batcher.close())
+    await asyncio.sleep(0)
+    with pytest.raises(StepwireError, match="unloaded"):
+        await texts.run([row(2, 8)])
     assert not closing.done()
     encoder.let_all_end()
     await closing
-    assert encoder.ids == [[0]]
-    assert waiting.cancelled()
-    await asyncio.wait([running])
+    await asyncio.gather(*calls)
+    assert encoder.ids == [[0], [1]]
+
+
+async def test_a_higher_priority_goes_first() -> None:
+    encoder = Encoder(open_gate=False)
+    texts = make(encoder, budget=8, plan=RunPlan(priority_levels=3))
+    calls = [asyncio.create_task(texts.run([row(0, 8)]))]
+    await eventually(lambda: encoder.batches)
+    # The default is the middle one.
+    for first, priority in ((1, 3), (2, 0), (3, 1), (4, 2)):
+        calls.append(asyncio.create_task(texts.run([row(first, 8)], priority=priority)))
+    await eventually(lambda: texts.waiting_tokens == 32)
+    encoder.let_all_end()
+    await asyncio.gather(*calls)
+    assert encoder.ids == [[0], [3], [2], [4], [1]]
+
+
+async def test_a_lower_priority_fills_what_room_is_left() -> None:
+    encoder = Encoder(open_gate=False)
+    texts = make(encoder, budget=24, plan=RunPlan(priority_levels=2))
+    calls = [asyncio.create_task(texts.run([row(0, 8)]))]
+    await eventually(lambda: encoder.batches)
+    for first, priority in ((1, 2), (2, 2), (3, 1), (4, 1)):
+        calls.append(asyncio.create_task(texts.run([row(first, 8)], priority=priority)))
+    await eventually(lambda: texts.waiting_tokens == 32)
+    encoder.let_all_end()
+    await asyncio.gather(*calls)
+    assert encoder.ids == [[0], [3, 4, 1], [2]]
+
+
+async def test_a_priority_that_the_model_lacks_is_refused() -> None:
+    texts = make(Encoder(), plan=RunPlan(priority_levels=2))
+    with pytest.raises(StepwireError) as raised:
+        await texts.run([row(0, 8)], priority=3)
+    assert raised.value.reason is Reason.MODEL_INPUT_INVALID
+    assert (await make(Encoder()).run([row(0, 8)], priority=3)).shape == (1, 2)
+
+
+async def test_an_idle_batch_may_wait_for_more() -> None:
+    encoder, clock = Encoder(), Clock()
+    texts = make(encoder, budget=16, clock=clock, plan=RunPlan(max_delay_seconds=60))
+    first = asyncio.create_task(texts.run([row(0, 8)]))
+    await eventually(lambda: texts.waiting_tokens == 8)
+    assert not encoder.batches
+    # It is full now: nothing is gained by waiting longer.
+    await texts.run([row(1, 8)])
+    await first
+    assert encoder.ids == [[0, 1]]
+
+
+async def test_a_batch_waits_no_longer_than_its_delay() -> None:
+    encoder = Encoder()
+    texts = make(encoder, clock=time.monotonic, plan=RunPlan(max_delay_seconds=0.01))
+    first = asyncio.create_task(texts.run([row(0, 8)]))
+    second = asyncio.create_task(texts.run([row(1, 8)]))
+    await asyncio.gather(first, second)
+    assert encoder.ids == [[0, 1]]
+
+
+async def test_a_call_tells_where_its_time_went() -> None:
+    encoder, clock = Encoder(open_gate=False), Clock()
+    texts = make(encoder, clock=clock)
+    blocker = asyncio.create_task(texts.run([row(0, 8)]))
+    await eventually(lambda: encoder.batches)
+    calls = [asyncio.create_task(texts.batcher.run([(row(first, 8), 8, 8)])) for first in (1, 2)]
+    await eventually(lambda: texts.waiting_tokens == 16)
+    clock.now += 3
+    encoder.let_one_end()
+    await eventually(lambda: len(encoder.batches) == 2)
+    clock.now += 4
+    encoder.let_all_end()
+    outcome = await calls[0]
+    assert (outcome.queue_seconds, outcome.compute_seconds) == (3, 4)
+    assert (outcome.batch_items, outcome.device) == (2, "cpu")
+    await asyncio.gather(blocker, *calls)

@@ -1,0 +1,307 @@
+"""Loads models, and lets them share the devices of this process."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from opentelemetry.metrics import Meter
+
+from model_svc import embedding, generic
+from model_svc.embedding import EmbeddingModel
+from model_svc.encoder import Encoder, Row
+from model_svc.export.cached import exported_model
+from model_svc.export.checkpoint import TOKENIZER_FILE, CheckpointError, read_config
+from model_svc.export.variants import Variant
+from model_svc.generic import GenericModel, TensorExecute
+from model_svc.metrics import ModelMetrics
+from model_svc.ports import Role
+from model_svc.readouts import Readouts, exported_readouts, graph_readouts
+from model_svc.running.answers import Answers
+from model_svc.running.batcher import Batcher
+from model_svc.running.budgets import Budget, RowBudget, TokenBudget
+from model_svc.running.cache import ResponseCache
+from model_svc.running.execute import Execute, RefusedError
+from model_svc.running.plan import RunPlan, TextPlan
+from model_svc.running.slots import ComputePool
+from model_svc.sessions.bound import BoundSession
+from model_svc.sessions.devices import Device, choose_device
+from model_svc.sessions.engine import Engine, Open
+from model_svc.sessions.errors import DeviceError, ModelLoadError
+from model_svc.sessions.runner import Runner
+from model_svc.sessions.session import Session
+from model_svc.settings import ModelSettings
+from model_svc.tensors import are_batched
+from model_svc.tokenize import TextTokenizer
+
+# Rows of a batch where nobody says how many; what a CPU's caches hold of most models.
+_BATCH_ROWS: Final = 32
+_WAITING_ROWS: Final = 4_096
+
+DEFAULT_PLAN: Final = RunPlan()
+
+
+class Runtime:
+    """The devices of this process, and the loading of models onto them.
+
+    The load methods block. What they return is closed by its owner, and before the
+    runtime.
+    """
+
+    def __init__(
+        self, settings: ModelSettings, meter: Meter, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Loads nothing yet.
+
+        Args:
+            settings: How models run.
+            meter: Measures their batches.
+            clock: The time in seconds, on the clock of deadlines.
+        """
+        self._settings = settings
+        self._meter = meter
+        self._clock = clock
+        threads = settings.cpu_threads()
+        self._pools = {
+            Device.CPU: ComputePool(threads),
+            Device.GPU: ComputePool(settings.gpu_slots),
+        }
+        self._tokenizers = Runner(threads, "tokenize")
+
+    def load(
+        self, name: str, version: str, path: Path, plan: RunPlan = DEFAULT_PLAN
+    ) -> GenericModel:
+        """Loads any ONNX model.
+
+        Raises:
+            ModelLoadError: It cannot be served.
+        """
+        engine = self._engine(name, plan, partial(_open, path), size=_size_of(path))
+        rows = plan.max_batch_rows
+        if rows is None:
+            rows = _BATCH_ROWS if are_batched([*engine.inputs, *engine.outputs]) else 0
+        metrics = self._metrics(name, version, engine, budget=rows, reads_text=False)
+        runner = self._runner(engine)
+        return GenericModel(
+            name,
+            engine=engine,
+            batcher=self._batcher(
+                name,
+                TensorExecute(engine, runner),
+                RowBudget(rows),
+                plan=plan,
+                engine=engine,
+                metrics=metrics,
+            ),
+            metrics=metrics,
+            runner=runner,
+            max_batch_rows=rows,
+            answers=_answers(plan, generic.size_of, metrics),
+        )
+
+    def load_text(
+        self,
+        name: str,
+        version: str,
+        path: Path,
+        text: TextPlan,
+        plan: RunPlan = DEFAULT_PLAN,
+    ) -> EmbeddingModel:
+        """Loads any encoder with a tokenizer.
+
+        Raises:
+            ModelLoadError: It cannot be served.
+        """
+        engine = self._engine(name, plan, partial(_open_bound, path), size=_size_of(path))
+        try:
+            readouts = graph_readouts(engine.outputs, text.pooling, normalized=text.normalize)
+        except ValueError as error:
+            raise ModelLoadError(f"model {name}: {error}") from error
+        prefixes = {Role.QUERY: text.query_prefix, Role.DOCUMENT: text.document_prefix}
+        return self._encoder(
+            name,
+            version,
+            engine,
+            plan,
+            tokenizer=self._tokenizer(name, text.tokenizer, text.max_tokens),
+            readouts=readouts,
+            prefixes=prefixes,
+            vocabulary=0,
+            positions=text.max_tokens,
+        )
+
+    def load_encoder(
+        self,
+        name: str,
+        version: str,
+        checkpoint: Path,
+        variant: Variant = Variant.FLOAT32,
+        plan: RunPlan = DEFAULT_PLAN,
+    ) -> EmbeddingModel:
+        """Loads a sentence encoder, exporting it to ONNX first if that was not done yet.
+
+        On a GPU, float32 is replaced by float16 where the settings say so.
+
+        Raises:
+            ModelLoadError: It cannot be served.
+        """
+        try:
+            config = read_config(checkpoint)
+            engine = self._engine(name, plan, partial(self._open_export, checkpoint, variant))
+        except (CheckpointError, OSError) as error:
+            raise ModelLoadError(f"model {name}: {error}") from error
+        return self._encoder(
+            name,
+            version,
+            engine,
+            plan,
+            tokenizer=self._tokenizer(name, checkpoint / TOKENIZER_FILE, config.max_tokens),
+            readouts=exported_readouts(config.pooling, normalized=config.normalize),
+            prefixes={},
+            vocabulary=config.vocabulary,
+            positions=config.positions,
+        )
+
+    def close(self) -> None:
+        """Ends the threads that tokenize."""
+        self._tokenizers.close()
+
+    def _encoder(
+        self,
+        name: str,
+        version: str,
+        engine: Engine,
+        plan: RunPlan,
+        *,
+        tokenizer: TextTokenizer,
+        readouts: Readouts,
+        **facts: Any,
+    ) -> EmbeddingModel:
+        budget = self._settings.batch_tokens(on_cpu=engine.device is Device.CPU)
+        metrics = self._metrics(name, version, engine, budget=budget, reads_text=True)
+        runner = self._runner(engine)
+        execute = Encoder(engine, runner)
+        return EmbeddingModel(
+            name,
+            tokenizer=tokenizer,
+            engine=engine,
+            batcher=self._batcher(
+                name, execute, TokenBudget(budget), plan=plan, engine=engine, metrics=metrics
+            ),
+            metrics=metrics,
+            readouts=readouts,
+            dimension=_dimension(name, execute, readouts),
+            tokenizer_threads=self._tokenizers,
+            runner=runner,
+            answers=_answers(plan, embedding.size_of, metrics),
+            **facts,
+        )
+
+    def _engine(self, name: str, plan: RunPlan, open_: Open, *, size: int = 0) -> Engine:
+        wanted = self._settings.provider if plan.provider == "auto" else plan.provider
+        try:
+            return Engine(
+                open_,
+                device=choose_device(wanted),
+                threads=plan.threads or self._settings.cpu_threads(),
+                twofold=not plan.threads and size <= self._settings.max_twofold_bytes,
+                strict=wanted == "cuda",
+            )
+        except DeviceError as error:
+            raise ModelLoadError(f"model {name}: {error}") from error
+
+    def _open_export(
+        self, checkpoint: Path, variant: Variant, device: Device, threads: int
+    ) -> Session:
+        cache = self._settings.cache_dir.expanduser()
+        if device is Device.CPU:
+            path = exported_model(checkpoint, cache, variant=variant)
+            return Session(path, device=device, threads=threads)
+        if variant is Variant.FLOAT32 and self._settings.gpu_float16:
+            variant = Variant.FLOAT16
+        return BoundSession(
+            exported_model(checkpoint, cache, variant=variant, packed=False),
+            device=device,
+            threads=threads,
+            graphs=self._settings.cuda_graphs,
+        )
+
+    def _batcher(
+        self,
+        name: str,
+        execute: Execute,
+        budget: Budget,
+        *,
+        plan: RunPlan,
+        engine: Engine,
+        metrics: ModelMetrics,
+    ) -> Batcher:
+        reads_text = isinstance(budget, TokenBudget)
+        return Batcher(
+            name,
+            execute,
+            budget=budget,
+            plan=plan,
+            max_waiting=plan.max_waiting
+            or (self._settings.max_waiting_tokens if reads_text else _WAITING_ROWS),
+            pool=self._pools[engine.device],
+            clock=self._clock,
+            observer=metrics,
+        )
+
+    def _metrics(
+        self, name: str, version: str, engine: Engine, *, budget: int, reads_text: bool
+    ) -> ModelMetrics:
+        return ModelMetrics(
+            self._meter,
+            model=name,
+            version=version,
+            budget=budget,
+            device=lambda: engine.device,
+            reads_text=reads_text,
+        )
+
+    def _runner(self, engine: Engine) -> Runner:
+        return Runner(self._pools[engine.device].slots)
+
+    @staticmethod
+    def _tokenizer(name: str, path: Path, max_tokens: int) -> TextTokenizer:
+        if not path.is_file():
+            raise ModelLoadError(f"model {name}: {path} is missing")
+        try:
+            return TextTokenizer(path, max_tokens)
+        except ValueError as error:
+            raise ModelLoadError(f"model {name}: {error}") from error
+
+
+def _open(path: Path, device: Device, threads: int) -> Session:
+    return Session(path, device=device, threads=threads)
+
+
+def _open_bound(path: Path, device: Device, threads: int) -> Session:
+    if device is Device.CPU:
+        return _open(path, device, threads)
+    # A foreign graph may not allow CUDA graphs.
+    return BoundSession(path, device=device, threads=threads, graphs=False)
+
+
+def _answers(plan: RunPlan, size_of: Callable[[Any], int], metrics: ModelMetrics) -> Any:
+    if not plan.cache_bytes:
+        return None
+    return Answers(ResponseCache(plan.cache_bytes, size_of), metrics)
+
+
+def _dimension(name: str, encoder: Encoder, readouts: Readouts) -> int:
+    """The length of the vectors, from a first run."""
+    row = Row(np.zeros(1, dtype=np.int64), readouts.own)
+    try:
+        return len(encoder.encode([row], alone=True).results[0])
+    except RefusedError as error:
+        raise ModelLoadError(f"model {name}: its first run failed: {error}") from error
+
+
+def _size_of(path: Path) -> int:
+    """The bytes of a model, with the files beside it that may hold its weights."""
+    return sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())

@@ -1,0 +1,138 @@
+"""A model on its device, or on the CPU once the device has failed."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from model_svc.sessions.devices import Device
+from model_svc.sessions.errors import DeviceError
+from model_svc.tensors import Tensor, TensorSpec
+
+_logger = logging.getLogger(__name__)
+
+# So many failures of the device, one after the other, and the model stays on the CPU.
+_MAX_FAILURES: Final = 3
+
+
+class Runnable(Protocol):
+    """A model that is loaded on one device."""
+
+    device: Device
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+        """Runs it in the calling thread.
+
+        Raises:
+            InputRefusedError: The inputs do not fit the model.
+            DeviceError: The device failed.
+        """
+
+
+# Loads a model on a device, for runs that share the work among so many threads.
+Open = Callable[[Device, int], Runnable]
+
+
+class Engine:
+    """One model, loaded for runs alone and for runs beside others. Thread-safe.
+
+    On a CPU a batch that runs alone is shared by all threads, for the shortest wait.
+    Batches side by side take one thread each: they need not wait for each other's parts,
+    and the same cores do more of them (`docs/adr/0007-how-models-use-cores.md`).
+
+    A device other than the CPU may fail, at the start or later. What it could not do is
+    done on the CPU; after several failures in a row the model stays there, until it is
+    loaded again.
+    """
+
+    def __init__(
+        self, open_: Open, *, device: Device, threads: int, twofold: bool, strict: bool = False
+    ) -> None:
+        """Loads the model.
+
+        Args:
+            open_: Loads it on a device.
+            device: Where it is to run.
+            threads: Threads of the CPU.
+            twofold: Whether it is loaded a second time, for batches side by side.
+            strict: Whether a device that cannot be used now is an error.
+
+        Raises:
+            ModelLoadError: It is not a model that can be served.
+            DeviceError: The device cannot be used, and `strict` is set.
+        """
+        self._open = open_
+        self._threads = threads
+        self._twofold = twofold
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._cpu: tuple[Runnable, Runnable] | None = None
+        self._device: Runnable | None = None
+        self.fallback = ""
+        if device is Device.CPU:
+            first = self._on_cpu()[0]
+        else:
+            first = self._on_device(device, strict=strict)
+        self.inputs = first.inputs
+        self.outputs = first.outputs
+
+    @property
+    def device(self) -> Device:
+        """Where it runs now."""
+        return Device.CPU if self._device is None else self._device.device
+
+    def run(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str], *, alone: bool
+    ) -> tuple[list[Tensor], Device]:
+        """Runs the model in the calling thread; returns its outputs, and where it ran.
+
+        Args:
+            inputs: All its inputs.
+            outputs: The names of those wanted.
+            alone: Whether it may have the whole CPU.
+
+        Raises:
+            InputRefusedError: The inputs do not fit the model.
+        """
+        session = self._device
+        if session is not None:
+            try:
+                results = session.run(inputs, outputs)
+            except DeviceError as error:
+                self._failed(error)
+            else:
+                self._failures = 0
+                return results, session.device
+        whole, part = self._on_cpu()
+        return (whole if alone else part).run(inputs, outputs), Device.CPU
+
+    def _on_device(self, device: Device, *, strict: bool) -> Runnable:
+        try:
+            self._device = self._open(device, self._threads)
+        except DeviceError as error:
+            if strict:
+                raise
+            self._give_up(error)
+            return self._on_cpu()[0]
+        return self._device
+
+    def _on_cpu(self) -> tuple[Runnable, Runnable]:
+        with self._lock:
+            if self._cpu is None:
+                whole = self._open(Device.CPU, self._threads)
+                part = self._open(Device.CPU, 1) if self._twofold and self._threads > 1 else whole
+                self._cpu = (whole, part)
+            return self._cpu
+
+    def _failed(self, error: DeviceError) -> None:
+        self._failures += 1
+        _logger.warning("a run failed on its device and is done on the CPU: %s", error)
+        if self._failures >= _MAX_FAILURES:
+            self._give_up(error)
+
+    def _give_up(self, error: DeviceError) -> None:
+        self._device = None
+        self.fallback = str(error)
+        _logger.error("a model runs on the CPU from now on: %s", error)

@@ -1,0 +1,15 @@
+"""What may go wrong with a model."""
+
+from model_svc.running.execute import RefusedError
+
+
+class ModelLoadError(Exception):
+    """A model cannot be loaded; says which and why."""
+
+
+class InputRefusedError(RefusedError):
+    """ONNX Runtime refused the inputs of a run; says why."""
+
+
+class DeviceError(Exception):
+    """The device failed, not the model or its inputs; says how."""
