@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from model_svc.repository.catalogue import Catalogue
 from model_svc.repository.folder import FolderSource
 from model_svc.repository.polling import poll
 from model_svc.repository.repository import Repository
+from model_svc.repository.served import ServedModel
 from model_svc.repository.sources import EncoderModel, Source
 from model_svc.running.runtime import Runtime
 from model_svc.servicer import MODEL_SERVICE_NAME, ModelServicer
@@ -75,12 +76,15 @@ async def build(stack: AsyncExitStack, *, settings: ModelSettings) -> Sequence[S
 
 
 def _repository(settings: ModelSettings, runtime: Runtime) -> Repository:
-    catalogue = Catalogue(
-        _built_in(settings, runtime),
-        settings.repository_dir,
-        partial(FolderSource, loader=runtime, cache_bytes=settings.response_cache_bytes),
+    def use(name: str, version: str) -> AbstractContextManager[ServedModel]:
+        return repository.use(name, version)
+
+    source_of = partial(
+        FolderSource, loader=runtime, use=use, cache_bytes=settings.response_cache_bytes
     )
-    return Repository(catalogue, default_model=settings.default_model)
+    catalogue = Catalogue(_built_in(settings, runtime), settings.repository_dir, source_of)
+    repository = Repository(catalogue, default_model=settings.default_model)
+    return repository
 
 
 def _built_in(settings: ModelSettings, runtime: Runtime) -> Mapping[str, Source]:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from model_svc.chains.model import Use
+from model_svc.chains.opening import chain_model
 from model_svc.export.cached import MODEL_FILE
 from model_svc.repository.config import CONFIG_FILE, read_config
 from model_svc.repository.parameters import parse_parameters
@@ -21,16 +23,18 @@ _DIGEST_BYTES: Final = 16
 class FolderSource:
     """A `Source`: `<model>/<version>/model.onnx`, perhaps with `<model>/config.pbtxt`."""
 
-    def __init__(self, home: Path, loader: Loader, *, cache_bytes: int) -> None:
+    def __init__(self, home: Path, loader: Loader, *, use: Use, cache_bytes: int) -> None:
         """Reads nothing yet.
 
         Args:
             home: Folder of the model; its name is the model's.
             loader: Loads its versions.
+            use: Gives the models that it calls, if it is an ensemble.
             cache_bytes: Size of its response cache, should it be configured to have one.
         """
         self._home = home
         self._loader = loader
+        self._use = use
         self._cache_bytes = cache_bytes
 
     def look(self) -> Found:
@@ -49,6 +53,8 @@ class FolderSource:
     def load(self, found: Found, version: str) -> Loaded:
         """See `Source`."""
         config, name = found.config, self._home.name
+        if config.HasField("ensemble_scheduling"):
+            return Loaded(chain_model(config, self._use))
         path = self._home / version / config.default_model_filename
         plan = run_plan(
             config, found.parameters, configured=found.configured, cache_bytes=self._cache_bytes
@@ -87,7 +93,9 @@ def _versions(home: Path, config: pb.ModelConfig) -> list[Path]:
         ModelLoadError: There is none, or one whose name is not a number.
     """
     file = config.default_model_filename
-    versions = [folder for folder in model_folders(home) if (folder / file).is_file()]
+    # Of an ensemble there is nothing but the folder, which may be empty.
+    files = not config.HasField("ensemble_scheduling")
+    versions = [folder for folder in model_folders(home) if not files or (folder / file).is_file()]
     odd = [path.name for path in versions if not _is_version(path.name)]
     if odd or not versions:
         raise ModelLoadError(

@@ -52,6 +52,23 @@ def narrowed(
     return [_narrowed(config, kind, tensor, known[tensor.name]) for tensor in configured]
 
 
+def configured_specs(config: pb.ModelConfig, configured: _Configured) -> list[TensorSpec]:
+    """Returns the tensors of a configuration for which there is no graph to compare.
+
+    Raises:
+        ModelLoadError: One has no datatype, or a size that is not possible.
+    """
+    datatypes = {number: datatype for datatype, number in CONFIG_TYPES.items()}
+    batch = ("batch",) if config.max_batch_size else ()
+    specs = []
+    for tensor in configured:
+        if tensor.data_type not in datatypes or min(tensor.dims, default=0) < -1:
+            raise _fault(config, f"tensor {tensor.name} must have a data_type, and dims from -1 on")
+        sizes = ("" if size == -1 else size for size in tensor.dims)
+        specs.append(TensorSpec(tensor.name, datatypes[tensor.data_type], (*batch, *sizes)))
+    return specs
+
+
 def interface_changed(old: Sequence[TensorSpec], new: Sequence[TensorSpec]) -> bool:
     """Tells whether callers of a model would notice, names of sizes aside."""
 

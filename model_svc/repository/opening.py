@@ -67,9 +67,12 @@ def _served(found: Found, version: str, loaded: Loaded) -> ServedModel:
 async def _warm_up(served: ServedModel) -> None:
     """Runs the model, so that memory is set aside and a faulty one is found out.
 
-    An arbitrary model may rightly refuse zeros: that is logged, and no fault.
+    An arbitrary model may rightly refuse zeros: that is logged, and no fault. The models of
+    an ensemble are warmed up for themselves, and may come after it.
     """
     model = served.model
+    if served.config.HasField("ensemble_scheduling"):
+        return
     try:
         if served.text is not None:
             # Alone, and beside another: those may be two sessions.
