@@ -4,10 +4,12 @@ import asyncio
 import signal
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import asyncpg
 
 from stepwire.db import migrate, open_pool
 from stepwire.mq import Topology
@@ -38,6 +40,10 @@ WORKER_SETTINGS = {
     "drain_seconds": 3,
 }
 START_SECONDS = 60.0
+# Workers are named after their processes.
+HAS_LEASE = """
+SELECT count(*) FROM executor.worker_sessions WHERE worker LIKE $1 AND expires_at > now()
+"""
 
 
 @dataclass
@@ -80,6 +86,18 @@ class Cluster:
             return True
 
         await eventually(all_are, START_SECONDS)
+
+    async def is_at_work(self, part: Part) -> bool:
+        """Whether a part is ready, and a worker has a lease, which it can then lose."""
+        if part.kind != WORKER or not part.is_ready():
+            return part.is_ready()
+        with suppress(OSError, asyncpg.PostgresError):
+            connection = await asyncpg.connect(self.database_url)
+            try:
+                return bool(await connection.fetchval(HAS_LEASE, f"%:{part.pid}"))
+            finally:
+                await connection.close()
+        return False
 
     async def heal(self) -> None:
         """Make everything run again."""

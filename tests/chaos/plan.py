@@ -15,6 +15,7 @@ from tests.chaos.faults import (
     MessagesMeddledWith,
     PostgresRestarted,
     RabbitRestarted,
+    StartedWithout,
     Stopped,
     Terminated,
 )
@@ -124,6 +125,8 @@ def draw_plan(seed: int, *, has_own_disk: bool, has_clocks: bool) -> Plan:
         lambda: PostgresRestarted(crash=True),
         BackendsTerminated,
         RabbitRestarted,
+        lambda: StartedWithout(rng.choice([worker(), executor()]), "postgres"),
+        lambda: StartedWithout(rng.choice([worker(), executor()]), "rabbitmq"),
         lambda: MessagesMeddledWith(rng.randrange(2**32)),
     ]
     if has_own_disk:

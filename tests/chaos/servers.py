@@ -2,15 +2,15 @@
 
 import asyncio
 import dataclasses
-import re
 import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -23,6 +23,7 @@ from stepwire.stack.probes import port_open
 from stepwire.stack.rabbitmq import RabbitServer
 from stepwire.testing.poll import eventually
 from tests.chaos.clocks import Clocks
+from tests.chaos.history import Crash
 
 START_SECONDS = 90.0
 DISK_BYTES = 320 * 2**20
@@ -31,14 +32,20 @@ POSTGRES_OPTIONS = ("-c", "max_wal_size=64MB")
 POSTGRES_CLOCK = "postgres"
 FILLING = bytes(4096)
 NO_SPACE = "No space left on device"
+CRASHED = "database system was not properly shut down"
 
 
 class Servers:
-    """The two servers. Their processes end with the one that started them."""
+    """The two servers. Their processes end with the one that started them.
+
+    Attributes:
+        crashes: when Postgres crashed.
+    """
 
     def __init__(self, folder: Path, postgres_folder: Path, account: str | None) -> None:
         self.folder = folder
         self.clocks = Clocks(folder)
+        self.crashes: list[Crash] = []
         self.postgres = PostgresServer(
             folder=postgres_folder,
             port=free_port(),
@@ -94,24 +101,44 @@ class Servers:
         finally:
             await self._sql(f"DROP DATABASE {name} WITH (FORCE)")
 
-    async def restart_postgres(self, number: signal.Signals) -> None:
-        """End Postgres by a signal and start it: SIGINT in good order, SIGQUIT as a crash."""
+    @asynccontextmanager
+    async def without_postgres(self, number: signal.Signals) -> AsyncIterator[None]:
+        """End Postgres by a signal, and start it again when the block ends.
+
+        SIGINT ends it in good order, SIGQUIT as a crash does.
+        """
         process = self._postgres
         assert process is not None
-        process.send_signal(number)
-        await eventually(lambda: process.poll() is not None, START_SECONDS)
-        self._start_postgres()
-        await eventually(self._postgres_answers, START_SECONDS)
+        with self.noting_crashes():
+            process.send_signal(number)
+            await eventually(lambda: process.poll() is not None, START_SECONDS)
+            try:
+                yield
+            finally:
+                self._start_postgres()
+                await eventually(self._postgres_answers, START_SECONDS)
         assert self._postgres is not process
 
-    async def restart_rabbit(self) -> None:
-        """Kill RabbitMQ and start it."""
+    @contextmanager
+    def noting_crashes(self) -> Iterator[None]:
+        """Note if Postgres has crashed by the time the block ends."""
+        begun, before = time.monotonic(), self._count_in_log(CRASHED)
+        yield
+        if self._count_in_log(CRASHED) > before:
+            self.crashes.append(Crash(begun, time.monotonic()))
+
+    @asynccontextmanager
+    async def without_rabbit(self) -> AsyncIterator[None]:
+        """Kill RabbitMQ, and start it again when the block ends."""
         process = self._rabbit
         assert process is not None
         process.kill()
         await eventually(lambda: process.poll() is not None, START_SECONDS)
-        self._start_rabbit()
-        await eventually(self._rabbit_answers, START_SECONDS)
+        try:
+            yield
+        finally:
+            self._start_rabbit()
+            await eventually(self._rabbit_answers, START_SECONDS)
 
     async def terminate_backends(self, url: str) -> int:
         """End all connections to a database; return how many there were."""
@@ -125,6 +152,13 @@ class Servers:
         """What Postgres takes for the time of day, in seconds."""
         (row,) = await self._sql("SELECT extract(epoch FROM clock_timestamp())::float8")
         return float(row[0])
+
+    def count_no_space(self) -> int:
+        """How often Postgres has said that its disk was full."""
+        return self._count_in_log(NO_SPACE)
+
+    def _count_in_log(self, text: str) -> int:
+        return self.postgres_log.read_text("utf-8", "replace").count(text)
 
     def fill_disk(self) -> None:
         """Take all the room that is left where Postgres writes."""
@@ -190,11 +224,6 @@ def _make_folder() -> Path:
     # Postgres' account must reach the library that moves its clock.
     folder.chmod(0o755)
     return folder
-
-
-def count_no_space(log: Path) -> int:
-    """How often a log says that the disk was full."""
-    return len(re.findall(NO_SPACE, log.read_text("utf-8", "replace")))
 
 
 @asynccontextmanager
