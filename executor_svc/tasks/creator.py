@@ -24,7 +24,7 @@ from stepwire.ids import uuid7
 MAX_REMEMBERED_GRAPHS = 100_000
 # Where several callers wait for a commit at a time, all that follows from a commit (wakeups,
 # claims, settlements) costs less by the task when commits are fewer.
-REST = Rest(seconds=0.008, after=4)
+REST = Rest(seconds=0.015, after=12)
 DEFAULT_PRIORITY = 5
 
 
