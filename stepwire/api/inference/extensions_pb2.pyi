@@ -388,7 +388,9 @@ class RepositoryIndexResponse(_message.Message):
         state: _builtins.str
         """LOADING, READY, UNLOADING or UNAVAILABLE."""
         reason: _builtins.str
-        """Why it is UNAVAILABLE; beside READY, why it could last not be reloaded."""
+        """Why it is UNAVAILABLE; beside READY, why it could last not be reloaded, or why
+        it does not run where it was to run.
+        """
         def __init__(
             self,
             *,
