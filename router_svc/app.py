@@ -1,22 +1,30 @@
 """Wires the router: settings in, services out."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+
+import asyncpg
 
 from router_svc.breakers import app as breakers_app
 from router_svc.catalogue import app as catalogue_app
 from router_svc.decide import app as decide_app
 from router_svc.decide.decider import Surroundings
 from router_svc.generate import app as generate_app
+from router_svc.learning import app as learning_app
+from router_svc.learning.app import Learning
 from router_svc.metrics import RouterMetrics
 from router_svc.servicer import SERVICE_NAME, RouterServicer
 from router_svc.settings import RouterSettings
 from router_svc.tokens.estimate import EstimatedTokens
 from router_svc.tokens.families import TokenCounters
 from stepwire.api.router.v1.router_service_pb2_grpc import add_RouterServiceServicer_to_server
+from stepwire.db import migrate, open_pool
 from stepwire.rpc import Service, open_channel
 from stepwire.telemetry import meter
+
+_logger = logging.getLogger(__name__)
 
 
 async def build(
@@ -28,6 +36,7 @@ async def build(
 
     Raises:
         StartError: The catalogue is faulty, or a key that it names is missing.
+        StepwireError: DEPENDENCY_UNAVAILABLE, when Postgres cannot be reached.
     """
     counters = TokenCounters()
     metrics = RouterMetrics(meter())
@@ -36,16 +45,41 @@ async def build(
     channel = await stack.enter_async_context(
         open_channel(settings.model_target, retry_unavailable=False)
     )
+    database = await _open_database(settings, stack)
+    learning = Learning()
+    if database is not None:
+        learning = await learning_app.wire(database, holder, settings=settings, stack=stack)
     breakers = breakers_app.open_breakers(settings, metrics)
     pool = generate_app.open_pool(holder, breakers, channel, EstimatedTokens(), stack=stack)
     surroundings = Surroundings(
         availability=pool,
         meanings=decide_app.wire_meanings(channel, settings, stack),
+        predictor=learning.predictor,
+        journal=learning.journal,
     )
     decider = decide_app.wire(holder, counters, surroundings, settings=settings, metrics=metrics)
-    router = generate_app.wire(decider, pool, counters, settings=settings, metrics=metrics)
-    servicer = RouterServicer(decider, router, holder)
+    joints = generate_app.Joints(observer=learning.journal)
+    router = generate_app.wire(decider, pool, counters, joints, settings=settings, metrics=metrics)
+    servicer = RouterServicer(decider, router, holder, learning.reports)
     return [
         Service(SERVICE_NAME, partial(add_RouterServiceServicer_to_server, servicer)),
-        breakers_app.wire(None, breakers, settings=settings, stack=stack),
+        *learning.services,
+        breakers_app.wire(database, breakers, settings=settings, stack=stack),
     ]
+
+
+async def _open_database(settings: RouterSettings, stack: AsyncExitStack) -> asyncpg.Pool | None:
+    """Opens the database of the settings and brings its tables up to date; None without one."""
+    url = settings.postgres_url.get_secret_value()
+    if not url:
+        _logger.warning("there is no database: nothing is remembered beyond this process")
+        return None
+    pool = await stack.enter_async_context(
+        open_pool(
+            url,
+            application_name="stepwire router",
+            max_size=settings.postgres_max_connections,
+        )
+    )
+    await migrate(pool, package="router_svc", schema="router")
+    return pool

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-import grpc
 import grpc.aio
 
 from router_svc.catalogue.codec import encode_catalogue
@@ -11,6 +10,8 @@ from router_svc.catalogue.holder import CatalogueHolder
 from router_svc.decide.codec import encode_decision
 from router_svc.decide.decider import Decider
 from router_svc.generate.pipeline import Router
+from router_svc.learning.codec import report_of
+from router_svc.learning.ports import Reports
 from router_svc.requests.decode import decode_held, decode_request
 from router_svc.requests.encode import encode_answer, encode_piece
 from stepwire.api.router.v1 import router_service_pb2 as pb
@@ -25,10 +26,13 @@ _Context = grpc.aio.ServicerContext[object, object]
 class RouterServicer(RouterServiceServicer):
     """Errors are raised as `StepwireError`; the server's interceptors answer with them."""
 
-    def __init__(self, decider: Decider, router: Router, holder: CatalogueHolder) -> None:
+    def __init__(
+        self, decider: Decider, router: Router, holder: CatalogueHolder, reports: Reports
+    ) -> None:
         self._decider = decider
         self._router = router
         self._holder = holder
+        self._reports = reports
 
     async def Decide(self, request: pb.DecideRequest, context: _Context) -> pb.DecideResponse:
         decision = await self._decider.decide(decode_held(request))
@@ -51,7 +55,9 @@ class RouterServicer(RouterServiceServicer):
     async def ReportOutcome(
         self, request: pb.ReportOutcomeRequest, context: _Context
     ) -> pb.ReportOutcomeResponse:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+        report = report_of(request, tenant_id=current_call().tenant_id)
+        await self._reports.report(report)
+        return pb.ReportOutcomeResponse()
 
     async def ListModels(
         self,

@@ -27,9 +27,10 @@ class RouterSettings(ServiceSettings):
         description="Address of model_svc, which the extractive models need.",
     )
     postgres_url: SecretStr = Field(
-        default=SecretStr("postgresql://stepwire@127.0.0.1:54329/stepwire"),
-        description="Secret. Database of the service. Empty keeps no record: nothing is learnt, "
-        "and no outcome can be reported.",
+        default=SecretStr(""),
+        description="Secret. Database of the service, as postgresql://user@host:port/name. Empty "
+        "keeps no record: nothing is learnt, no outcome can be reported, and breakers are not "
+        "shared.",
     )
     postgres_max_connections: int = Field(
         default=8, ge=2, description="Most connections to Postgres."

@@ -11,6 +11,9 @@ READ_CHARACTERS = 2_000
 REMEMBERED = 2_048
 # More calls at once would only wait for one another.
 AT_ONCE = 16
+# After a call that failed or came too late, decisions do without for so long: whoever is
+# away or overloaded is not asked by each of them.
+REST_SECONDS = 0.5
 
 
 class BoundedEmbedder:
@@ -28,6 +31,8 @@ class BoundedEmbedder:
         self._deadline_seconds = deadline_seconds
         self._remembered: OrderedDict[str, Vector] = OrderedDict()
         self._under_way = 0
+        # On the event loop's clock.
+        self._rests_until = 0.0
 
     async def embed(self, text: str) -> Vector | None:
         """See `Embedder`."""
@@ -36,13 +41,15 @@ class BoundedEmbedder:
         if known is not None:
             self._remembered.move_to_end(read)
             return known
-        if self._under_way >= AT_ONCE:
+        loop = asyncio.get_running_loop()
+        if self._under_way >= AT_ONCE or loop.time() < self._rests_until:
             return None
         self._under_way += 1
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 found = await self._call(read)
         except (TimeoutError, ConnectionError):
+            self._rests_until = loop.time() + REST_SECONDS
             return None
         finally:
             self._under_way -= 1

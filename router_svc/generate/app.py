@@ -2,6 +2,7 @@
 
 import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
@@ -13,7 +14,7 @@ from router_svc.catalogue.models import ExtractiveProvider
 from router_svc.generate.hedge import HedgeBudget
 from router_svc.generate.nothing import NoBudgets, NoCache, NoLimits, NoObserver, NoUsage
 from router_svc.generate.pipeline import Router
-from router_svc.generate.ports import Decider
+from router_svc.generate.ports import Budgets, Cache, Decider, Limits, Observer, UsageRecorder
 from router_svc.generate.route import RetryRules
 from router_svc.generate.telemetry import CallTelemetry
 from router_svc.generate.tries import Means
@@ -44,10 +45,30 @@ def open_pool(
     return pool
 
 
+@dataclass(frozen=True, slots=True)
+class Joints:
+    """What else has a part in each Generate; nothing has, unless it is given.
+
+    Attributes:
+        budgets: Hold money before it is spent.
+        limits: Keep calls within rates.
+        usage: Writes down what was used.
+        cache: Keeps answers.
+        observer: Learns from what became of decisions.
+    """
+
+    budgets: Budgets = field(default_factory=NoBudgets)
+    limits: Limits = field(default_factory=NoLimits)
+    usage: UsageRecorder = field(default_factory=NoUsage)
+    cache: Cache = field(default_factory=NoCache)
+    observer: Observer = field(default_factory=NoObserver)
+
+
 def wire(
     decider: Decider,
     pool: ProviderPool,
     counters: TokenCounters,
+    joints: Joints,
     *,
     settings: RouterSettings,
     metrics: RouterMetrics,
@@ -55,9 +76,9 @@ def wire(
     """Returns what generates."""
     means = Means(
         targets=pool,
-        budgets=NoBudgets(),
-        limits=NoLimits(),
-        usage=NoUsage(),
+        budgets=joints.budgets,
+        limits=joints.limits,
+        usage=joints.usage,
         telemetry=CallTelemetry(metrics, record_content=settings.record_prompts),
         count=partial(_count, counters),
         clock=time.monotonic,
@@ -70,8 +91,8 @@ def wire(
             patience_seconds=settings.retry_patience_seconds,
             longest_wait_seconds=settings.retry_longest_wait_seconds,
         ),
-        cache=NoCache(),
-        observer=NoObserver(),
+        cache=joints.cache,
+        observer=joints.observer,
         hedging=HedgeBudget(settings.hedge_share),
     )
 

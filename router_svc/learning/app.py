@@ -1,18 +1,23 @@
 """Wiring of learning."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from typing import Protocol
 
 import asyncpg
 
 from router_svc.catalogue.holder import CatalogueHolder
+from router_svc.decide.ports import Forgetful, Journal, Predictor
+from router_svc.generate.nothing import NoObserver
+from router_svc.generate.ports import Observer
 from router_svc.learning.journal import DecisionJournal
 from router_svc.learning.metrics import LearningMetrics
-from router_svc.learning.outcomes import OutcomeReports
+from router_svc.learning.outcomes import NoReports, OutcomeReports
+from router_svc.learning.ports import Reports
 from router_svc.learning.servicer import SERVICE_NAME, PredictorServicer
 from router_svc.learning.store import PostgresLearningStore
 from router_svc.learning.trainer import Habits, Trainer
@@ -24,14 +29,29 @@ from stepwire.rpc import Service
 from stepwire.telemetry import meter
 
 
+class Memory(Journal, Observer, Protocol):
+    """Takes decisions, and what became of them."""
+
+
+class Oblivion(Forgetful, NoObserver):
+    """A `Memory` that keeps nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """What learning gives to the rest: where decisions and reports go, and who predicts."""
+    """What learning gives to the rest; by itself, without a record, nothing.
 
-    journal: DecisionJournal
-    reports: OutcomeReports
-    trainer: Trainer
-    services: Sequence[Service]
+    Attributes:
+        journal: Where decisions go, and what became of them.
+        reports: Where reports of outcomes go.
+        predictor: Returns the predictor in use.
+        services: What shows the versions.
+    """
+
+    journal: Memory = field(default_factory=Oblivion)
+    reports: Reports = field(default_factory=NoReports)
+    predictor: Callable[[], Predictor | None] = lambda: None
+    services: Sequence[Service] = ()
 
 
 async def wire(
@@ -61,6 +81,6 @@ async def wire(
     return Learning(
         journal=journal,
         reports=OutcomeReports(store, journal, holder, metrics),
-        trainer=trainer,
+        predictor=trainer.predictor,
         services=[Service(SERVICE_NAME, add)],
     )

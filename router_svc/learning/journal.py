@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from router_svc.catalogue.models import Model
 from router_svc.decide.features import features_of
 from router_svc.decide.ports import Vector
 from router_svc.decide.records import Decision
+from router_svc.generate.records import FailedTry
 from router_svc.learning.metrics import LearningMetrics
 from router_svc.learning.ports import LearningStore
 from router_svc.learning.records import Decided
@@ -37,7 +39,7 @@ class _Noted:
 
 
 class DecisionJournal:
-    """A `Journal` that writes in batches, behind the calls.
+    """A `Journal` and an `Observer` that writes in batches, behind the calls.
 
     Args:
         store: Keeps the decisions.
@@ -58,10 +60,15 @@ class DecisionJournal:
             return
         self._waiting.append(_Noted(current_call().tenant_id, decision, request, meaning))
 
-    def answered(self, decision: Decision, model: str) -> None:
-        """Notes which model answered; only those that were not decided on are of interest."""
-        if model != decision.chosen.model.name and len(self._answered) < MAX_WAITING:
-            self._answered[decision.decision_id] = model
+    def observed(
+        self, decision: Decision, answered: Model | None, failed: Sequence[FailedTry]
+    ) -> None:
+        """See `Observer`: which model answered matters where it was not the one decided on."""
+        del failed
+        if answered is None or answered.name == decision.chosen.model.name:
+            return
+        if len(self._answered) < MAX_WAITING:
+            self._answered[decision.decision_id] = answered.name
 
     async def run(self) -> None:
         """Writes for ever."""

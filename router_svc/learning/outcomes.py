@@ -1,4 +1,4 @@
-"""Takes reports of outcomes."""
+"""Takes reports of outcomes, with a record and without."""
 
 from router_svc.catalogue.holder import CatalogueHolder
 from router_svc.learning.journal import DecisionJournal
@@ -9,7 +9,7 @@ from stepwire.errors import Reason, StepwireError, field_invalid
 
 
 class OutcomeReports:
-    """Keeps what callers say of answers.
+    """A `Reports` that keeps what callers say of answers.
 
     Args:
         store: Where it is kept.
@@ -31,22 +31,28 @@ class OutcomeReports:
         self._metrics = metrics
 
     async def report(self, report: Report) -> None:
-        """Keeps a report, in place of an earlier one of the same decision.
-
-        Raises:
-            StepwireError: FIELD_INVALID when the alternative is in no catalogue;
-                DECISION_NOT_FOUND.
-        """
+        """See `Reports`."""
         alternative = report.chosen_alternative
         if alternative and self._holder.catalogue.find(alternative) is None:
             raise field_invalid("chosen_alternative", "is no model of the catalogue")
+        # A caller that is quick comes before the journal.
+        await self._journal.flush()
         if not await self._store.report(report):
-            # A caller that is quick comes before the journal.
-            await self._journal.flush()
-            if not await self._store.report(report):
-                raise StepwireError(
-                    Reason.DECISION_NOT_FOUND,
-                    f"no decision {report.decision_id} is known; those of long ago are forgotten",
-                    metadata={"decision_id": str(report.decision_id)},
-                )
+            raise _unknown(report)
         self._metrics.reported()
+
+
+class NoReports:
+    """A `Reports` without a record: no decision is known."""
+
+    async def report(self, report: Report) -> None:
+        """See `Reports`."""
+        raise _unknown(report)
+
+
+def _unknown(report: Report) -> StepwireError:
+    return StepwireError(
+        Reason.DECISION_NOT_FOUND,
+        f"no decision {report.decision_id} is known; those of long ago are forgotten",
+        metadata={"decision_id": str(report.decision_id)},
+    )

@@ -11,6 +11,19 @@ Train = Callable[[Outcomes, Version | None], Awaitable[NewVersion]]
 """Trains a version from outcomes, and compares it with the one in use."""
 
 
+class Reports(Protocol):
+    """Takes reports of outcomes."""
+
+    async def report(self, report: Report) -> None:
+        """Keeps a report, in place of an earlier one of the same decision.
+
+        Raises:
+            StepwireError: FIELD_INVALID when the alternative is in no catalogue;
+                DECISION_NOT_FOUND.
+        """
+        ...
+
+
 class LearningStore(Protocol):
     """Keeps decisions, outcomes and versions of the predictor."""
 

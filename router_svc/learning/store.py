@@ -8,12 +8,14 @@ from uuid import UUID
 import asyncpg
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from router_svc.decide.features import VERSION as FEATURES_VERSION
 from router_svc.decide.ports import Vector
 from router_svc.learning.ports import Train
 from router_svc.learning.records import (
     Decided,
+    Floats,
     Judgement,
     NewVersion,
     Outcomes,
@@ -181,9 +183,13 @@ def _outcomes_of(rows: Sequence[asyncpg.Record]) -> Outcomes:
         decisions=[row["decision_id"] for row in rows],
         models=[row["model"] for row in rows],
         scores=np.array([row["score"] for row in rows], dtype=np.float64),
-        features=np.array(features, dtype=np.float64).reshape(len(rows), -1),
-        meanings=np.array(meanings, dtype=np.float64).reshape(len(rows), -1),
+        features=_matrix(features),
+        meanings=_matrix(meanings),
     )
+
+
+def _matrix(rows: Sequence[NDArray[np.floating[Any]]]) -> Floats:
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(rows[0]) if rows else 0)
 
 
 def _new_columns(new: NewVersion) -> tuple[Any, ...]:

@@ -1,12 +1,14 @@
-"""A ModelService whose Extract quotes the sentences that share most words with a question."""
+"""A ModelService that compares words: Extract and Embed take them for meanings."""
 
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import grpc.aio
+import numpy as np
 
 from stepwire.api.model.v1 import model_service_pb2 as pb
 from stepwire.api.model.v1.model_service_pb2_grpc import (
@@ -16,6 +18,8 @@ from stepwire.api.model.v1.model_service_pb2_grpc import (
 from stepwire.errors import StepwireError
 from stepwire.rpc import Server, Service
 from stepwire.settings import ServiceSettings
+
+DIMENSION = 64
 
 
 def words(text: str) -> set[str]:
@@ -33,7 +37,12 @@ class ExtractService(ModelServiceServicer):
     async def Embed(  # noqa: N802
         self, request: pb.EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.EmbedResponse:
-        return await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this service only extracts")
+        vectors = np.zeros((len(request.texts), DIMENSION), dtype="<f4")
+        for row, text in zip(vectors, request.texts, strict=True):
+            for word in words(text):
+                row[crc32(word.encode()) % DIMENSION] += 1
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return pb.EmbedResponse(dimension=DIMENSION, vectors=vectors.tobytes())
 
     async def Extract(  # noqa: N802
         self, request: pb.ExtractRequest, context: grpc.aio.ServicerContext[Any, Any]

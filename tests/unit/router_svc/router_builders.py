@@ -74,6 +74,7 @@ def decide_on(
     *,
     resting: Collection[str] = (),
     policy: Policy | None = None,
+    decision_id: UUID | None = None,
     **view: Any,
 ) -> Decision:
     """Decides as the service does, without what it asks others for."""
@@ -95,5 +96,5 @@ def decide_on(
         availability=Resting(resting),
         allowance=Unlimited(),
         policy=policy or Policy(),
-        decision_id=UUID(int=1),
+        decision_id=decision_id or UUID(int=1),
     )

@@ -1,7 +1,7 @@
 import pytest
 
 from router_svc.decide.passage import asks_for_summary, find_passage
-from router_svc.generate.ports import Citation
+from router_svc.generate.records import Citation
 from router_svc.providers.sources import read_citations, render_sources
 from router_svc.requests.records import Document
 from tests.unit.router_svc.router_builders import LONG_TEXT, a_document, a_request
