@@ -265,9 +265,10 @@ def _follow(
         claim = successor.queue == step.queue and claimed < _claims_of(successor, claims)
         claimed += claim
         counts = successor.join.counts(succeeded=succeeded)
-        if successor.is_join:
+        if successor.is_join or attempt.attempt > 1:
             joins.append(Arrival(attempt.sibling(successor.name), counts, claim))
-        else:
+        # One that has run before may be followed by what waits for it a second time.
+        if not successor.is_join:
             following.append(
                 NextStep(
                     attempt.sibling(successor.name),

@@ -217,7 +217,17 @@ SELECT * FROM executor.resume_task_v1($1, $2)
 
 -- name: retry_task
 -- See executor.retry_task_v1.
-SELECT * FROM executor.retry_task_v1($1, $2, $3, $4, $5, $6)
+SELECT * FROM executor.retry_task_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+
+-- name: left_steps
+-- The steps of a task, if one of them has failed because others did. $1 task.
+SELECT s.step_id, s.ordinal, s.item, s.items, s.scope, s.added_graph, s.state, s.tolerated,
+    s.needs, s.open, s.phase, s.started_at IS NOT NULL AS started
+FROM executor.steps s
+WHERE s.task_id = $1 AND EXISTS (
+    SELECT FROM executor.steps f
+    WHERE f.task_id = $1 AND f.state::text = 'FAILED' AND NOT f.tolerated
+        AND (f.phase = 3 OR f.items IS NOT NULL))
 
 -- name: signal_task
 -- See executor.signal_task_v1.

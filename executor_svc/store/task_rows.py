@@ -4,6 +4,7 @@ import orjson
 
 from executor_svc.engine.records import (
     Blob,
+    Phase,
     StepAddress,
     StepRecord,
     StepState,
@@ -12,6 +13,7 @@ from executor_svc.engine.records import (
     Trait,
 )
 from executor_svc.store.rows import Row, blob_of, failure_of
+from executor_svc.tasks.retry import Left
 from stepwire.payload import JSON
 
 
@@ -63,4 +65,22 @@ def step_of(row: Row) -> StepRecord:
         output=blob_of(row["output"], row["output_type"]),
         heartbeat=None if row["heartbeat"] is None else Blob(row["heartbeat"], JSON),
         scope=row["scope"] or "",
+    )
+
+
+def left_of(row: Row) -> Left:
+    """Read a row of left_steps."""
+    return Left(
+        step_id=row["step_id"],
+        ordinal=row["ordinal"],
+        item=row["item"],
+        items=row["items"],
+        scope=row["scope"] or "",
+        added_graph=row["added_graph"],
+        state=StepState(row["state"]),
+        tolerated=row["tolerated"],
+        needs=row["needs"],
+        open=row["open"],
+        phase=Phase(row["phase"]),
+        started=row["started"],
     )

@@ -20,10 +20,10 @@ from executor_svc.graphs.graph import Graph
 from executor_svc.store.new_tasks import create_arguments
 from executor_svc.store.outputs import outputs_of, read_outputs
 from executor_svc.store.rows import Row, batch_of, created_event, effects_of, json_text, queries
-from executor_svc.store.task_rows import step_of, task_of
+from executor_svc.store.task_rows import left_of, step_of, task_of
 from executor_svc.tasks.events import parse_events
 from executor_svc.tasks.filters import IdRange, TaskFilter
-from executor_svc.tasks.ports import Made, Signal
+from executor_svc.tasks.ports import Made, RetryPlan, Signal
 from executor_svc.tasks.refusals import task_not_found
 from stepwire.api.executor.v1.task_pb2 import TaskEventType
 from stepwire.db import retryable
@@ -183,19 +183,32 @@ class PostgresTaskStore:
         return _effects(await self._pool.fetch(queries.resume_task, self._republish_after, task_id))
 
     @retryable()
-    async def retry(self, task_id: UUID, *, request_id: str, place: Place | None) -> Effects | None:
+    async def retry(
+        self, task_id: UUID, *, request_id: str, place: Place | None, plan: RetryPlan
+    ) -> Effects | None:
         key, policy, max_running = (
             (None, None, None) if place is None else (place.key, place.policy, place.max_running)
         )
-        facts = await self._pool.fetch(
-            queries.retry_task,
-            self._republish_after,
-            task_id,
-            request_id,
-            key,
-            policy,
-            max_running,
-        )
+        async with self._pool.acquire() as connection, connection.transaction():
+            # What still runs in it may end, but not between the look and the plan.
+            await connection.execute(queries.lock_tasks, [task_id])
+            left = [left_of(row) for row in await connection.fetch(queries.left_steps, task_id)]
+            resets = plan(left) if left else ()
+            facts = await connection.fetch(
+                queries.retry_task,
+                self._republish_after,
+                task_id,
+                request_id,
+                key,
+                policy,
+                max_running,
+                [each.step_id for each in resets],
+                [each.waits_for for each in resets],
+                [each.needs for each in resets],
+                [each.open for each in resets],
+                [each.released for each in resets],
+                [each.phase for each in resets],
+            )
         await failpoint("retry.committed")
         return _effects(facts)
 

@@ -1,6 +1,6 @@
 """What a task's owner can have done needs of the world."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -17,6 +17,7 @@ from executor_svc.engine.records import (
 )
 from executor_svc.graphs.graph import Graph
 from executor_svc.tasks.filters import IdRange, TaskFilter
+from executor_svc.tasks.retry import Left, Reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ class NewTaskStore(Protocol):
 
     async def add_graphs(self, graphs: Sequence[Graph]) -> None:
         """Store graphs; those that are known are passed over."""
+
+
+RetryPlan = Callable[[Sequence[Left]], Sequence[Reset]]
+"""See `executor_svc.tasks.retry.plan_retry`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +122,13 @@ class TaskStore(NewTaskStore, RequestReader, TaskReader, Protocol):
     async def resume(self, task_id: UUID) -> Effects | None:
         """Let a paused task go on."""
 
-    async def retry(self, task_id: UUID, *, request_id: str, place: Place | None) -> Effects | None:
+    async def retry(
+        self, task_id: UUID, *, request_id: str, place: Place | None, plan: RetryPlan
+    ) -> Effects | None:
         """Continue a task that has failed, unless `request_id` continued it last.
 
-        One that needs a place under its concurrency key waits for it first.
+        One that needs a place under its concurrency key waits for it first. `plan` says
+        what begins anew besides the steps that failed by themselves.
         """
 
     async def signal(self, task_id: UUID, signal: Signal) -> Effects | None:

@@ -1,6 +1,7 @@
 """Steering tasks: the verbs of a task's owner."""
 
 from dataclasses import replace
+from functools import partial
 from uuid import UUID, uuid4
 
 import orjson
@@ -8,8 +9,9 @@ import orjson
 from executor_svc.engine.ports import Effects
 from executor_svc.engine.records import Place, TaskRecord, TaskState
 from executor_svc.tasks.places import CANCEL_NEWEST, QUEUE, place_of
-from executor_svc.tasks.ports import Signal, TaskStore
+from executor_svc.tasks.ports import RetryPlan, Signal, TaskStore
 from executor_svc.tasks.refusals import request_id_reused, signal_unknown, state_conflict
+from executor_svc.tasks.retry import plan_retry
 from executor_svc.tasks.tasks import Tasks, TaskView
 from executor_svc.waking.announce import Announcer
 
@@ -65,7 +67,9 @@ class Steering:
         # An id of its own makes the call safe to repeat for the store.
         request_id = request_id or str(uuid4())
         place = await self._place_again(task)
-        effects = await self._store.retry(task_id, request_id=request_id, place=place)
+        effects = await self._store.retry(
+            task_id, request_id=request_id, place=place, plan=await self._retry_plan(task)
+        )
         if effects is not None:
             self._announcer.announce(effects)
         task = await self._tasks.get(task_id, tenant_id=tenant_id)
@@ -111,6 +115,15 @@ class Steering:
         if effects is None and task.state not in wanted:
             raise state_conflict(task, verb)
         return TaskView(task)
+
+    async def _retry_plan(self, task: TaskRecord) -> RetryPlan:
+        """Return what says which steps of a task begin anew."""
+        graph = await self._tasks.graph_of(task.graph_hash)
+        added = {
+            graph_hash: await self._tasks.graph_of(graph_hash)
+            for graph_hash in await self._store.added_graphs(task.task_id)
+        }
+        return partial(plan_retry, graph, added)
 
     async def _place_again(self, task: TaskRecord) -> Place | None:
         """Return the place that a task needs to go on; it lost its own when it failed."""

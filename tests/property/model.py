@@ -88,6 +88,7 @@ class Step:
     item: int | None = None
     state: str = "ABSENT"
     fired: bool = False
+    begun: bool = False
     why: Why = Why.NEW
     attempt: int = 1
     failures: int = 0
@@ -122,7 +123,7 @@ class Task:
         step = self.steps[step_id]
         if (step.state, step.attempt) != ("READY", attempt) or not self.live:
             return False
-        step.state, step.session = "RUNNING", session
+        step.state, step.session, step.begun = "RUNNING", session, True
         return True
 
     def announce(self, step_id: str, attempt: int, session: Any) -> bool:
@@ -204,13 +205,55 @@ class Task:
             return
         self.state, self.started = "RUNNING", True
         self.log("TASK_RETRIED")
-        for step in self.steps.values():
+        again: dict[str, Why] = {}
+        for step in list(self.steps.values()):
             if step.state == "FAILED" and not self._tolerates(step):
-                step.state, step.attempt = "BLOCKED", step.attempt + 1
-                step.why = self._reason(step)
+                self._again(step, again)
+        for step_id, why in again.items():
+            step = self.steps[step_id]
+            step.attempt, step.state, step.failures = step.attempt + 1, "BLOCKED", 0
+            step.fired = step.fired and why is not Why.UNSATISFIED
+            step.why = Why.NEW if why is Why.UNSATISFIED else why
+        for step in self.steps.values():
             if step.state == "BLOCKED" and step.fired:
                 step.failures = 0
+            if step.step_id not in again and step.state == "BLOCKED" and not step.begun:
+                deps = [] if step.item is not None else self.dependencies(step)
+                if any(dep.step_id in again for dep in deps):
+                    step.fired, step.why = False, Why.NEW
         self._release()
+        self._follow()
+
+    def _again(self, step: Step, again: dict[str, Why]) -> None:
+        """Find what must run again so that a step which has failed can succeed."""
+        if step.step_id in again:
+            return
+        if step.item is None and self._satisfied(step) is False:
+            again[step.step_id] = Why.UNSATISFIED
+            for dep in self.dependencies(step):
+                if dep.state == "FAILED":
+                    self._again(dep, again)
+            return
+        again[step.step_id] = Why.CAME if any(self._descendants(step)) else Why.NEW
+        items = [each for each in self.items_of(step) if each.state in ("FAILED", "CANCELLED")]
+        if items:
+            self._restore(step, again)
+
+    def _restore(self, step: Step, again: dict[str, Why]) -> None:
+        """Have a step wait a second time for its items, or the steps that it has added."""
+        del again[step.step_id]
+        step.attempt, step.state, step.failures = step.attempt + 1, "WAITING", 0
+        items = self.items_of(step)
+        step.waits_for = "items" if items else "steps"
+        for each in self.steps.values():
+            if each.scope == step.step_id or each in items:
+                lacks = each.state == "CANCELLED" or (each in items and each.state == "FAILED")
+                if lacks and any(self._descendants(each)) and each.state == "CANCELLED":
+                    again[each.step_id] = Why.CAME
+                    self._restore(each, again)
+                elif lacks:
+                    again[each.step_id] = Why.CAME if any(self._descendants(each)) else Why.NEW
+                    each.fired = each.fired and each not in items
 
     # What is true of it.
 
@@ -232,6 +275,12 @@ class Task:
 
     def dependencies(self, step: Step) -> list[Step]:
         return [self.steps[_path(step.scope, name)] for name in step.node.depends_on]
+
+    def _all_dependencies(self, step: Step) -> list[Step]:
+        return [] if step.item is not None else self.dependencies(step)
+
+    def _parent(self, item: Step) -> Step:
+        return self.steps[item.step_id.rpartition("[")[0]]
 
     def log(self, event: str, step_id: str = "", attempt: int = 0) -> None:
         self.events.append((event, step_id, attempt))
@@ -345,12 +394,11 @@ class Task:
 
     def _has_a_lane(self, item: Step) -> bool:
         """Whether an item may start beside those before it."""
-        parent = self.steps[item.step_id.rpartition("[")[0]]
-        over = sum(self._is_over(each) for each in self.items_of(parent))
-        lanes = item.node.max_parallel
+        parent = self._parent(item)
         if parent.waits_for != "items" or not item.open:
             return False
-        return not lanes or (item.item or 0) < lanes + over
+        lanes, items = item.node.max_parallel, self.items_of(parent)
+        return not lanes or sum(each.fired and not self._is_over(each) for each in items) < lanes
 
     def _is_over(self, step: Step) -> bool:
         """Whether what waits for a step need not wait any more: a retry cannot change it."""

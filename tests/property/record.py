@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from executor_svc.graphs.graph import Graph, Step
 from executor_svc.store import PostgresStepStore, PostgresSweepStore, PostgresTaskStore
 from executor_svc.tasks.creator import Submission, new_task
 from executor_svc.tasks.ports import Signal
+from executor_svc.tasks.retry import plan_retry
 from executor_svc.work.runner import RunLimits
 from stepwire.ids import uuid7
 from tests.property.graphs import compiled
@@ -51,6 +53,7 @@ class Record:
         self.steps = PostgresStepStore(pool, republish_after=REPUBLISH, inline_bytes=1024)
         self.sweep = PostgresSweepStore(pool, republish_after=REPUBLISH)
         self._graphs: dict[bytes, Graph] = {}
+        self._graph_of: dict[UUID, Graph] = {}
         self._rng = random.Random(1)
 
     async def create(self, nodes: Sequence[Node]) -> tuple[UUID, int]:
@@ -58,6 +61,7 @@ class Record:
         graph = await self._stored(nodes)
         task = new_task(Submission("default", graph, NULL, timeout=LONG))
         assert await self.tasks.create([task])
+        self._graph_of[task.task_id] = graph
         return task.task_id, sum(not step.open for step in task.steps)
 
     async def _stored(self, nodes: Sequence[Node]) -> Graph:
@@ -164,7 +168,8 @@ class Record:
         return await self.tasks.signal(task_id, Signal("go", payload, str(uuid7())))
 
     async def retry(self, task_id: UUID) -> Effects | None:
-        return await self.tasks.retry(task_id, request_id=str(uuid7()), place=None)
+        plan = partial(plan_retry, self._graph_of[task_id], self._graphs)
+        return await self.tasks.retry(task_id, request_id=str(uuid7()), place=None, plan=plan)
 
     async def task(self, task_id: UUID) -> asyncpg.Record:
         return await self._pool.fetchrow(

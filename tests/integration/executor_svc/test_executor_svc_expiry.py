@@ -96,15 +96,31 @@ async def test_every_wait_ends_with_schedule_to_close(mesh: Mesh, name: str, wha
         assert left == (["CANCELLED"] if name == "steps" else [])
 
 
+async def test_a_retry_takes_up_what_an_expired_step_has_added(mesh: Mesh) -> None:
+    what = graph(python("a", "expiry.add_unserved", schedule_to_close={"seconds": 1}))
+    async with mesh.worker(queues=("default",)):
+        failed = await mesh.client.run(what)
+        assert failed.failure.reason == Reason.STEP_TIMED_OUT
+        async with mesh.worker(queues=("gpu",)):
+            await mesh.client.retry(failed.task_id)
+            task = await mesh.client.wait(failed.task_id)
+    assert (state_of(task), output_of(task)) == ("SUCCEEDED", 1)
+    assert steps_of(task)["a/unserved"].attempt == 2
+
+
 async def test_a_paused_task_keeps_its_steps_until_it_goes_on(mesh: Mesh) -> None:
     what = graph(
-        transform("ready", "1", queue="gpu", schedule_to_close=SOON),
-        {"name": "sleeps", "sleep": {"until": "3600"}, "schedule_to_close": SOON},
+        transform("ready", "1", queue="gpu", schedule_to_close=HOUR),
+        {"name": "sleeps", "sleep": {"until": "7200"}, "schedule_to_close": HOUR},
     )
     async with mesh.worker(queues=("default",)):
         task_id = await mesh.client.create(what)
         await mesh.client.until(task_id, "sleeps", "WAITING")
         await pause(mesh.client, task_id)
+        await mesh.fetch(
+            "UPDATE executor.steps SET expires_at = now(),"
+            " due_at = CASE WHEN state = 'WAITING' THEN now() END"
+        )
         await mesh.client.until(task_id, "sleeps", "BLOCKED")
         assert state_of(await mesh.client.get(task_id)) == "PAUSED"
         await resume(mesh.client, task_id)
@@ -129,8 +145,8 @@ async def test_a_retry_gives_what_was_held_its_time_anew(record: Record) -> None
     )
     assert not (await record.sweep.wake_due()).ready
     assert await record.state(task.task_id, "items") == "WAITING"
-    assert ready(await record.retry(task.task_id)) == {("bad", 2), ("held", 1), ("items[0]", 1)}
-    (held,) = await record.claim(session_id, task.task_id, "held")
+    assert ready(await record.retry(task.task_id)) == {("bad", 2), ("held", 2), ("items[0]", 1)}
+    (held,) = await record.claim(session_id, task.task_id, "held", attempt=2)
     assert held.phase is Phase.NEW
     left = await record.pool.fetch(
         "SELECT step_id FROM executor.steps WHERE lifetime IS NOT NULL"

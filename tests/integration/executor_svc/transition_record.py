@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from executor_svc.store import (
 )
 from executor_svc.tasks.creator import Submission, new_task
 from executor_svc.tasks.ports import Signal
+from executor_svc.tasks.retry import plan_retry
 from stepwire.db import migrate, open_pool
 from stepwire.ids import uuid7
 from tests.integration.executor_svc.executor_mesh import graph
@@ -46,6 +48,7 @@ class Record:
         self.steps = PostgresStepStore(pool, republish_after=REPUBLISH, inline_bytes=1024)
         self.sweep = PostgresSweepStore(pool, republish_after=REPUBLISH)
         self.sessions = PostgresSessionStore(pool)
+        self._graphs: dict[UUID, Graph] = {}
 
     async def session(self) -> UUID:
         session_id = uuid7()
@@ -57,6 +60,7 @@ class Record:
         await self.tasks.add_graphs([compiled])
         task = new_task(Submission("default", compiled, NULL, **fields))
         assert await self.tasks.create([task])
+        self._graphs[task.task_id] = compiled
         return compiled, task
 
     async def claim(
@@ -99,7 +103,12 @@ class Record:
         return await self.tasks.signal(task_id, Signal(name, payload, str(uuid7())))
 
     async def retry(self, task_id: UUID, request_id: str = "") -> Effects | None:
-        return await self.tasks.retry(task_id, request_id=request_id or str(uuid7()), place=None)
+        return await self.tasks.retry(
+            task_id,
+            request_id=request_id or str(uuid7()),
+            place=None,
+            plan=partial(plan_retry, self._graphs[task_id], {}),
+        )
 
     async def wake(self) -> Effects:
         """Let all waits that have an end be over."""
