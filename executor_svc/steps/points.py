@@ -53,7 +53,7 @@ class SearchKind:
         if wanted is not None:
             if not isinstance(wanted, dict):
                 raise input_error("filter must be an object")
-            json_to_struct(wanted, request.filter)
+            json_to_struct(wanted, request.filter.must.add().contains)
         response = await answer(self._searches.SearchPoints(request), service="vector")
         return [
             {

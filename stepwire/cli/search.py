@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from stepwire.api.vector.v1.search_service_pb2 import ScoredPoint
+from stepwire.api.vector.v1.search_pb2 import ScoredPoint
 from stepwire.cli.connect import Connection, connect
 from stepwire.cli.exits import run
 from stepwire.cli.options import GatewayOption, HomeOption, Output, OutputOption

@@ -17,6 +17,7 @@ from stepwire.api.vector.v1.collection_service_pb2_grpc import (
     CollectionServiceAsyncStub,
     CollectionServiceStub,
 )
+from stepwire.api.vector.v1.filter_pb2 import Condition, Filter
 from stepwire.api.vector.v1.point_pb2 import Point
 from stepwire.api.vector.v1.point_service_pb2 import (
     DeletePointsRequest,
@@ -24,7 +25,8 @@ from stepwire.api.vector.v1.point_service_pb2 import (
     UpsertPointsRequest,
 )
 from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceAsyncStub, PointServiceStub
-from stepwire.api.vector.v1.search_service_pb2 import ScoredPoint, SearchPointsRequest
+from stepwire.api.vector.v1.search_pb2 import ScoredPoint
+from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest
 from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceAsyncStub, SearchServiceStub
 from stepwire.errors import Reason, StepwireError
 from stepwire.payload import json_to_struct
@@ -99,9 +101,12 @@ class Vectors:
         limit: int = 10,
         filter: Mapping[str, Any] | None = None,  # noqa: A002  (the field's name)
     ) -> Sequence[ScoredPoint]:
-        """Finds the points nearest to a vector (little-endian float32 values), best first."""
+        """Finds the points nearest to a vector (little-endian float32 values), best first.
+
+        With a filter, only those whose payload contains this object.
+        """
         request = SearchPointsRequest(
-            collection=collection, vector=vector, limit=limit, filter=_struct(filter)
+            collection=collection, vector=vector, limit=limit, filter=_containing(filter)
         )
         with raising_ours(self._target):
             response = await self._searches.SearchPoints(request, timeout=self._timeout_seconds)
@@ -125,6 +130,10 @@ class Vectors:
 def point(point_id: str, vector: bytes, payload: Mapping[str, Any] | None = None) -> Point:
     """Makes a point; the vector is little-endian float32 values."""
     return Point(id=point_id, vector=vector, payload=_struct(payload))
+
+
+def _containing(data: Mapping[str, Any] | None) -> Filter | None:
+    return None if data is None else Filter(must=[Condition(contains=_struct(data))])
 
 
 def _struct(data: Mapping[str, Any] | None) -> Struct | None:

@@ -1,28 +1,307 @@
 """Between the messages of SearchService and its records."""
 
-from stepwire.api.vector.v1 import search_service_pb2 as pb
-from vector_svc.engine.fields import search_limit
-from vector_svc.engine.payloads import read_filter
-from vector_svc.engine.records import Match, Metric, Search
-from vector_svc.points.codec import write_point
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, timedelta
+from typing import Final
+
+import numpy as np
+import orjson
+
+from stepwire.api.vector.v1 import search_pb2, search_service_pb2
+from stepwire.errors import field_invalid
+from stepwire.payload import json_to_value
+from vector_svc.engine.fields import check_ids, search_limit
+from vector_svc.filters.codec import MAX_WORDS_CHARACTERS, filter_of, path_of
+from vector_svc.filters.records import Path, Scalar
+from vector_svc.points.codec import MAX_TEXT_CHARACTERS, write_point
+from vector_svc.search.planner import MAX_EF_SEARCH
+from vector_svc.search.records import (
+    Diversity,
+    Examples,
+    Found,
+    PayloadSelection,
+    Plan,
+    Recall,
+    Recency,
+    Report,
+    Results,
+    Search,
+    WordQuery,
+)
+
+MAX_REACH: Final = 10_000
+MAX_EXAMPLES: Final = 100
+MAX_NAMES: Final = 1_000
+MAX_WEIGHT: Final = 1_000.0
+LEAST_WEIGHT: Final = 0.001
+MAX_K: Final = 10_000
+DEFAULT_K: Final = 60
+DEFAULT_STRENGTH: Final = 0.5
+MAX_CANDIDATES: Final = 1_000
+DEFAULT_RECENCY_WEIGHT: Final = 0.1
+MAX_OVERSAMPLING: Final = 100.0
+MAX_SEARCHES: Final = 100
+MAX_GROUPS: Final = 100
+EVERYTHING: Final = PayloadSelection()
+
+_PLANS: Final[Mapping[Plan, "search_pb2.SearchPlan.ValueType"]] = {
+    Plan.EXACT: search_pb2.SEARCH_PLAN_EXACT,
+    Plan.FILTER_FIRST: search_pb2.SEARCH_PLAN_FILTER_FIRST,
+    Plan.INDEX: search_pb2.SEARCH_PLAN_INDEX,
+    Plan.ITERATIVE: search_pb2.SEARCH_PLAN_ITERATIVE,
+    Plan.WORDS: search_pb2.SEARCH_PLAN_WORDS,
+}
 
 
-def search_of(message: pb.SearchPointsRequest, *, filter_max_bytes: int) -> Search:
+def search_of(
+    message: search_service_pb2.SearchPointsRequest, *, filter_max_bytes: int, field: str = ""
+) -> Search:
     """Read what is searched for.
+
+    Args:
+        message: The request.
+        filter_max_bytes: Largest filter.
+        field: Path of the request's fields: "" or ending in a dot.
 
     Raises:
         StepwireError: FIELD_INVALID or PAYLOAD_TOO_LARGE.
     """
+    limit = search_limit(message.limit)
+    if not 0 <= message.offset <= MAX_REACH - limit:
+        raise field_invalid(f"{field}offset", f"must be from 0 to {MAX_REACH} with limit")
+    _check_target(message, field)
     return Search(
-        vector=message.vector,
-        limit=search_limit(message.limit),
-        filter=read_filter(message.filter, field="filter", limit_bytes=filter_max_bytes),
+        limit=limit,
+        offset=message.offset,
+        vector=message.vector or np.array(message.values, dtype="<f4").tobytes(),
+        text=message.text,
+        examples=_examples(message, field),
+        words=_words(message, field),
+        filter=filter_of(message.filter, field=f"{field}filter", max_bytes=filter_max_bytes),
         include_vectors=message.include_vectors,
         exact=message.exact,
+        score_threshold=_threshold(message, field),
+        diversity=_diversity(message, field),
+        recency=_recency(message, field),
+        payload=_payload(message.payload, f"{field}payload"),
+        target_recall=_within(message.target_recall, f"{field}target_recall", 0, 1),
+        ef_search=int(_within(message.ef_search, f"{field}ef_search", 0, MAX_EF_SEARCH)),
+        oversampling=_oversampling(message.oversampling, f"{field}oversampling"),
+        field=field,
     )
 
 
-def write_match(match: Match, metric: Metric, into: pb.ScoredPoint) -> None:
+def searches_of(
+    message: search_service_pb2.BatchSearchPointsRequest, *, filter_max_bytes: int
+) -> list[Search]:
+    """Read the searches of a batch.
+
+    Raises:
+        StepwireError: FIELD_INVALID or PAYLOAD_TOO_LARGE.
+    """
+    if not 1 <= len(message.searches) <= MAX_SEARCHES:
+        raise field_invalid("searches", f"must have 1 to {MAX_SEARCHES} entries")
+    searches = []
+    for index, each in enumerate(message.searches):
+        field = f"searches[{index}]."
+        _check_same(each.collection, message.collection, f"{field}collection")
+        searches.append(search_of(each, filter_max_bytes=filter_max_bytes, field=field))
+    return searches
+
+
+def groups_of(
+    message: search_service_pb2.SearchGroupsRequest, *, filter_max_bytes: int
+) -> tuple[Search, Path, int]:
+    """Read a search for groups: the search, what makes the groups, and their size.
+
+    Raises:
+        StepwireError: FIELD_INVALID or PAYLOAD_TOO_LARGE.
+    """
+    _check_same(message.search.collection, message.collection, "search.collection")
+    search = search_of(message.search, filter_max_bytes=filter_max_bytes, field="search.")
+    if search.limit > MAX_GROUPS:
+        raise field_invalid("search.limit", f"must be at most {MAX_GROUPS}")
+    if search.offset:
+        raise field_invalid("search.offset", "is not for groups")
+    if search.diversity:
+        raise field_invalid("search.diversity", "is not for groups")
+    if not search.payload.everything:
+        raise field_invalid("search.payload", "is not for groups")
+    size = int(_within(message.group_size, "group_size", 0, MAX_GROUPS)) or 1
+    return search, path_of(message.group_by, field="group_by"), size
+
+
+def write_results(
+    results: Results,
+    selection: PayloadSelection,
+    into: search_service_pb2.SearchPointsResponse,
+) -> None:
+    """Fill in what a search has found, with what is wanted of payloads."""
+    for each in results.found:
+        write_found(each, into.points.add(), selection)
+    write_report(results.report, into.report)
+
+
+def write_found(
+    found: Found, into: search_pb2.ScoredPoint, selection: PayloadSelection = EVERYTHING
+) -> None:
     """Fill in a point that was found."""
-    into.score = metric.score(match.distance)
-    write_point(match.point, into.point)
+    into.score = found.score
+    point = found.point
+    if selection.everything:
+        write_point(point, into.point)
+        return
+    payload = selection.of(orjson.loads(point.payload or b"{}"))
+    write_point(replace(point, payload=orjson.dumps(payload)), into.point)
+
+
+def write_report(report: Report, into: search_pb2.SearchReport) -> None:
+    """Fill in how a search went."""
+    into.plan = _PLANS[report.plan]
+    into.points_compared = report.points_compared
+    into.may_be_short = report.may_be_short
+    into.recall_estimate = report.recall
+    into.ef_search = report.ef_search
+    into.walk_given_up = report.walk_given_up
+
+
+def write_group(value: Scalar, found: Sequence[Found], into: search_pb2.PointGroup) -> None:
+    """Fill in a group."""
+    json_to_value(value, into.value)
+    for each in found:
+        write_found(each, into.points.add())
+
+
+def write_recall(
+    recall: Recall, ef_search: int, into: search_service_pb2.MeasureRecallResponse
+) -> None:
+    """Fill in what was measured."""
+    into.ef_search = ef_search
+    into.unreachable_share = recall.unreachable
+    into.samples = recall.samples
+    for figure in recall.figures:
+        written = into.figures.add(
+            ef_search=figure.ef_search, recall=figure.recall, milliseconds=figure.milliseconds
+        )
+        written.measure_time.FromDatetime(recall.measured_at.astimezone(UTC))
+
+
+def _check_target(message: search_service_pb2.SearchPointsRequest, field: str) -> None:
+    given = [
+        name
+        for name, value in (
+            ("vector", message.vector),
+            ("values", message.values),
+            ("text", message.text),
+            ("examples", message.HasField("examples")),
+        )
+        if value
+    ]
+    if len(given) > 1:
+        raise field_invalid(f"{field}{given[1]}", f"cannot be given together with {given[0]}")
+    if not given and not message.words.words:
+        raise field_invalid(f"{field}vector", "is required, or values, text, examples or words")
+    if len(message.text) > MAX_TEXT_CHARACTERS:
+        raise field_invalid(f"{field}text", f"must be at most {MAX_TEXT_CHARACTERS} characters")
+
+
+def _examples(message: search_service_pb2.SearchPointsRequest, field: str) -> Examples | None:
+    if not message.HasField("examples"):
+        return None
+    positive, negative = message.examples.positive_ids, message.examples.negative_ids
+    path = f"{field}examples"
+    check_ids(positive, field=f"{path}.positive_ids")
+    if len(positive) > MAX_EXAMPLES:
+        raise field_invalid(f"{path}.positive_ids", f"must have at most {MAX_EXAMPLES} entries")
+    if len(negative) > MAX_EXAMPLES:
+        raise field_invalid(f"{path}.negative_ids", f"must have at most {MAX_EXAMPLES} entries")
+    if negative:
+        check_ids(negative, field=f"{path}.negative_ids")
+    return Examples(tuple(positive), tuple(negative))
+
+
+def _words(message: search_service_pb2.SearchPointsRequest, field: str) -> WordQuery | None:
+    if not message.HasField("words"):
+        return None
+    path = f"{field}words"
+    words = message.words.words or message.text
+    if not 1 <= len(words) <= MAX_WORDS_CHARACTERS or "\0" in words:
+        raise field_invalid(
+            f"{path}.words", f"must be 1 to {MAX_WORDS_CHARACTERS} characters, none U+0000"
+        )
+    return WordQuery(
+        words=words,
+        weight=_weight(message.words.weight, f"{path}.weight"),
+        vector_weight=_weight(message.words.vector_weight, f"{path}.vector_weight"),
+        k=int(_within(message.words.k, f"{path}.k", 0, MAX_K)) or DEFAULT_K,
+    )
+
+
+def _threshold(message: search_service_pb2.SearchPointsRequest, field: str) -> float | None:
+    if not message.HasField("score_threshold"):
+        return None
+    if math.isnan(message.score_threshold):
+        raise field_invalid(f"{field}score_threshold", "must be a number")
+    return message.score_threshold
+
+
+def _diversity(message: search_service_pb2.SearchPointsRequest, field: str) -> Diversity | None:
+    if not message.HasField("diversity"):
+        return None
+    path = f"{field}diversity"
+    strength = _within(message.diversity.strength, f"{path}.strength", 0, 1)
+    most = _within(message.diversity.candidates, f"{path}.candidates", 0, MAX_CANDIDATES)
+    return Diversity(strength or DEFAULT_STRENGTH, int(most))
+
+
+def _recency(message: search_service_pb2.SearchPointsRequest, field: str) -> Recency | None:
+    if not message.HasField("recency"):
+        return None
+    path = f"{field}recency"
+    try:
+        half_life = message.recency.half_life.ToTimedelta()
+    except (OverflowError, ValueError):
+        half_life = timedelta()
+    if half_life < timedelta(milliseconds=1):
+        raise field_invalid(f"{path}.half_life", "must be a millisecond or more")
+    weight = _within(message.recency.weight, f"{path}.weight", 0, MAX_WEIGHT)
+    at = message.recency.path
+    return Recency(
+        half_life,
+        weight or DEFAULT_RECENCY_WEIGHT,
+        path_of(at, field=f"{path}.path") if at else (),
+    )
+
+
+def _payload(message: search_pb2.PayloadSelection, field: str) -> PayloadSelection:
+    for name, fields in (("include", message.include), ("exclude", message.exclude)):
+        if len(fields) > MAX_NAMES:
+            raise field_invalid(f"{field}.{name}", f"must have at most {MAX_NAMES} entries")
+    return PayloadSelection(
+        frozenset(message.include), frozenset(message.exclude), none=message.none
+    )
+
+
+def _oversampling(value: float, field: str) -> float:
+    if value and not 1 <= value <= MAX_OVERSAMPLING:
+        raise field_invalid(field, f"must be from 1 to {MAX_OVERSAMPLING:g}, or 0")
+    return value
+
+
+def _weight(value: float, field: str) -> float:
+    if value and not LEAST_WEIGHT <= value <= MAX_WEIGHT:
+        raise field_invalid(field, f"must be from {LEAST_WEIGHT} to {MAX_WEIGHT:g}, or 0 for 1")
+    return value or 1.0
+
+
+def _within(value: float, field: str, least: float, most: float) -> float:
+    if not least <= value <= most:
+        raise field_invalid(field, f"must be from {least} to {most:g}")
+    return value
+
+
+def _check_same(name: str, collection: str, field: str) -> None:
+    if name not in ("", collection):
+        raise field_invalid(field, "must be empty or the collection of the request")

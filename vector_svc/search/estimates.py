@@ -2,11 +2,12 @@
 
 from vector_svc.engine.cache import Cache
 from vector_svc.engine.records import Collection
-from vector_svc.search.ports import SearchStore
+from vector_svc.filters.records import Node
+from vector_svc.search.ports import SearchStore, Sizes
 
 
 class Estimates:
-    """Numbers of points, and of matches of filters.
+    """Numbers of points, matches of filters, and what was measured of indexes.
 
     Args:
         store: Where they are read.
@@ -16,26 +17,27 @@ class Estimates:
 
     def __init__(self, store: SearchStore, *, cache_entries: int, cache_seconds: float) -> None:
         self._store = store
-        self._rows: Cache[int, int] = Cache(capacity=cache_entries, ttl_seconds=cache_seconds)
-        self._matches: Cache[tuple[int, bytes, int], int] = Cache(
+        self._sizes: Cache[int, Sizes] = Cache(capacity=cache_entries, ttl_seconds=cache_seconds)
+        self._matches: Cache[tuple[int, Node, int], int] = Cache(
             capacity=cache_entries, ttl_seconds=cache_seconds
         )
 
-    async def rows(self, collection: Collection, *, exact_to: int) -> int:
-        """Return the number of points in a collection: up to `exact_to` exact, then a guess.
+    async def sizes(self, collection: Collection, *, exact_to: int) -> Sizes:
+        """Return the number of points, up to `exact_to` exact, and what was measured.
 
-        The guess alone does not do: Postgres believes a table that it has not analyzed yet
-        to hold ten times the points that it holds.
+        More points are guessed by Postgres. The guess alone does not do: Postgres believes
+        a table that it has not analyzed yet to hold ten times the points that it holds.
         """
-        known = self._rows.get(collection.id)
+        known = self._sizes.get(collection.id)
         if known is None:
-            known = await self._store.count(collection, at_most=exact_to + 1)
-            if known > exact_to:
-                known = max(known, await self._store.estimate(collection))
-            self._rows.put(collection.id, known)
+            known = await self._store.sizes(collection, at_most=exact_to + 1)
+            if known.points > exact_to:
+                guess = await self._store.estimate(collection)
+                known = Sizes(max(known.points, guess), known.recall)
+            self._sizes.put(collection.id, known)
         return known
 
-    async def matches(self, collection: Collection, filter_: bytes, *, at_most: int) -> int:
+    async def matches(self, collection: Collection, filter_: Node, *, at_most: int) -> int:
         """Return how many points match a filter; `at_most` if there are more."""
         key = (collection.id, filter_, at_most)
         known = self._matches.get(key)
@@ -43,3 +45,7 @@ class Estimates:
             known = await self._store.count_matches(collection, filter_, at_most=at_most)
             self._matches.put(key, known)
         return known
+
+    def forget(self, collection: Collection) -> None:
+        """Read a collection's sizes anew next time: something was measured."""
+        self._sizes.drop(collection.id)

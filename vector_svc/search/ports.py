@@ -1,10 +1,56 @@
 """What searches need from outside."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
-from vector_svc.engine.records import Collection, Match, Matrix
-from vector_svc.search.planner import Plan
+from vector_svc.engine.records import Collection, Matrix
+from vector_svc.filters.records import Node
+from vector_svc.search.records import Found, Plan, Recall, WordQuery
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Points as far as they were counted, and what was measured of the index."""
+
+    points: int
+    recall: Recall | None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a store is to find.
+
+    Attributes:
+        plan: The way.
+        vector: A matrix of one row; None to rank by words alone.
+        wanted: Points to find, with those to leave out.
+        offset: Points to leave out from the best on.
+        filter: Which points count; None for every point.
+        words: A ranking by words; None without.
+        ef_search: Candidates to keep during a walk.
+        candidates: Points that a shortened index gives to be ranked.
+        rows: Points in the collection, more or less.
+        depth: Points of each ranking, where there are two.
+        max_distance: Largest distance of a point by nearness; None for any.
+        payloads: Whether the points carry their payloads.
+        vectors: Whether the points carry their vectors.
+    """
+
+    plan: Plan
+    vector: Matrix | None
+    wanted: int
+    offset: int
+    filter: Node | None
+    words: WordQuery | None
+    ef_search: int
+    candidates: int
+    rows: int
+    depth: int
+    max_distance: float | None
+    payloads: bool
+    vectors: bool
 
 
 class SearchStore(Protocol):
@@ -13,8 +59,8 @@ class SearchStore(Protocol):
     Every method raises CollectionGoneError if the collection is no longer there.
     """
 
-    def count(self, collection: Collection, *, at_most: int) -> Awaitable[int]:
-        """Return the exact number of points, `at_most` if there are more."""
+    def sizes(self, collection: Collection, *, at_most: int) -> Awaitable[Sizes]:
+        """Return the number of points, `at_most` if there are more, and what was measured."""
         ...
 
     def estimate(self, collection: Collection) -> Awaitable[int]:
@@ -22,29 +68,37 @@ class SearchStore(Protocol):
         ...
 
     def count_matches(
-        self, collection: Collection, filter_: bytes, *, at_most: int
+        self, collection: Collection, filter_: Node, *, at_most: int
     ) -> Awaitable[int]:
         """Return the number of points that match a filter, `at_most` if there are more."""
         ...
 
-    def search(
-        self,
-        collection: Collection,
-        vector: Matrix,
-        *,
-        plan: Plan,
-        limit: int,
-        filter_: bytes | None,
-        include_vectors: bool,
-    ) -> Awaitable[list[Match]]:
-        """Return the nearest points, nearest first.
+    def search(self, collection: Collection, order: Order) -> Awaitable[list[Found]]:
+        """Return the best points, best first."""
+        ...
 
-        Args:
-            collection: Where to search.
-            vector: A matrix of one row.
-            plan: The way to search.
-            limit: Most points to return.
-            filter_: A JSON object that payloads must contain; None for every point.
-            include_vectors: Whether the points carry their vectors.
-        """
+    def vectors(self, collection: Collection, ids: Sequence[str]) -> Awaitable[dict[str, bytes]]:
+        """Return the vectors of the points that exist, by their ids."""
+        ...
+
+
+Near = tuple[str, float]
+"""Id and distance of a point."""
+
+
+class RecallStore(Protocol):
+    """Samples points, times single searches, and keeps what was measured."""
+
+    def sample(self, collection: Collection, count: int) -> Awaitable[tuple[list[str], Matrix]]:
+        """Return the ids and vectors of points by chance."""
+        ...
+
+    def nearest(
+        self, collection: Collection, vector: Matrix, *, plan: Plan, ef_search: int, limit: int
+    ) -> Awaitable[tuple[list[Near], float]]:
+        """Return the nearest points, and the milliseconds that it took."""
+        ...
+
+    def keep(self, collection: Collection, recall: Recall) -> Awaitable[datetime]:
+        """Keep what was measured, in place of what was; return when."""
         ...

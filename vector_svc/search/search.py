@@ -1,90 +1,264 @@
-"""Searches: the way each takes, and what happens when it finds too few."""
+"""Searches: the way each takes, and what becomes of what it finds."""
 
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from stepwire.errors import field_invalid
 from vector_svc.collections.registry import Collections
-from vector_svc.engine.records import Collection, Match, Search
-from vector_svc.engine.vectors import read_vectors
+from vector_svc.engine.records import Collection, IndexKind, Matrix, Quantization
+from vector_svc.filters.records import AtLeast, Ids, Node, Not, Path, Scalar
 from vector_svc.metrics import VectorMetrics
+from vector_svc.search import ranking
 from vector_svc.search.estimates import Estimates
 from vector_svc.search.planner import (
-    Plan,
+    Decision,
+    Situation,
     always_exact,
+    decide,
     exact_up_to,
-    plan_filtered,
-    plan_unfiltered,
+    exactly,
 )
-from vector_svc.search.ports import SearchStore
+from vector_svc.search.ports import Order, SearchStore
+from vector_svc.search.records import Found, Plan, Report, Results, Search
+from vector_svc.search.target import Targets
+
+# Where points are ranked anew once they are found, so many times as many are found first.
+POOL: Final = 4
+MAX_POOL: Final = 10_000
+# Points that each of two rankings gives to be joined.
+LEAST_DEPTH: Final = 100
+# Candidates of a shortened index per point wanted.
+OVERSAMPLING: Final = {Quantization.NONE: 1.0, Quantization.HALF: 2.0, Quantization.BINARY: 4.0}
+# Searches of a batch that are under way at once: each keeps a core of Postgres busy.
+BATCH_AT_ONCE: Final = 4
+
+Groups = list[tuple[Scalar, list[Found]]]
 
 
 class Searches:
-    """Finds points in all collections."""
+    """Finds points in all collections.
+
+    Every method raises StepwireError: FIELD_INVALID, COLLECTION_NOT_FOUND,
+    VECTOR_DIMENSION_MISMATCH, and what the model service says of a text.
+
+    Args:
+        store: Where points are found.
+        targets: Finds the vectors of searches.
+        collections: Where collections are found.
+        estimates: What searches are planned by.
+        metrics: Counts them.
+        hnsw_ef_search: Candidates that walks keep as long as nothing was measured.
+        clock: Gives the time, for what is newer.
+    """
 
     def __init__(
         self,
         store: SearchStore,
         *,
+        targets: Targets,
         collections: Collections,
         estimates: Estimates,
         metrics: VectorMetrics,
+        hnsw_ef_search: int,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
+        self._targets = targets
         self._collections = collections
         self._estimates = estimates
         self._metrics = metrics
+        self._hnsw_ef_search = hnsw_ef_search
+        self._clock = clock
 
-    async def search(
-        self, tenant_id: str, name: str, search: Search
-    ) -> tuple[Collection, list[Match]]:
-        """Find the points nearest to a vector, nearest first, and where they were found.
+    async def search(self, tenant_id: str, name: str, search: Search) -> Results:
+        """Find points, best first.
 
         Through the index or not, there are fewer than `search.limit` only if there are no
-        more that match.
-
-        Raises:
-            StepwireError: FIELD_INVALID, COLLECTION_NOT_FOUND, VECTOR_DIMENSION_MISMATCH.
+        more that count, or if the report says that there may be.
         """
 
-        async def find(collection: Collection) -> tuple[Collection, list[Match]]:
-            return collection, await self._search(collection, search)
+        async def find(collection: Collection) -> Results:
+            return await self._search(collection, search)
 
         return await self._collections.use(tenant_id, name, find)
 
-    async def _search(self, collection: Collection, search: Search) -> list[Match]:
-        config = collection.config
-        vector = read_vectors(
-            [search.vector],
-            dimension=config.dimension,
-            metric=config.metric,
-            path=lambda _: "vector",
+    async def batch(self, tenant_id: str, name: str, searches: Sequence[Search]) -> list[Results]:
+        """Carry out several searches, some at once; results in their order."""
+        places = asyncio.Semaphore(BATCH_AT_ONCE)
+
+        async def one(search: Search) -> Results:
+            async with places:
+                return await self.search(tenant_id, name, search)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(search)) for search in searches]
+        return [task.result() for task in tasks]
+
+    async def groups(
+        self, tenant_id: str, name: str, search: Search, *, by: Path, size: int
+    ) -> tuple[Results, Groups]:
+        """Find the best points of each of the best groups.
+
+        More and more points are looked at until there are enough groups, or no more points.
+        """
+        pool = max(search.limit * size * POOL, LEAST_DEPTH)
+        while True:
+            pool = min(pool, MAX_POOL)
+            results = await self.search(tenant_id, name, replace(search, limit=pool))
+            groups = ranking.in_groups(results.found, by, limit=search.limit, size=size)
+            full = len(groups) == search.limit and all(len(found) == size for _, found in groups)
+            if full or len(results.found) < pool:
+                return results, groups
+            if pool == MAX_POOL:
+                report = replace(results.report, may_be_short=True)
+                return replace(results, report=report), groups
+            pool *= POOL
+
+    async def _search(self, collection: Collection, search: Search) -> Results:
+        vector = await self._targets.vector_of(collection, search)
+        _check(collection, search)
+        if search.examples is not None:
+            search = replace(search, filter=_without_examples(search))
+        order, situation, decision = await self._order(collection, search, vector)
+        found, report = await self._find(collection, order, situation, decision)
+        return Results(collection, self._ranked(collection, search, found), report)
+
+    async def _order(
+        self, collection: Collection, search: Search, vector: Matrix | None
+    ) -> tuple[Order, Situation, Decision]:
+        wanted, offset = _wanted(search)
+        depth = max(LEAST_DEPTH, wanted) if search.words is not None else wanted
+        situation = await self._situation(collection, search, wanted=depth)
+        if vector is None:
+            decision = Decision(Plan.WORDS, 0, 0, 0.0)
+        else:
+            decision = decide(situation, default_ef_search=self._hnsw_ef_search)
+        quantization = collection.config.index.quantization
+        oversampling = search.oversampling or OVERSAMPLING[quantization]
+        candidates = min(round(depth * oversampling), MAX_POOL)
+        if quantization is not Quantization.NONE and decision.plan.walks:
+            # A walk gives as many points as it keeps candidates.
+            decision = replace(decision, ef_search=min(max(decision.ef_search, candidates), 1_000))
+        order = Order(
+            plan=decision.plan,
+            vector=vector,
+            wanted=wanted,
+            offset=offset,
+            filter=search.filter,
+            words=search.words,
+            ef_search=decision.ef_search,
+            candidates=candidates,
+            rows=situation.rows,
+            depth=depth,
+            max_distance=_max_distance(collection, search),
+            payloads=_needs_payloads(search),
+            vectors=search.include_vectors or search.diversity is not None,
+        )
+        return order, situation, decision
+
+    async def _situation(self, collection: Collection, search: Search, *, wanted: int) -> Situation:
+        dimension = collection.config.dimension
+        sizes = await self._estimates.sizes(collection, exact_to=always_exact(dimension))
+        matches = None
+        if search.filter is not None:
+            enough = exact_up_to(rows=sizes.points, wanted=wanted, dimension=dimension)
+            matches = await self._estimates.matches(collection, search.filter, at_most=enough + 1)
+        kind = collection.config.index.kind
+        return Situation(
+            rows=sizes.points,
+            dimension=dimension,
+            wanted=wanted,
+            exact=search.exact,
+            has_index=collection.index_ready and kind is not IndexKind.NONE,
+            matches=matches,
+            ef_search=search.ef_search,
+            target_recall=search.target_recall,
+            recall=sizes.recall,
         )
 
-        async def run(plan: Plan) -> list[Match]:
-            self._metrics.searched(plan)
-            return await self._store.search(
-                collection,
-                vector,
-                plan=plan,
-                limit=search.limit,
-                filter_=search.filter,
-                include_vectors=search.include_vectors,
-            )
-
-        plan = await self._plan(collection, search)
-        found = await run(plan)
-        if plan is Plan.EXACT or len(found) == search.limit:
-            return found
+    async def _find(
+        self, collection: Collection, order: Order, situation: Situation, decision: Decision
+    ) -> tuple[list[Found], Report]:
+        self._metrics.searched(decision.plan)
+        found = await self._store.search(collection, order)
+        report = Report(
+            plan=decision.plan,
+            points_compared=decision.points_compared,
+            recall=decision.recall,
+            ef_search=decision.ef_search,
+        )
+        short = len(found) < order.wanted - order.offset
+        if not short or not decision.plan.walks:
+            return found, report
+        if order.words is not None:
+            return found, replace(report, may_be_short=order.max_distance is None)
         # The walk gave up: too many points looked at, or too many deleted ones on its way.
         self._metrics.walks_given_up.add(1)
-        return await run(Plan.EXACT)
+        decision = exactly(situation)
+        found = await self._store.search(collection, replace(order, plan=decision.plan))
+        report = Report(decision.plan, decision.points_compared, recall=1.0, walk_given_up=True)
+        return found, report
 
-    async def _plan(self, collection: Collection, search: Search) -> Plan:
-        if search.exact:
-            return Plan.EXACT
-        dimension = collection.config.dimension
-        rows = await self._estimates.rows(collection, exact_to=always_exact(dimension))
-        if search.filter is None:
-            return plan_unfiltered(exact=False, rows=rows, dimension=dimension)
-        enough = exact_up_to(rows=rows, limit=search.limit, dimension=dimension)
-        matches = await self._estimates.matches(collection, search.filter, at_most=enough + 1)
-        return plan_filtered(
-            exact=False, matches=matches, rows=rows, limit=search.limit, dimension=dimension
-        )
+    def _ranked(
+        self, collection: Collection, search: Search, found: Sequence[Found]
+    ) -> Sequence[Found]:
+        if search.score_threshold is not None and search.words is None:
+            found = [each for each in found if each.score >= search.score_threshold]
+        if search.recency is not None:
+            found = ranking.newer_first(found, search.recency, now=self._clock())
+        if search.diversity is not None and found:
+            vectors = [each.point.vector or b"" for each in found]
+            found = ranking.unlike_each_other(
+                found,
+                ranking.matrix_of(vectors, collection.config.element),
+                strength=search.diversity.strength,
+                limit=search.offset + search.limit,
+            )
+        if _ranked_anew(search):
+            found = found[search.offset : search.offset + search.limit]
+        return _trimmed(found, search)
+
+
+def _check(collection: Collection, search: Search) -> None:
+    if search.words is not None and collection.config.text is None:
+        raise field_invalid(f"{search.field}words", "the collection has no full-text search")
+
+
+def _ranked_anew(search: Search) -> bool:
+    return search.recency is not None or search.diversity is not None
+
+
+def _wanted(search: Search) -> tuple[int, int]:
+    """Points to find, and those among them to leave out at once."""
+    wanted = search.offset + search.limit
+    if not _ranked_anew(search):
+        return wanted, search.offset
+    pool = search.diversity.candidates if search.diversity else 0
+    return min(max(pool or POOL * wanted, wanted), MAX_POOL), 0
+
+
+def _needs_payloads(search: Search) -> bool:
+    in_payload = search.recency is not None and bool(search.recency.path)
+    return in_payload or not search.payload.none
+
+
+def _max_distance(collection: Collection, search: Search) -> float | None:
+    if search.score_threshold is None:
+        return None
+    return ranking.distance_of(collection.config.metric, search.score_threshold)
+
+
+def _without_examples(search: Search) -> Node:
+    assert search.examples is not None
+    others = Not(Ids(search.examples.positive_ids + search.examples.negative_ids))
+    return others if search.filter is None else AtLeast(2, (search.filter, others))
+
+
+def _trimmed(found: Sequence[Found], search: Search) -> Sequence[Found]:
+    """Leave out what points carry only for their ranking."""
+    if search.diversity is not None and not search.include_vectors:
+        found = [replace(each, point=replace(each.point, vector=None)) for each in found]
+    return found

@@ -1,19 +1,40 @@
-"""Searches in Postgres: one statement per way."""
+"""Searches in Postgres: one statement each."""
 
+import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import asyncpg
 import orjson
 
 from stepwire.db import retryable
-from vector_svc.engine.records import Collection, Match, Matrix
-from vector_svc.points.store import point_of
-from vector_svc.search.planner import Plan
-from vector_svc.store.codecs import encode_vectors
+from vector_svc.engine.records import Collection, Element, IndexKind, StoredPoint
+from vector_svc.filters.compile import compile_filter
+from vector_svc.filters.records import Compiled, Node
+from vector_svc.search.ports import Order, Sizes
+from vector_svc.search.records import Figure, Found, Recall
+from vector_svc.search.statements import (
+    BEFORE_FILTER,
+    Form,
+    Layout,
+    hybrid_statement,
+    layout_of,
+    name_of,
+    near_statement,
+    plain_statement,
+    words_statement,
+)
+from vector_svc.store.codecs import decode_vector, encode_vectors
 from vector_svc.store.database import Database
-from vector_svc.store.statements import search_statement
+from vector_svc.store.index_ddl import LEAST_LISTS, POINTS_PER_LIST
 
-MAX_EF_SEARCH: Final = 1_000
+# Postings read of each word, without and with a filter, which refuses some of them.
+POSTINGS: Final = 1_000
+POSTINGS_FILTERED: Final = 10_000
+
+_MAX_PROBES: Final = "32768"
+# How asyncpg gives 'infinity'.
+_NEVER_YEAR: Final = 9999
 
 
 class PostgresSearches:
@@ -21,68 +42,149 @@ class PostgresSearches:
 
     Args:
         database: Where.
-        hnsw_ef_search: Candidates kept during a search, unless it wants more points.
         hnsw_max_scan_tuples: Points that a walk of the index looks at before it gives up.
     """
 
-    def __init__(
-        self, database: Database, *, hnsw_ef_search: int, hnsw_max_scan_tuples: int
-    ) -> None:
+    def __init__(self, database: Database, *, hnsw_max_scan_tuples: int) -> None:
         self._database = database
-        self._hnsw_ef_search = hnsw_ef_search
-        self._hnsw_max_scan_tuples = hnsw_max_scan_tuples
+        self._max_scan_tuples = str(hnsw_max_scan_tuples)
 
-    async def count(self, collection: Collection, *, at_most: int) -> int:
-        """Return the exact number of points, `at_most` if there are more."""
-        [row] = await self._fetch("count_up_to", collection, at_most)
-        return int(row[0])
+    async def sizes(self, collection: Collection, *, at_most: int) -> Sizes:
+        """Return the number of points, `at_most` if there are more, and what was measured."""
+        statement = plain_statement("sizes", collection.id)
+        [row] = await self._fetch("sizes", collection, statement, at_most, collection.id)
+        return Sizes(row["points"], recall_of_row(row) if row["target"] is not None else None)
 
     async def estimate(self, collection: Collection) -> int:
         """Return the number of points, more or less, without counting."""
-        [row] = await self._fetch("estimate_points", collection)
+        statement = plain_statement("estimate_points", collection.id)
+        [row] = await self._fetch("estimate_points", collection, statement)
         [explained] = orjson.loads(row[0])
         return int(explained["Plan"]["Plan Rows"])
 
-    async def count_matches(self, collection: Collection, filter_: bytes, *, at_most: int) -> int:
+    async def count_matches(self, collection: Collection, filter_: Node, *, at_most: int) -> int:
         """Return the number of points that match a filter, `at_most` if there are more."""
-        [row] = await self._fetch("count_matches", collection, filter_, at_most)
+        compiled = compile_filter(filter_, collection, first=2)
+        statement = plain_statement("count_matches", collection.id, compiled.sql)
+        [row] = await self._fetch(
+            "count_matches", collection, statement, at_most, *compiled.arguments
+        )
         return int(row[0])
 
-    async def search(
+    async def search(self, collection: Collection, order: Order) -> list[Found]:
+        """Return the best points, best first."""
+        statement, arguments = self.statement(collection, order)
+        rows = await self._fetch(f"search_{order.plan}", collection, statement, *arguments)
+        config = collection.config
+        if order.words is None:
+            score, element = config.metric.score, config.element
+            return [_found(row, score(row["distance"]), element) for row in rows]
+        return [_found(row, row["score"], config.element) for row in rows]
+
+    async def vectors(self, collection: Collection, ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the vectors of the points that exist, by their ids."""
+        statement = plain_statement("vectors", collection.id)
+        rows = await self._fetch("vectors", collection, statement, ids)
+        element = collection.config.element
+        return {row["id"]: decode_vector(row["embedding"], element) for row in rows}
+
+    def statement(self, collection: Collection, order: Order) -> tuple[str, list[Any]]:
+        """Return the statement that carries out an order, and its arguments."""
+        layout = layout_of(collection)
+        form = Form("", payloads=order.payloads, vectors=order.vectors)
+        if order.vector is None:
+            return self._by_words(collection, layout, form, order)
+        name = name_of(order.plan, layout)
+        compiled = compile_filter(order.filter, collection, first=BEFORE_FILTER[name] + 1)
+        if order.words is None:
+            form = Form(name, compiled.sql, order.payloads, order.vectors)
+            arguments = self._near(layout, order, order.wanted, order.offset)
+            return near_statement(layout, form), [*arguments, *compiled.arguments]
+        near = Form(name, compiled.sql, payloads=False)
+        return self._by_both(collection, layout, near, order, compiled)
+
+    def _near(self, layout: Layout, order: Order, wanted: int, offset: int) -> list[Any]:
+        assert order.vector is not None
+        [encoded] = encode_vectors(order.vector, layout.element)
+        arguments: list[Any] = [encoded, wanted, offset]
+        name = name_of(order.plan, layout)
+        if order.plan.walks and layout.kind is IndexKind.IVFFLAT:
+            lists = max(order.rows / POINTS_PER_LIST, LEAST_LISTS)
+            arguments += [str(math.ceil(math.sqrt(lists))), _MAX_PROBES]
+        elif order.plan.walks:
+            arguments += [str(order.ef_search), self._max_scan_tuples]
+        if name == "walk_and_rank":
+            arguments.append(max(order.candidates, wanted))
+        return arguments
+
+    def _by_words(
+        self, collection: Collection, layout: Layout, form: Form, order: Order
+    ) -> tuple[str, list[Any]]:
+        compiled = compile_filter(order.filter, collection, first=BEFORE_FILTER["words_only"] + 1)
+        statement = words_statement(layout, form, compiled.sql if order.filter else None)
+        words = _words(collection, order, depth=order.wanted)
+        return statement, [order.wanted, order.offset, *words, *compiled.arguments]
+
+    def _by_both(
         self,
         collection: Collection,
-        vector: Matrix,
-        *,
-        plan: Plan,
-        limit: int,
-        filter_: bytes | None,
-        include_vectors: bool,
-    ) -> list[Match]:
-        """Return the nearest points, nearest first."""
-        [encoded] = encode_vectors(vector)
-        arguments: list[Any] = [encoded, limit, include_vectors]
-        if plan is not Plan.EXACT:
-            ef_search = min(max(self._hnsw_ef_search, limit), MAX_EF_SEARCH)
-            arguments += [str(ef_search), str(self._hnsw_max_scan_tuples)]
-        if filter_ is not None:
-            arguments.append(filter_)
-        rows = await self._fetch(_SEARCHES[plan, filter_ is not None], collection, *arguments)
-        return [Match(point_of(row), row["distance"]) for row in rows]
+        layout: Layout,
+        near: Form,
+        order: Order,
+        compiled: Compiled,
+    ) -> tuple[str, list[Any]]:
+        assert order.words is not None
+        arguments = self._near(layout, order, order.depth, 0) + list(compiled.arguments)
+        statement = hybrid_statement(
+            layout,
+            near,
+            Form("", payloads=order.payloads, vectors=order.vectors),
+            compiled.sql if order.filter else None,
+            len(arguments) + 1,
+            threshold=order.max_distance is not None,
+        )
+        arguments += _words(collection, order, depth=order.depth)
+        arguments += [order.words.vector_weight, order.words.weight, order.words.k]
+        arguments += [order.wanted, order.offset]
+        if order.max_distance is not None:
+            arguments.append(order.max_distance)
+        return statement, arguments
 
     @retryable()
     async def _fetch(
-        self, name: str, collection: Collection, *arguments: Any
+        self, name: str, collection: Collection, statement: str, *arguments: Any
     ) -> list[asyncpg.Record]:
-        statement = search_statement(name, collection.id, collection.config.metric)
-        async with self._database.connection(name) as connection:
+        async with self._database.connection(name, collection.tenant_id) as connection:
             return await connection.fetch(
                 statement, *arguments, timeout=self._database.statement_seconds
             )
 
 
-_SEARCHES = {
-    (Plan.EXACT, False): "search_exact",
-    (Plan.EXACT, True): "search_exact_filtered",
-    (Plan.INDEX, False): "search_index",
-    (Plan.ITERATIVE, True): "search_iterative",
-}
+def recall_of_row(row: asyncpg.Record) -> Recall:
+    """Read what was measured from a row of `vector.recalls`."""
+    return Recall(
+        target=row["target"],
+        figures=tuple(Figure(*figure) for figure in orjson.loads(row["figures"])),
+        unreachable=row["unreachable"],
+        samples=row["samples"],
+        measured_at=row["measured_at"],
+    )
+
+
+def _words(collection: Collection, order: Order, *, depth: int) -> list[Any]:
+    text, words = collection.config.text, order.words
+    assert text is not None
+    assert words is not None
+    postings = POSTINGS if order.filter is None else POSTINGS_FILTERED
+    return [text.language, words.words, max(postings, depth), depth]
+
+
+def _found(row: asyncpg.Record, score: float, element: Element) -> Found:
+    vector, expires_at = row["embedding"], row["expires_at"]
+    point = StoredPoint(
+        id=row["id"],
+        payload=row["payload"],
+        vector=None if vector is None else decode_vector(vector, element),
+        expires_at=None if expires_at.year == _NEVER_YEAR else expires_at,
+    )
+    return Found(point, score, row["updated_at"])

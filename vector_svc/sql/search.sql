@@ -1,83 +1,172 @@
--- Statements that find the points of one collection. {collection_id} and {operator} are
--- filled in from our own numbers and constants, never from what a caller sent.
+-- Statements that find the points of one collection. {collection_id}, {operator} (of the
+-- metric), {columns}, {settings}, {condition} (a compiled filter) and the numbers of
+-- parameters are filled in from our own numbers and constants, never from what a caller
+-- sent. {live} holds for points whose time has not come.
 
--- name: count_up_to
--- $1 most to count
-SELECT count(*) FROM (SELECT FROM vector.points_{collection_id} LIMIT $1) AS points
+-- name: sizes
+-- The number of points as far as it is counted, and what was measured of the index.
+-- $1 most to count, $2 collection_id
+SELECT
+    (
+        SELECT count(*)
+        FROM (SELECT FROM vector.points_{collection_id} LIMIT $1) AS counted
+    ) AS points,
+    recalls.*
+FROM (SELECT) AS one
+LEFT JOIN vector.recalls ON recalls.collection_id = $2
 
 -- name: estimate_points
 -- The planner's own estimate, which follows the table's size without a scan of it.
 EXPLAIN (FORMAT JSON) SELECT FROM vector.points_{collection_id}
 
 -- name: count_matches
--- $1 filter, $2 most to count
+-- $1 most to count; the filter's parameters
 SELECT count(*) FROM (
-    SELECT FROM vector.points_{collection_id} WHERE payload @> $1 LIMIT $2
+    SELECT FROM vector.points_{collection_id} AS points WHERE {condition} LIMIT $1
 ) AS matches
 
--- name: search_exact
+-- name: vectors
+-- $1 ids
+SELECT points.id, points.embedding
+FROM vector.points_{collection_id} AS points
+WHERE points.id = ANY ($1) AND {condition}
+
+-- name: exact
 -- "+ 0" is what no index can order by, so every point is compared.
--- $1 embedding, $2 most rows, $3 whether with embeddings
-SELECT id, payload, CASE WHEN $3 THEN embedding END AS embedding,
-    embedding {operator} $1 AS distance
-FROM vector.points_{collection_id}
-ORDER BY (embedding {operator} $1) + 0
-LIMIT $2
+-- $1 embedding, $2 points to find, $3 of these to leave out; the filter's parameters
+SELECT points.id, {columns}, points.embedding {operator} $1 AS distance
+FROM vector.points_{collection_id} AS points
+WHERE {live} AND {condition}
+ORDER BY (points.embedding {operator} $1) + 0
+LIMIT $2::bigint - $3::bigint OFFSET $3::bigint
 
--- name: search_exact_filtered
--- $1 embedding, $2 most rows, $3 whether with embeddings, $4 filter
-SELECT id, payload, CASE WHEN $3 THEN embedding END AS embedding,
-    embedding {operator} $1 AS distance
-FROM vector.points_{collection_id}
-WHERE payload @> $4
-ORDER BY (embedding {operator} $1) + 0
-LIMIT $2
-
--- name: search_index
+-- name: walk
 -- The settings hold for this statement only: set_config(…, true) ends with the
 -- transaction, which is the statement. They are read when the scan of the index begins,
--- and that is after them, since the scan waits for "knobs.ready". A walk goes on past
--- hnsw.ef_search candidates where deleted points leave it short.
--- $1 embedding, $2 most rows, $3 whether with embeddings, $4 hnsw.ef_search,
--- $5 hnsw.max_scan_tuples
-WITH knobs AS MATERIALIZED (
-    SELECT concat(
-        set_config('hnsw.ef_search', $4, true),
-        set_config('hnsw.max_scan_tuples', $5, true),
-        set_config('hnsw.iterative_scan', 'strict_order', true)
-    ) AS ready
-)
-SELECT found.* FROM knobs CROSS JOIN LATERAL (
-    SELECT id, payload, CASE WHEN $3 THEN embedding END AS embedding,
-        embedding {operator} $1 AS distance
-    FROM vector.points_{collection_id}
-    WHERE knobs.ready <> ''
-    ORDER BY embedding {operator} $1
-    LIMIT $2
+-- and that is after them, since the scan waits for "knobs.ready". COALESCE hides what is
+-- asked of points from other indexes, and from Postgres' guess of how few it leaves, which
+-- would lead to a scan of the table. The walk goes on past its candidates where these are
+-- refused or deleted. What it remembers may take four times work_mem, so that it ends at
+-- hnsw.max_scan_tuples and not before.
+-- $1 embedding, $2 points to find, $3 of these to leave out, $4 candidates to keep,
+-- $5 points to look at; the filter's parameters
+WITH knobs AS MATERIALIZED (SELECT concat({settings}) AS ready)
+SELECT found.*
+FROM knobs CROSS JOIN LATERAL (
+    SELECT points.id, {columns}, points.embedding {operator} $1 AS distance
+    FROM vector.points_{collection_id} AS points
+    WHERE knobs.ready <> '' AND COALESCE({live} AND {condition}, false)
+    ORDER BY points.embedding {operator} $1
+    LIMIT $2::bigint
 ) AS found
 ORDER BY distance
+OFFSET $3::bigint
 
--- name: search_iterative
--- As search_index, with a filter, for those that leave many points. COALESCE hides it from
--- the payload's own index, and from Postgres' guess of how few points it leaves, which
--- would lead to a scan of the table. What the walk remembers may take four times
--- work_mem, so that it ends at hnsw.max_scan_tuples and not before.
--- $1 embedding, $2 most rows, $3 whether with embeddings, $4 hnsw.ef_search,
--- $5 hnsw.max_scan_tuples, $6 filter
-WITH knobs AS MATERIALIZED (
-    SELECT concat(
-        set_config('hnsw.ef_search', $4, true),
-        set_config('hnsw.max_scan_tuples', $5, true),
-        set_config('hnsw.scan_mem_multiplier', '4', true),
-        set_config('hnsw.iterative_scan', 'strict_order', true)
-    ) AS ready
-)
-SELECT found.* FROM knobs CROSS JOIN LATERAL (
-    SELECT id, payload, CASE WHEN $3 THEN embedding END AS embedding,
-        embedding {operator} $1 AS distance
-    FROM vector.points_{collection_id}
-    WHERE knobs.ready <> '' AND COALESCE(payload @> $6, false)
-    ORDER BY embedding {operator} $1
-    LIMIT $2
+-- name: walk_and_rank
+-- As walk, in an index of shortened vectors, whose candidates are ranked by the whole ones.
+-- $1 to $5 as walk, $6 points to rank; the filter's parameters
+WITH knobs AS MATERIALIZED (SELECT concat({settings}) AS ready)
+SELECT found.*
+FROM knobs CROSS JOIN LATERAL (
+    SELECT points.id, {columns}, points.embedding {operator} $1 AS distance
+    FROM vector.points_{collection_id} AS points
+    WHERE knobs.ready <> '' AND COALESCE({live} AND {condition}, false)
+    ORDER BY {short} {short_operator} {short_query}
+    LIMIT $6::bigint
 ) AS found
 ORDER BY distance
+LIMIT $2::bigint - $3::bigint OFFSET $3::bigint
+
+-- name: settings_hnsw
+-- $4 candidates to keep, $5 points to look at
+set_config('hnsw.ef_search', $4::text, true),
+set_config('hnsw.max_scan_tuples', $5::text, true),
+set_config('hnsw.scan_mem_multiplier', '4', true),
+set_config('hnsw.iterative_scan', 'strict_order', true)
+
+-- name: settings_ivfflat
+-- $4 lists to look into, $5 lists to look into before giving up
+set_config('ivfflat.probes', $4::text, true),
+set_config('ivfflat.max_probes', $5::text, true),
+set_config('ivfflat.iterative_scan', 'relaxed_order', true)
+
+-- name: words
+-- The points that fit words best, by BM25 with its usual constants, k1 = 1.2 and b = 0.75.
+-- Of each word the postings with the largest weight are read, so that frequent words,
+-- which tell the least, cost no more than others.
+-- Parameters: language, words, postings to read of each word, points to find
+fitting AS MATERIALIZED (
+    SELECT asked.word,
+        ln(1 + (totals.points - counts.points + 0.5) / (counts.points + 0.5)) AS rarity,
+        totals.occurrences / totals.points AS mean_length
+    FROM unnest(tsvector_to_array(to_tsvector({language}::regconfig, {words}))) AS asked(word)
+    JOIN vector.word_counts_{collection_id} AS counts ON counts.word = asked.word
+    JOIN vector.word_counts_{collection_id} AS totals ON totals.word = ''
+    WHERE counts.points > 0
+),
+fit AS MATERIALIZED (
+    SELECT scored.id, scored.score
+    FROM (
+        SELECT posting.id,
+            sum(
+                fitting.rarity * posting.occurrences * 2.2 / (
+                    posting.occurrences
+                    + 1.2 * (0.25 + 0.75 * posting.length / fitting.mean_length)
+                )
+            ) AS score
+        FROM fitting CROSS JOIN LATERAL (
+            SELECT words.id, words.occurrences, words.length
+            FROM vector.words_{collection_id} AS words
+            WHERE words.word = fitting.word
+            ORDER BY words.weight DESC
+            LIMIT {postings}::bigint
+        ) AS posting
+        GROUP BY posting.id
+    ) AS scored
+    {restriction}
+    ORDER BY scored.score DESC, scored.id
+    LIMIT {depth}::bigint
+)
+
+-- name: words_restriction
+-- Only points that fulfil the filter.
+JOIN vector.points_{collection_id} AS points ON points.id = scored.id
+WHERE {condition}
+
+-- name: words_only
+-- $1 points to find, $2 of these to leave out, $3 language, $4 words, $5 postings, $6 depth;
+-- the filter's parameters
+WITH {words}
+SELECT points.id, {columns}, fit.score
+FROM fit JOIN vector.points_{collection_id} AS points ON points.id = fit.id
+WHERE {live}
+ORDER BY fit.score DESC, fit.id
+LIMIT $1::bigint - $2::bigint OFFSET $2::bigint
+
+-- name: hybrid
+-- Both rankings, joined by reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009).
+-- Within it stands a search by nearness, without payloads; its parameters come first.
+WITH near AS MATERIALIZED (
+    SELECT found.id, found.distance, row_number() OVER (ORDER BY found.distance) AS place
+    FROM ({near}) AS found
+),
+{words},
+fused AS (
+    SELECT ranked.id, sum(ranked.share) AS score
+    FROM (
+        SELECT id, {vector_weight}::float8 / ({k}::float8 + place) AS share FROM near
+        {threshold}
+        UNION ALL
+        SELECT id, {weight}::float8 / (
+            {k}::float8 + row_number() OVER (ORDER BY score DESC, id)
+        ) FROM fit
+    ) AS ranked
+    GROUP BY ranked.id
+    ORDER BY score DESC, ranked.id
+    LIMIT {take}::bigint
+)
+SELECT points.id, {columns}, fused.score
+FROM fused JOIN vector.points_{collection_id} AS points ON points.id = fused.id
+WHERE {live}
+ORDER BY fused.score DESC, fused.id
+OFFSET {offset}::bigint

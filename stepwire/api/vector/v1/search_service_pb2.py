@@ -23,11 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
-from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
-from stepwire.api.vector.v1 import point_pb2 as stepwire_dot_api_dot_vector_dot_v1_dot_point__pb2
+from stepwire.api.vector.v1 import filter_pb2 as stepwire_dot_api_dot_vector_dot_v1_dot_filter__pb2
+from stepwire.api.vector.v1 import search_pb2 as stepwire_dot_api_dot_vector_dot_v1_dot_search__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+stepwire/api/vector/v1/search_service.proto\x12\x16stepwire.api.vector.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\"stepwire/api/vector/v1/point.proto\"\xd3\x01\n\x13SearchPointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x16\n\x06vector\x18\x02 \x01(\x0cR\x06vector\x12\x14\n\x05limit\x18\x03 \x01(\x05R\x05limit\x12/\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructR\x06\x66ilter\x12\'\n\x0finclude_vectors\x18\x05 \x01(\x08R\x0eincludeVectors\x12\x14\n\x05\x65xact\x18\x06 \x01(\x08R\x05\x65xact\"X\n\x0bScoredPoint\x12\x33\n\x05point\x18\x01 \x01(\x0b\x32\x1d.stepwire.api.vector.v1.PointR\x05point\x12\x14\n\x05score\x18\x02 \x01(\x02R\x05score\"S\n\x14SearchPointsResponse\x12;\n\x06points\x18\x01 \x03(\x0b\x32#.stepwire.api.vector.v1.ScoredPointR\x06points2\xb2\x01\n\rSearchService\x12\xa0\x01\n\x0cSearchPoints\x12+.stepwire.api.vector.v1.SearchPointsRequest\x1a,.stepwire.api.vector.v1.SearchPointsResponse\"5\x82\xd3\xe4\x93\x02/\"*/v1/collections/{collection}/points:search:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+stepwire/api/vector/v1/search_service.proto\x12\x16stepwire.api.vector.v1\x1a\x1cgoogle/api/annotations.proto\x1a#stepwire/api/vector/v1/filter.proto\x1a#stepwire/api/vector/v1/search.proto\"\xfd\x05\n\x13SearchPointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x16\n\x06vector\x18\x02 \x01(\x0cR\x06vector\x12\x14\n\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x36\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x1e.stepwire.api.vector.v1.FilterR\x06\x66ilter\x12\'\n\x0finclude_vectors\x18\x05 \x01(\x08R\x0eincludeVectors\x12\x14\n\x05\x65xact\x18\x06 \x01(\x08R\x05\x65xact\x12\x16\n\x06values\x18\x07 \x03(\x02R\x06values\x12\x12\n\x04text\x18\x08 \x01(\tR\x04text\x12<\n\x08\x65xamples\x18\t \x01(\x0b\x32 .stepwire.api.vector.v1.ExamplesR\x08\x65xamples\x12\x37\n\x05words\x18\n \x01(\x0b\x32!.stepwire.api.vector.v1.WordQueryR\x05words\x12,\n\x0fscore_threshold\x18\x0b \x01(\x02H\x00R\x0escoreThreshold\x88\x01\x01\x12\x16\n\x06offset\x18\x0c \x01(\x05R\x06offset\x12?\n\tdiversity\x18\r \x01(\x0b\x32!.stepwire.api.vector.v1.DiversityR\tdiversity\x12\x39\n\x07recency\x18\x0e \x01(\x0b\x32\x1f.stepwire.api.vector.v1.RecencyR\x07recency\x12\x42\n\x07payload\x18\x0f \x01(\x0b\x32(.stepwire.api.vector.v1.PayloadSelectionR\x07payload\x12#\n\rtarget_recall\x18\x10 \x01(\x02R\x0ctargetRecall\x12\x1b\n\tef_search\x18\x11 \x01(\x05R\x08\x65\x66Search\x12\"\n\x0coversampling\x18\x12 \x01(\x02R\x0coversamplingB\x12\n\x10_score_threshold\"\x91\x01\n\x14SearchPointsResponse\x12;\n\x06points\x18\x01 \x03(\x0b\x32#.stepwire.api.vector.v1.ScoredPointR\x06points\x12<\n\x06report\x18\x02 \x01(\x0b\x32$.stepwire.api.vector.v1.SearchReportR\x06report\"\x83\x01\n\x18\x42\x61tchSearchPointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12G\n\x08searches\x18\x02 \x03(\x0b\x32+.stepwire.api.vector.v1.SearchPointsRequestR\x08searches\"c\n\x19\x42\x61tchSearchPointsResponse\x12\x46\n\x07results\x18\x01 \x03(\x0b\x32,.stepwire.api.vector.v1.SearchPointsResponseR\x07results\"\xb4\x01\n\x13SearchGroupsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x43\n\x06search\x18\x02 \x01(\x0b\x32+.stepwire.api.vector.v1.SearchPointsRequestR\x06search\x12\x19\n\x08group_by\x18\x03 \x01(\tR\x07groupBy\x12\x1d\n\ngroup_size\x18\x04 \x01(\x05R\tgroupSize\"\x90\x01\n\x14SearchGroupsResponse\x12:\n\x06groups\x18\x01 \x03(\x0b\x32\".stepwire.api.vector.v1.PointGroupR\x06groups\x12<\n\x06report\x18\x02 \x01(\x0b\x32$.stepwire.api.vector.v1.SearchReportR\x06report\"\x8b\x01\n\x14MeasureRecallRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x14\n\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x18\n\x07samples\x18\x03 \x01(\x05R\x07samples\x12#\n\rtarget_recall\x18\x04 \x01(\x02R\x0ctargetRecall\"\xbb\x01\n\x15MeasureRecallResponse\x12>\n\x07\x66igures\x18\x01 \x03(\x0b\x32$.stepwire.api.vector.v1.RecallFigureR\x07\x66igures\x12\x1b\n\tef_search\x18\x02 \x01(\x05R\x08\x65\x66Search\x12+\n\x11unreachable_share\x18\x03 \x01(\x02R\x10unreachableShare\x12\x18\n\x07samples\x18\x04 \x01(\x05R\x07samples2\xb8\x05\n\rSearchService\x12\xa0\x01\n\x0cSearchPoints\x12+.stepwire.api.vector.v1.SearchPointsRequest\x1a,.stepwire.api.vector.v1.SearchPointsResponse\"5\x82\xd3\xe4\x93\x02/\"*/v1/collections/{collection}/points:search:\x01*\x12\xb4\x01\n\x11\x42\x61tchSearchPoints\x12\x30.stepwire.api.vector.v1.BatchSearchPointsRequest\x1a\x31.stepwire.api.vector.v1.BatchSearchPointsResponse\":\x82\xd3\xe4\x93\x02\x34\"//v1/collections/{collection}/points:batchSearch:\x01*\x12\xa0\x01\n\x0cSearchGroups\x12+.stepwire.api.vector.v1.SearchGroupsRequest\x1a,.stepwire.api.vector.v1.SearchGroupsResponse\"5\x82\xd3\xe4\x93\x02/\"*/v1/collections/{collection}/groups:search:\x01*\x12\xa9\x01\n\rMeasureRecall\x12,.stepwire.api.vector.v1.MeasureRecallRequest\x1a-.stepwire.api.vector.v1.MeasureRecallResponse\";\x82\xd3\xe4\x93\x02\x35\"0/v1/collections/{collection}/index:measureRecall:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,12 +36,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SEARCHSERVICE'].methods_by_name['SearchPoints']._loaded_options = None
   _globals['_SEARCHSERVICE'].methods_by_name['SearchPoints']._serialized_options = b'\202\323\344\223\002/\"*/v1/collections/{collection}/points:search:\001*'
-  _globals['_SEARCHPOINTSREQUEST']._serialized_start=168
-  _globals['_SEARCHPOINTSREQUEST']._serialized_end=379
-  _globals['_SCOREDPOINT']._serialized_start=381
-  _globals['_SCOREDPOINT']._serialized_end=469
-  _globals['_SEARCHPOINTSRESPONSE']._serialized_start=471
-  _globals['_SEARCHPOINTSRESPONSE']._serialized_end=554
-  _globals['_SEARCHSERVICE']._serialized_start=557
-  _globals['_SEARCHSERVICE']._serialized_end=735
+  _globals['_SEARCHSERVICE'].methods_by_name['BatchSearchPoints']._loaded_options = None
+  _globals['_SEARCHSERVICE'].methods_by_name['BatchSearchPoints']._serialized_options = b'\202\323\344\223\0024\"//v1/collections/{collection}/points:batchSearch:\001*'
+  _globals['_SEARCHSERVICE'].methods_by_name['SearchGroups']._loaded_options = None
+  _globals['_SEARCHSERVICE'].methods_by_name['SearchGroups']._serialized_options = b'\202\323\344\223\002/\"*/v1/collections/{collection}/groups:search:\001*'
+  _globals['_SEARCHSERVICE'].methods_by_name['MeasureRecall']._loaded_options = None
+  _globals['_SEARCHSERVICE'].methods_by_name['MeasureRecall']._serialized_options = b'\202\323\344\223\0025\"0/v1/collections/{collection}/index:measureRecall:\001*'
+  _globals['_SEARCHPOINTSREQUEST']._serialized_start=176
+  _globals['_SEARCHPOINTSREQUEST']._serialized_end=941
+  _globals['_SEARCHPOINTSRESPONSE']._serialized_start=944
+  _globals['_SEARCHPOINTSRESPONSE']._serialized_end=1089
+  _globals['_BATCHSEARCHPOINTSREQUEST']._serialized_start=1092
+  _globals['_BATCHSEARCHPOINTSREQUEST']._serialized_end=1223
+  _globals['_BATCHSEARCHPOINTSRESPONSE']._serialized_start=1225
+  _globals['_BATCHSEARCHPOINTSRESPONSE']._serialized_end=1324
+  _globals['_SEARCHGROUPSREQUEST']._serialized_start=1327
+  _globals['_SEARCHGROUPSREQUEST']._serialized_end=1507
+  _globals['_SEARCHGROUPSRESPONSE']._serialized_start=1510
+  _globals['_SEARCHGROUPSRESPONSE']._serialized_end=1654
+  _globals['_MEASURERECALLREQUEST']._serialized_start=1657
+  _globals['_MEASURERECALLREQUEST']._serialized_end=1796
+  _globals['_MEASURERECALLRESPONSE']._serialized_start=1799
+  _globals['_MEASURERECALLRESPONSE']._serialized_end=1986
+  _globals['_SEARCHSERVICE']._serialized_start=1989
+  _globals['_SEARCHSERVICE']._serialized_end=2685
 # @@protoc_insertion_point(module_scope)

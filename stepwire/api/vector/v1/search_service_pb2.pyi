@@ -6,9 +6,9 @@ Points found by nearness."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
-from stepwire.api.vector.v1 import point_pb2 as _point_pb2
+from stepwire.api.vector.v1 import filter_pb2 as _filter_pb2
+from stepwire.api.vector.v1 import search_pb2 as _search_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -22,7 +22,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class SearchPointsRequest(_message.Message):
-    """Request of SearchPoints."""
+    """Request of SearchPoints. What is searched for is exactly one of `vector`, `values`,
+    `text` and `examples`; it may be left out where `words` has words.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,25 +34,78 @@ class SearchPointsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    RECENCY_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    TARGET_RECALL_FIELD_NUMBER: _builtins.int
+    EF_SEARCH_FIELD_NUMBER: _builtins.int
+    OVERSAMPLING_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Name of the collection. Required."""
     vector: _builtins.bytes
-    """The vector to search near to: `dimension` little-endian float32 values.
-    Required.
-    """
+    """A vector to search near to, as in `Point.vector`."""
     limit: _builtins.int
     """Number of points wanted. 0 means 10; at most 1,000."""
     include_vectors: _builtins.bool
     """Whether the points carry their vectors. False by default."""
     exact: _builtins.bool
-    """Whether to compare with every point instead of using the index. False by
-    default; slow and without error of approximation.
+    """Whether to compare with every point instead of using the index. False by default;
+    slow, and without error of approximation.
+    """
+    text: _builtins.str
+    """Text that the collection's model turns into the vector to search near to: 1 to
+    100,000 characters.
+    """
+    score_threshold: _builtins.float
+    """Least score of a point found. Unset means any. With `words` or `recency` it holds
+    before these are counted in.
+    """
+    offset: _builtins.int
+    """Number of points to leave out from the best on; with `limit` at most 10,000."""
+    target_recall: _builtins.float
+    """Share of the very nearest points that is to be found, up to 1. The planner walks as
+    far through the index as MeasureRecall has shown to be necessary, or searches exactly
+    where it has shown that no walk is enough. 0 means the collection's target.
+    """
+    ef_search: _builtins.int
+    """Candidates kept while the index is walked, from 1 to 1,000. 0 leaves it to the planner."""
+    oversampling: _builtins.float
+    """With a quantized index: how many times as many candidates as points wanted are ranked
+    again by their whole vectors, from 1 to 100. 0 means 4, or 2 of float16.
     """
     @_builtins.property
-    def filter(self) -> _struct_pb2.Struct:
-        """Only points whose payload contains this object (PostgreSQL's `@>`). Unset
-        means all points.
-        """
+    def filter(self) -> _filter_pb2.Filter:
+        """Which points count. Unset means all."""
+
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """A vector to search near to, as numbers."""
+
+    @_builtins.property
+    def examples(self) -> _search_pb2.Examples:
+        """Points to find others like."""
+
+    @_builtins.property
+    def words(self) -> _search_pb2.WordQuery:
+        """Words to rank points by, besides nearness or alone. Unset means nearness alone."""
+
+    @_builtins.property
+    def diversity(self) -> _search_pb2.Diversity:
+        """Points unlike each other. Unset means the best, however alike."""
+
+    @_builtins.property
+    def recency(self) -> _search_pb2.Recency:
+        """Newer points first among equals. Unset means that age does not count."""
+
+    @_builtins.property
+    def payload(self) -> _search_pb2.PayloadSelection:
+        """What the points carry of their payloads. Unset means all."""
 
     def __init__(
         self,
@@ -58,45 +113,31 @@ class SearchPointsRequest(_message.Message):
         collection: _builtins.str = ...,
         vector: _builtins.bytes = ...,
         limit: _builtins.int = ...,
-        filter: _struct_pb2.Struct | None = ...,
+        filter: _filter_pb2.Filter | None = ...,
         include_vectors: _builtins.bool = ...,
         exact: _builtins.bool = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        text: _builtins.str = ...,
+        examples: _search_pb2.Examples | None = ...,
+        words: _search_pb2.WordQuery | None = ...,
+        score_threshold: _builtins.float | None = ...,
+        offset: _builtins.int = ...,
+        diversity: _search_pb2.Diversity | None = ...,
+        recency: _search_pb2.Recency | None = ...,
+        payload: _search_pb2.PayloadSelection | None = ...,
+        target_recall: _builtins.float = ...,
+        ef_search: _builtins.int = ...,
+        oversampling: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "diversity", b"diversity", "examples", b"examples", "filter", b"filter", "payload", b"payload", "recency", b"recency", "score_threshold", b"score_threshold", "words", b"words"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "exact", b"exact", "filter", b"filter", "include_vectors", b"include_vectors", "limit", b"limit", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "collection", b"collection", "diversity", b"diversity", "ef_search", b"ef_search", "exact", b"exact", "examples", b"examples", "filter", b"filter", "include_vectors", b"include_vectors", "limit", b"limit", "offset", b"offset", "oversampling", b"oversampling", "payload", b"payload", "recency", b"recency", "score_threshold", b"score_threshold", "target_recall", b"target_recall", "text", b"text", "values", b"values", "vector", b"vector", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
+    _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score_threshold) -> _WhichOneofReturnType__score_threshold | None: ...
 
 Global___SearchPointsRequest: _TypeAlias = SearchPointsRequest  # noqa: Y015
-
-@_typing.final
-class ScoredPoint(_message.Message):
-    """A point found."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POINT_FIELD_NUMBER: _builtins.int
-    SCORE_FIELD_NUMBER: _builtins.int
-    score: _builtins.float
-    """Its nearness by the collection's metric; larger is nearer."""
-    @_builtins.property
-    def point(self) -> _point_pb2.Point:
-        """The point."""
-
-    def __init__(
-        self,
-        *,
-        point: _point_pb2.Point | None = ...,
-        score: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["point", b"point"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["point", b"point", "score", b"score"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ScoredPoint: _TypeAlias = ScoredPoint  # noqa: Y015
 
 @_typing.final
 class SearchPointsResponse(_message.Message):
@@ -105,19 +146,221 @@ class SearchPointsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POINTS_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoredPoint]:
-        """The points, nearest first. Fewer than `limit` when there are fewer."""
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.ScoredPoint]:
+        """The points, best first. Fewer than `limit` when there are fewer."""
+
+    @_builtins.property
+    def report(self) -> _search_pb2.SearchReport:
+        """How they were found."""
 
     def __init__(
         self,
         *,
-        points: _abc.Iterable[Global___ScoredPoint] | None = ...,
+        points: _abc.Iterable[_search_pb2.ScoredPoint] | None = ...,
+        report: _search_pb2.SearchReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["points", b"points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["points", b"points", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchPointsResponse: _TypeAlias = SearchPointsResponse  # noqa: Y015
+
+@_typing.final
+class BatchSearchPointsRequest(_message.Message):
+    """Request of BatchSearchPoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    SEARCHES_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Name of the collection. Required."""
+    @_builtins.property
+    def searches(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchPointsRequest]:
+        """The searches: at least one, at most 100. Their `collection` is empty or the same."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        searches: _abc.Iterable[Global___SearchPointsRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "searches", b"searches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSearchPointsRequest: _TypeAlias = BatchSearchPointsRequest  # noqa: Y015
+
+@_typing.final
+class BatchSearchPointsResponse(_message.Message):
+    """Response of BatchSearchPoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchPointsResponse]:
+        """What each search has found, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___SearchPointsResponse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSearchPointsResponse: _TypeAlias = BatchSearchPointsResponse  # noqa: Y015
+
+@_typing.final
+class SearchGroupsRequest(_message.Message):
+    """Request of SearchGroups."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    GROUP_SIZE_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Name of the collection. Required."""
+    group_by: _builtins.str
+    """Field of the payload that makes the groups, as `FieldCondition.path`. Points whose
+    value is not a text, a number or a truth value belong to none. Required.
+    """
+    group_size: _builtins.int
+    """Most points of a group. 0 means 1; at most 100."""
+    @_builtins.property
+    def search(self) -> Global___SearchPointsRequest:
+        """The search. Its `collection` is empty or the same; its `limit` is the number of groups
+        wanted, at most 100. `offset` and `diversity` are not for groups.
+        """
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        search: Global___SearchPointsRequest | None = ...,
+        group_by: _builtins.str = ...,
+        group_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["search", b"search"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "group_by", b"group_by", "group_size", b"group_size", "search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchGroupsRequest: _TypeAlias = SearchGroupsRequest  # noqa: Y015
+
+@_typing.final
+class SearchGroupsResponse(_message.Message):
+    """Response of SearchGroups."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.PointGroup]:
+        """The groups, by their best point."""
+
+    @_builtins.property
+    def report(self) -> _search_pb2.SearchReport:
+        """How they were found."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[_search_pb2.PointGroup] | None = ...,
+        report: _search_pb2.SearchReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchGroupsResponse: _TypeAlias = SearchGroupsResponse  # noqa: Y015
+
+@_typing.final
+class MeasureRecallRequest(_message.Message):
+    """Request of MeasureRecall."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    TARGET_RECALL_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Name of the collection. Required."""
+    limit: _builtins.int
+    """Number of nearest points that a search is taken to want. 0 means 10; at most 100."""
+    samples: _builtins.int
+    """Number of stored points whose neighbours are searched for. 0 means 100; at most 1,000."""
+    target_recall: _builtins.float
+    """The collection's target from now on, up to 1. 0 means 0.95."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        samples: _builtins.int = ...,
+        target_recall: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "limit", b"limit", "samples", b"samples", "target_recall", b"target_recall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeasureRecallRequest: _TypeAlias = MeasureRecallRequest  # noqa: Y015
+
+@_typing.final
+class MeasureRecallResponse(_message.Message):
+    """Response of MeasureRecall."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIGURES_FIELD_NUMBER: _builtins.int
+    EF_SEARCH_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_SHARE_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    ef_search: _builtins.int
+    """Candidates that searches keep from now on: the fewest that reach the target. 0 where
+    none does, and searches are exact from now on while the collection is small enough.
+    """
+    unreachable_share: _builtins.float
+    """Share of the sampled points that a walk did not find by their own vectors, however
+    far: what is lost among many near-duplicates.
+    """
+    samples: _builtins.int
+    """Number of points that were sampled."""
+    @_builtins.property
+    def figures(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.RecallFigure]:
+        """What was found, by rising `ef_search`. Empty where there is no index to measure."""
+
+    def __init__(
+        self,
+        *,
+        figures: _abc.Iterable[_search_pb2.RecallFigure] | None = ...,
+        ef_search: _builtins.int = ...,
+        unreachable_share: _builtins.float = ...,
+        samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_search", b"ef_search", "figures", b"figures", "samples", b"samples", "unreachable_share", b"unreachable_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeasureRecallResponse: _TypeAlias = MeasureRecallResponse  # noqa: Y015

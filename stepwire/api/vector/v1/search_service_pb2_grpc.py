@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SearchServiceStub:
-    """Finds points.
+    """Finds points. Points that have expired are not found.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,54 @@ class SearchServiceStub:
                 request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchPointsRequest.SerializeToString,
                 response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchPointsResponse.FromString,
                 _registered_method=True)
+        self.BatchSearchPoints = channel.unary_unary(
+                '/stepwire.api.vector.v1.SearchService/BatchSearchPoints',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.BatchSearchPointsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.BatchSearchPointsResponse.FromString,
+                _registered_method=True)
+        self.SearchGroups = channel.unary_unary(
+                '/stepwire.api.vector.v1.SearchService/SearchGroups',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchGroupsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchGroupsResponse.FromString,
+                _registered_method=True)
+        self.MeasureRecall = channel.unary_unary(
+                '/stepwire.api.vector.v1.SearchService/MeasureRecall',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.MeasureRecallRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.MeasureRecallResponse.FromString,
+                _registered_method=True)
 
 
 class SearchServiceServicer:
-    """Finds points.
+    """Finds points. Points that have expired are not found.
     """
 
     def SearchPoints(self, request, context):
-        """Finds the points nearest to a vector.
+        """Finds the points nearest to a vector, to a text or to other points, or those that fit
+        words best, or both at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchSearchPoints(self, request, context):
+        """Carries out several searches of a collection at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchGroups(self, request, context):
+        """Finds the best points of each of the best groups: points with the same value in a
+        field of their payloads, such as passages of one document.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MeasureRecall(self, request, context):
+        """Measures what share of the nearest points the index finds, keeps it for the planner of
+        later searches, and chooses how far they walk from it. Takes an exact search for each
+        sampled point.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +101,21 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchPointsRequest.FromString,
                     response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchPointsResponse.SerializeToString,
             ),
+            'BatchSearchPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchSearchPoints,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.BatchSearchPointsRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.BatchSearchPointsResponse.SerializeToString,
+            ),
+            'SearchGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchGroups,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchGroupsRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchGroupsResponse.SerializeToString,
+            ),
+            'MeasureRecall': grpc.unary_unary_rpc_method_handler(
+                    servicer.MeasureRecall,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.MeasureRecallRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.MeasureRecallResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'stepwire.api.vector.v1.SearchService', rpc_method_handlers)
@@ -70,7 +125,7 @@ def add_SearchServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SearchService:
-    """Finds points.
+    """Finds points. Points that have expired are not found.
     """
 
     @staticmethod
@@ -90,6 +145,87 @@ class SearchService:
             '/stepwire.api.vector.v1.SearchService/SearchPoints',
             stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchPointsRequest.SerializeToString,
             stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchSearchPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.vector.v1.SearchService/BatchSearchPoints',
+            stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.BatchSearchPointsRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.BatchSearchPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.vector.v1.SearchService/SearchGroups',
+            stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchGroupsRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MeasureRecall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.vector.v1.SearchService/MeasureRecall',
+            stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.MeasureRecallRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.MeasureRecallResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,25 +27,51 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SearchServiceStub:
-    """Finds points."""
+    """Finds points. Points that have expired are not found."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     SearchPoints: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.SearchPointsRequest, _search_service_pb2.SearchPointsResponse]
-    """Finds the points nearest to a vector."""
+    """Finds the points nearest to a vector, to a text or to other points, or those that fit
+    words best, or both at once.
+    """
+    BatchSearchPoints: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchPointsRequest, _search_service_pb2.BatchSearchPointsResponse]
+    """Carries out several searches of a collection at once."""
+    SearchGroups: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.SearchGroupsRequest, _search_service_pb2.SearchGroupsResponse]
+    """Finds the best points of each of the best groups: points with the same value in a
+    field of their payloads, such as passages of one document.
+    """
+    MeasureRecall: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.MeasureRecallRequest, _search_service_pb2.MeasureRecallResponse]
+    """Measures what share of the nearest points the index finds, keeps it for the planner of
+    later searches, and chooses how far they walk from it. Takes an exact search for each
+    sampled point.
+    """
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
-    """Finds points."""
+    """Finds points. Points that have expired are not found."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SearchPoints: _aio.UnaryUnaryMultiCallable[_search_service_pb2.SearchPointsRequest, _search_service_pb2.SearchPointsResponse]  # type: ignore[assignment]
-    """Finds the points nearest to a vector."""
+    """Finds the points nearest to a vector, to a text or to other points, or those that fit
+    words best, or both at once.
+    """
+    BatchSearchPoints: _aio.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchPointsRequest, _search_service_pb2.BatchSearchPointsResponse]  # type: ignore[assignment]
+    """Carries out several searches of a collection at once."""
+    SearchGroups: _aio.UnaryUnaryMultiCallable[_search_service_pb2.SearchGroupsRequest, _search_service_pb2.SearchGroupsResponse]  # type: ignore[assignment]
+    """Finds the best points of each of the best groups: points with the same value in a
+    field of their payloads, such as passages of one document.
+    """
+    MeasureRecall: _aio.UnaryUnaryMultiCallable[_search_service_pb2.MeasureRecallRequest, _search_service_pb2.MeasureRecallResponse]  # type: ignore[assignment]
+    """Measures what share of the nearest points the index finds, keeps it for the planner of
+    later searches, and chooses how far they walk from it. Takes an exact search for each
+    sampled point.
+    """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Finds points."""
+    """Finds points. Points that have expired are not found."""
 
     @_abc_1.abstractmethod
     def SearchPoints(
@@ -53,6 +79,37 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_service_pb2.SearchPointsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.SearchPointsResponse, _abc.Awaitable[_search_service_pb2.SearchPointsResponse]]:
-        """Finds the points nearest to a vector."""
+        """Finds the points nearest to a vector, to a text or to other points, or those that fit
+        words best, or both at once.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchSearchPoints(
+        self,
+        request: _search_service_pb2.BatchSearchPointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_service_pb2.BatchSearchPointsResponse, _abc.Awaitable[_search_service_pb2.BatchSearchPointsResponse]]:
+        """Carries out several searches of a collection at once."""
+
+    @_abc_1.abstractmethod
+    def SearchGroups(
+        self,
+        request: _search_service_pb2.SearchGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_service_pb2.SearchGroupsResponse, _abc.Awaitable[_search_service_pb2.SearchGroupsResponse]]:
+        """Finds the best points of each of the best groups: points with the same value in a
+        field of their payloads, such as passages of one document.
+        """
+
+    @_abc_1.abstractmethod
+    def MeasureRecall(
+        self,
+        request: _search_service_pb2.MeasureRecallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_service_pb2.MeasureRecallResponse, _abc.Awaitable[_search_service_pb2.MeasureRecallResponse]]:
+        """Measures what share of the nearest points the index finds, keeps it for the planner of
+        later searches, and chooses how far they walk from it. Takes an exact search for each
+        sampled point.
+        """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,414 @@
+"""Walks through indexes: enough points, high recall, measured; and words besides."""
+
+import math
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import numpy as np
+import pytest
+from vector_svc_harness import Client, containing, point, refused, serving
+
+from stepwire.api.vector.v1.collection_pb2 import (
+    METRIC_COSINE,
+    METRIC_DOT,
+    METRIC_EUCLIDEAN,
+    QUANTIZATION_BINARY,
+    QUANTIZATION_HALF,
+    IndexOptions,
+    Metric,
+    TextOptions,
+)
+from stepwire.api.vector.v1.filter_pb2 import Condition, FieldCondition, Filter
+from stepwire.api.vector.v1.point_pb2 import Point
+from stepwire.api.vector.v1.search_pb2 import (
+    SEARCH_PLAN_EXACT,
+    SEARCH_PLAN_FILTER_FIRST,
+    SEARCH_PLAN_INDEX,
+    SEARCH_PLAN_ITERATIVE,
+    SEARCH_PLAN_WORDS,
+    WordQuery,
+)
+from stepwire.api.vector.v1.search_service_pb2 import MeasureRecallRequest
+from stepwire.stack.postgres import PostgresServer
+from stepwire.testing.postgres import fresh_database
+from vector_svc.engine import records
+from vector_svc.engine.records import Collection, CollectionConfig
+from vector_svc.filters.records import AnyOf, Contains
+from vector_svc.search import planner
+from vector_svc.search.ports import Order
+from vector_svc.search.records import Plan
+from vector_svc.search.store import PostgresSearches
+from vector_svc.store.codecs import set_codecs
+
+ROWS = 1_500
+DIMENSION = 48
+QUERIES = 20
+WORDS = ["boat", "bread", "stone", "tide", "harbour", "night", "fee", "euro", "mooring", "oven"]
+INDEXED = IndexOptions(min_points=1)
+
+
+class Clusters:
+    """Clustered vectors with payloads, and the truth about them by numpy."""
+
+    def __init__(self, metric: "Metric.ValueType") -> None:
+        random = np.random.default_rng(7)
+        centres = random.standard_normal((60, DIMENSION))
+        self.metric = metric
+        self.cluster = random.integers(0, 60, ROWS)
+        noise = 0.6 * random.standard_normal((ROWS, DIMENSION))
+        self.vectors = (centres[self.cluster] + noise).astype("<f4")
+        share = np.arange(len(WORDS), 0, -1) ** 2.0
+        self.texts = [
+            " ".join(random.choice(WORDS, random.integers(1, 20), p=share / share.sum()))
+            for _ in range(ROWS)
+        ]
+        picked = random.integers(0, 60, QUERIES)
+        noise = 0.6 * random.standard_normal((QUERIES, DIMENSION))
+        self.queries = (centres[picked] + noise).astype("<f4")
+
+    def payload(self, row: int) -> dict[str, Any]:
+        return {
+            "most": int(row % 10 > 0),
+            "half": row % 2,
+            "tenth": row % 10,
+            "hundredth": row % 100,
+            "thousandth": row % 1_000,
+            "text": self.texts[row],
+        }
+
+    def points(self) -> list[Point]:
+        return [point(str(n), self.vectors[n], self.payload(n)) for n in range(ROWS)]
+
+    def scores(self, query: np.ndarray) -> Any:
+        if self.metric == METRIC_EUCLIDEAN:
+            return -np.linalg.norm(self.vectors - query, axis=1)
+        dots = self.vectors @ query
+        if self.metric == METRIC_DOT:
+            return dots
+        return dots / np.linalg.norm(self.vectors, axis=1) / np.linalg.norm(query)
+
+    def nearest(self, query: np.ndarray, limit: int, among: np.ndarray) -> set[str]:
+        scores = np.where(among, self.scores(query), -np.inf)
+        best = np.argsort(-scores)[: min(limit, int(among.sum()))]
+        return {str(n) for n in best}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_collection_is_small() -> Any:
+    """So that few points are enough for walks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "ALWAYS_EXACT_VALUES", 0)
+        patch.setattr(planner, "ALWAYS_EXACT_LEAST", 100)
+        yield
+
+
+@pytest.fixture(scope="module")
+async def full(postgres: PostgresServer) -> AsyncIterator[tuple[Client, Clusters, str]]:
+    """A service with one full collection; tests leave it as it is."""
+    with fresh_database(postgres) as url:
+        async with serving(url) as client:
+            clusters = Clusters(METRIC_COSINE)
+            text = TextOptions(field="text")
+            await client.create("things", DIMENSION, index=INDEXED, text=text)
+            await client.upsert(clusters.points())
+            yield client, clusters, url
+
+
+async def filled(
+    client: Client, metric: "Metric.ValueType" = METRIC_COSINE, **options: Any
+) -> Clusters:
+    clusters = Clusters(metric)
+    await client.create("things", DIMENSION, metric, **{"index": INDEXED, **options})
+    await client.upsert(clusters.points())
+    return clusters
+
+
+async def recall(
+    client: Client,
+    clusters: Clusters,
+    among: np.ndarray,
+    limit: int = 10,
+    *,
+    plan: Any = SEARCH_PLAN_INDEX,
+    **options: Any,
+) -> float:
+    hits = wanted = 0
+    for query in clusters.queries:
+        truth = clusters.nearest(query, limit, among)
+        response = await client.find(query, limit=limit, **options)
+        assert response.report.plan == plan
+        found = [match.point.id for match in response.points]
+        assert len(found) == len(set(found)) == len(truth)
+        hits += len(truth & set(found))
+        wanted += len(truth)
+    return hits / wanted
+
+
+EVERYTHING = np.ones(ROWS, dtype=bool)
+Full = tuple[Client, Clusters, str]
+
+
+@pytest.mark.parametrize("metric", [METRIC_DOT, METRIC_EUCLIDEAN])
+async def test_the_index_finds_nearly_what_exact_search_finds(
+    client: Client, metric: "Metric.ValueType"
+) -> None:
+    clusters = await filled(client, metric)
+    exactly = await recall(client, clusters, EVERYTHING, exact=True, plan=SEARCH_PLAN_EXACT)
+    assert exactly == 1.0
+    assert await recall(client, clusters, EVERYTHING) >= 0.95
+
+
+@pytest.mark.parametrize("quantization", [QUANTIZATION_HALF, QUANTIZATION_BINARY])
+async def test_what_a_shortened_index_finds_is_ranked_by_whole_vectors(
+    client: Client, quantization: Any
+) -> None:
+    index = IndexOptions(min_points=1, quantization=quantization)
+    clusters = await filled(client, index=index)
+    assert await recall(client, clusters, EVERYTHING, oversampling=16) >= 0.95
+    query = clusters.queries[0]
+    found = {each.point.id: each.score for each in await client.search(query, oversampling=16)}
+    scores = clusters.scores(query)
+    assert found == pytest.approx({name: scores[int(name)] for name in found}, abs=1e-5)
+
+
+@pytest.mark.parametrize("limit", [1, 100, 1_000])
+async def test_as_many_as_wanted_are_found(full: Full, limit: int) -> None:
+    client, clusters, _ = full
+    assert await recall(client, clusters, EVERYTHING, limit) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("share", "plan"),
+    [
+        ("most", SEARCH_PLAN_ITERATIVE),
+        ("half", SEARCH_PLAN_FILTER_FIRST),
+        ("tenth", SEARCH_PLAN_FILTER_FIRST),
+        ("hundredth", SEARCH_PLAN_FILTER_FIRST),
+        ("thousandth", SEARCH_PLAN_FILTER_FIRST),
+    ],
+)
+async def test_a_filter_leaves_enough_and_the_nearest(full: Full, share: str, plan: Any) -> None:
+    client, clusters, _ = full
+    among = np.array([clusters.payload(n)[share] == 1 for n in range(ROWS)])
+    filter_ = containing(**{share: 1})
+    assert await recall(client, clusters, among, filter=filter_, plan=plan) >= 0.95
+    exactly = await recall(
+        client, clusters, among, filter=filter_, exact=True, plan=SEARCH_PLAN_FILTER_FIRST
+    )
+    assert exactly == 1.0
+
+
+async def test_a_walk_that_gives_up_is_made_up_for(full: Full) -> None:
+    """The nearest points are of one cluster, the filter is of the others."""
+    _, clusters, url = full
+    async with serving(url, hnsw_ef_search=1, hnsw_max_scan_tuples=1) as client:
+        nearest = clusters.nearest(clusters.queries[0], 300, EVERYTHING)
+        others = Filter(must_not=[Condition(ids={"ids": nearest})])
+        response = await client.find(clusters.queries[0], filter=others)
+        assert response.report.plan == SEARCH_PLAN_FILTER_FIRST
+        assert response.report.walk_given_up
+        left = np.array([str(n) not in nearest for n in range(ROWS)])
+        wanted = clusters.nearest(clusters.queries[0], 10, left)
+        assert {each.point.id for each in response.points} == wanted
+
+
+async def test_deleted_points_leave_no_gap(client: Client) -> None:
+    """More of the nearest points are deleted than a search keeps candidates."""
+    clusters = await filled(client)
+    query = clusters.queries[0]
+    doomed = clusters.nearest(query, 500, EVERYTHING)
+    assert await client.delete(doomed) == 500
+    left = np.array([str(n) not in doomed for n in range(ROWS)])
+    found = {match.point.id for match in await client.search(query, limit=10)}
+    assert len(found & clusters.nearest(query, 10, left)) >= 9
+    assert len(found) == 10
+
+
+async def test_settings_of_a_walk_reach_it_and_end_with_it(full: Full) -> None:
+    _, clusters, url = full
+    connection = await asyncpg.connect(url)
+    await set_codecs(connection)
+    number = await connection.fetchval("SELECT collection_id FROM vector.collections")
+    config = CollectionConfig("things", DIMENSION, records.Metric.COSINE)
+    now = datetime.now(UTC)
+    collection = Collection(number, "t", config, 1, True, now, now)
+    nowhere = Order(
+        plan=Plan.ITERATIVE,
+        vector=clusters.queries[:1],
+        wanted=10,
+        offset=0,
+        filter=AnyOf(("half",), (2,)),
+        words=None,
+        ef_search=1,
+        candidates=10,
+        rows=ROWS,
+        depth=10,
+        max_distance=None,
+        payloads=True,
+        vectors=False,
+    )
+
+    async def explained(order: Order, most: int) -> list[str]:
+        searches = PostgresSearches(None, hnsw_max_scan_tuples=most)  # type: ignore[arg-type]
+        statement, arguments = searches.statement(collection, order)
+        rows = await connection.fetch(
+            f"EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, SUMMARY OFF) {statement}", *arguments
+        )
+        return [row[0] for row in rows]
+
+    async def looked_at(most: int) -> int:
+        lines = await explained(nowhere, most)
+        assert any("Index Scan using points_1_embedding" in line for line in lines)
+        [removed] = [line for line in lines if "Rows Removed by Filter" in line]
+        return int(removed.split(":")[1])
+
+    try:
+        few, many = await looked_at(1), await looked_at(100_000)
+        assert few < ROWS / 10
+        assert many > ROWS * 9 / 10
+        assert await connection.fetchval("SHOW hnsw.ef_search") == "40"
+        assert await connection.fetchval("SHOW hnsw.iterative_scan") == "off"
+        some = replace(nowhere, plan=Plan.FILTER_FIRST, filter=Contains(b'{"thousandth":1}'))
+        assert any("Bitmap Index Scan on points_1_payload" in line
+                   for line in await explained(some, 1))  # fmt: skip
+        large = replace(nowhere, plan=Plan.INDEX, filter=None, wanted=1_000, ef_search=1_000)
+        assert any("Index Scan using points_1_embedding" in line
+                   for line in await explained(large, 20_000))  # fmt: skip
+    finally:
+        await connection.close()
+
+
+async def test_recall_is_measured_kept_and_used(client: Client) -> None:
+    clusters = await filled(client)
+    request = MeasureRecallRequest(collection="things", samples=30, target_recall=0.9)
+    measured = await client.searches.MeasureRecall(request)
+    by_rise = [figure.ef_search for figure in measured.figures]
+    assert by_rise == sorted(by_rise)
+    assert measured.samples == 30
+    chosen = next(each for each in measured.figures if each.ef_search == measured.ef_search)
+    assert chosen.recall >= 0.9
+    assert all(each.recall < 0.9 for each in measured.figures if each.ef_search < chosen.ef_search)
+    report = (await client.find(clusters.queries[0])).report
+    assert (report.plan, report.ef_search) == (SEARCH_PLAN_INDEX, chosen.ef_search)
+    assert report.recall_estimate == pytest.approx(chosen.recall)
+    request.samples = 1_001
+    async with refused() as error:
+        await client.searches.MeasureRecall(request)
+    assert error().metadata["field"] == "samples"
+
+
+async def test_what_walks_lose_is_measured_and_found_from_then_on(client: Client) -> None:
+    """Among many near-duplicates the edges that lead to other points are given up."""
+    random = np.random.default_rng(5)
+    odd, same = random.standard_normal((100, DIMENSION)), random.standard_normal((1, DIMENSION))
+    like = same + 0.01 * random.standard_normal((1_500, DIMENSION))
+    await client.create("things", DIMENSION, index=INDEXED)
+    await client.upsert([point(f"odd-{n}", vector) for n, vector in enumerate(odd)])
+    await client.upsert([point(f"like-{n}", vector) for n, vector in enumerate(like)])
+
+    async def lost() -> int:
+        firsts = [await client.search(vector, limit=1) for vector in odd]
+        return sum(first[0].point.id != f"odd-{n}" for n, first in enumerate(firsts))
+
+    before = await lost()
+    assert before > 10
+    request = MeasureRecallRequest(collection="things", samples=200, target_recall=0.99)
+    measured = await client.searches.MeasureRecall(request)
+    assert measured.figures[0].recall < 0.99
+    assert measured.ef_search == 0 or measured.ef_search > 64
+    assert await lost() < before
+
+
+def bm25(texts: list[str], words: str) -> dict[str, float]:
+    """The scores by the textbook; points without any of the words are left out."""
+    documents = [Counter(text.split()) for text in texts]
+    mean = sum(each.total() for each in documents) / len(documents)
+    scores: dict[str, float] = {}
+    for word in set(words.split()):
+        having = sum(word in each for each in documents)
+        rarity = math.log(1 + (len(texts) - having + 0.5) / (having + 0.5))
+        for number, each in enumerate(documents):
+            if word in each:
+                norm = 1.2 * (0.25 + 0.75 * each.total() / mean)
+                share = rarity * each[word] * 2.2 / (each[word] + norm)
+                scores[str(number)] = scores.get(str(number), 0.0) + share
+    return scores
+
+
+def best(scores: dict[str, float], count: int) -> list[str]:
+    return sorted(scores, key=lambda name: (-scores[name], name))[:count]
+
+
+async def test_words_rank_as_bm25_does(full: Full) -> None:
+    client, clusters, _ = full
+    response = await client.find(words=WordQuery(words="Mooring oven"), limit=20)
+    assert response.report.plan == SEARCH_PLAN_WORDS
+    truth = bm25(clusters.texts, "mooring oven")
+    found = {each.point.id: each.score for each in response.points}
+    assert list(found.values()) == pytest.approx(
+        [truth[name] for name in best(truth, 20)], rel=1e-5
+    )
+    assert found == pytest.approx({name: truth[name] for name in found}, rel=1e-5)
+    assert (await client.find(words=WordQuery(words="unheard of"))).points == []
+
+
+async def test_both_rankings_are_joined_by_their_places(full: Full) -> None:
+    client, clusters, _ = full
+    query = clusters.queries[0]
+    words = WordQuery(words="mooring oven", weight=2, vector_weight=0.5, k=10)
+    response = await client.find(query, words=words, limit=10, exact=True)
+    scores = clusters.scores(query)
+    near = sorted(range(ROWS), key=lambda n: -scores[n])[:100]
+    fit = best(bm25(clusters.texts, "mooring oven"), 100)
+    fused: dict[str, float] = {}
+    for weight, places in ((0.5, map(str, near)), (2.0, fit)):
+        for place, name in enumerate(places, start=1):
+            fused[name] = fused.get(name, 0.0) + weight / (10 + place)
+    assert [each.score for each in response.points] == pytest.approx(
+        [fused[name] for name in best(fused, 10)], rel=1e-5
+    )
+
+
+async def test_words_and_filters_go_together(full: Full) -> None:
+    client, clusters, _ = full
+    half = containing(half=1)
+    found = (await client.find(words=WordQuery(words="oven"), filter=half, limit=50)).points
+    assert all(int(each.point.id) % 2 for each in found)
+    truth = bm25(clusters.texts, "oven")
+    odd = {name: score for name, score in truth.items() if int(name) % 2}
+    assert [each.score for each in found] == pytest.approx(
+        [odd[name] for name in best(odd, 50)], rel=1e-5
+    )
+    both = Filter(must=[Condition(field=FieldCondition(path="text", words="Oven mooring"))])
+    holding = {
+        str(n) for n, text in enumerate(clusters.texts) if {"oven", "mooring"} <= set(text.split())
+    }
+    near = await client.search(clusters.queries[0], filter=both, limit=1_000)
+    assert {each.point.id for each in near} == holding
+
+
+async def test_words_follow_the_points(client: Client) -> None:
+    await client.create("things", 2, text=TextOptions(field="text", language="english"))
+    await client.upsert(
+        [point("a", [1, 0], {"text": "Boats"}), point("b", [0, 1], {"text": "bread bread"})]
+    )
+
+    async def found(words: str) -> dict[str, float]:
+        response = await client.find(words=WordQuery(words=words))
+        return {each.point.id: each.score for each in response.points}
+
+    assert list(await found("boat")) == ["a"]
+    before = await found("bread")
+    await client.upsert([point("a", [1, 0], {"text": "stones"}), point("c", [1, 1], {"n": 1})])
+    assert await found("boating") == {}
+    assert list(await found("stone")) == ["a"]
+    assert await found("bread") == before
+    await client.delete(["a"])
+    assert await found("stone") == {}
+    [(name, score)] = (await found("bread")).items()
+    assert (name, score) == ("b", pytest.approx(math.log(1 + 0.5 / 1.5) * 2 * 2.2 / (2 + 1.2)))
+    await client.drop()

@@ -1,0 +1,1 @@
+"""Filters: which points count, as a tree of conditions that becomes SQL."""

@@ -1,0 +1,51 @@
+"""The parts of searching, put together."""
+
+from functools import partial
+from typing import Final
+
+from stepwire.api.vector.v1 import search_service_pb2
+from stepwire.api.vector.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server
+from stepwire.rpc import Service
+from vector_svc.collections.registry import Collections
+from vector_svc.embedding.ports import Embedder
+from vector_svc.metrics import VectorMetrics
+from vector_svc.search.estimates import Estimates
+from vector_svc.search.recall import Recalls
+from vector_svc.search.recall_store import PostgresRecalls
+from vector_svc.search.search import Searches
+from vector_svc.search.servicer import SearchServicer
+from vector_svc.search.store import PostgresSearches
+from vector_svc.search.target import Targets
+from vector_svc.settings import VectorSettings
+from vector_svc.store.database import Database
+
+SERVICE_NAME: Final = search_service_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
+
+
+def wire(
+    settings: VectorSettings,
+    database: Database,
+    collections: Collections,
+    embedder: Embedder,
+    metrics: VectorMetrics,
+) -> Service:
+    """Return SearchService."""
+    store = PostgresSearches(database, hnsw_max_scan_tuples=settings.hnsw_max_scan_tuples)
+    estimates = Estimates(
+        store,
+        cache_entries=settings.estimate_cache_entries,
+        cache_seconds=settings.estimate_cache_seconds,
+    )
+    searches = Searches(
+        store,
+        targets=Targets(store, embedder),
+        collections=collections,
+        estimates=estimates,
+        metrics=metrics,
+        hnsw_ef_search=settings.hnsw_ef_search,
+    )
+    recalls = Recalls(
+        PostgresRecalls(database, store), collections=collections, estimates=estimates
+    )
+    servicer = SearchServicer(searches, recalls, filter_max_bytes=settings.payload_max_bytes)
+    return Service(SERVICE_NAME, partial(add_SearchServiceServicer_to_server, servicer))
