@@ -388,10 +388,11 @@ BEGIN
             tolerated = r.state = 'FAILED' AND r.fatal IS NOT true,
             attempt = s.attempt + coalesce(r.retry, false)::integer,
             waits_for = r.waits_for,
-            -- What it waits for may never come: its schedule_to_close ends every wait, but
-            -- that for somebody who knows what its end means.
+            -- What it waits for may never come: its schedule_to_close ends every wait, but,
+            -- once it is over, that for somebody who knows what this means.
             due_at = CASE WHEN r.waits_for IS NOT NULL THEN least(now() + r.wait, r.until,
-                CASE WHEN s.expires_at > now() THEN s.expires_at END) END,
+                CASE WHEN r.waits_for <> 'worker' OR s.expires_at > now()
+                    THEN s.expires_at END) END,
             -- Nothing makes good a join that cannot be satisfied; and an attempt that was
             -- declined leaves what came to the next one.
             phase = CASE WHEN s.phase = 3 OR (s.phase IN (2, 4) AND r.waits_for = 'worker')

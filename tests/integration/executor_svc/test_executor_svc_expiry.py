@@ -1,5 +1,6 @@
 """A step whose schedule_to_close is over ends, whether a worker comes or not."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -153,6 +154,22 @@ async def test_a_retry_gives_what_was_held_its_time_anew(record: Record) -> None
         " AND (expires_at IS NULL OR expires_at < now() + interval '59 min')"
     )
     assert left == []
+
+
+async def test_a_wait_that_begins_when_its_time_is_over_ends_at_once(record: Record) -> None:
+    compiled, task = await record.task(
+        transform("a", "1", for_each="[1]", schedule_to_close=HOUR),
+        transform("b", "1", schedule_to_close=HOUR),
+    )
+    session_id = await record.session()
+    a, b = await record.claim(session_id, task.task_id, "a", "b")
+    await record.pool.execute("UPDATE executor.steps SET expires_at = now() - interval '1 s'")
+    await record.settle(session_id, compiled, [a], Expanded([b"1"]))
+    # Only who knows the graph can say what the end of this one means.
+    await record.settle(session_id, compiled, [b], Waits("worker", wait=timedelta(hours=1)))
+    assert ready(await record.sweep.wake_due()) == {("a", 1)}
+    (again,) = await record.claim(session_id, task.task_id, "a")
+    assert again.phase is Phase.EXPIRED
 
 
 async def test_what_another_has_in_hand_is_not_ended_twice(record: Record) -> None:
