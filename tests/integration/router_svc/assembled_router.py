@@ -30,7 +30,10 @@ class _Unchanging:
 
 @asynccontextmanager
 async def assembled_router(
-    *models: dict[str, Any], meter: Meter, **settings: Any
+    *models: dict[str, Any],
+    meter: Meter,
+    joints: generate_app.Joints | None = None,
+    **settings: Any,
 ) -> AsyncIterator[tuple[Decider, Router]]:
     """Holds models of chat endpoints only."""
     catalogue = Catalogue.model_validate({"models": models})
@@ -43,7 +46,12 @@ async def assembled_router(
         pool = generate_app.open_pool(holder, breakers, channel, EstimatedTokens(), stack=stack)
         around = Surroundings(availability=pool)
         decider = decide_app.wire(holder, counters, around, settings=wanted, metrics=metrics)
-        yield (
+        router = generate_app.wire(
             decider,
-            generate_app.wire(decider, pool, counters, settings=wanted, metrics=metrics),
+            pool,
+            counters,
+            joints or generate_app.Joints(),
+            settings=wanted,
+            metrics=metrics,
         )
+        yield decider, router

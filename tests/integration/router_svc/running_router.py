@@ -57,16 +57,23 @@ def chat_model(name: str, base_url: str, **fields: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def running_router(
-    folder: Path, *models: dict[str, Any], model_target: str = NO_MODEL_SERVICE, **settings: Any
+    folder: Path, *models: dict[str, Any], **settings: Any
 ) -> AsyncIterator["RouterServiceAsyncStub"]:
+    async with router_channel(folder, *models, **settings) as channel:
+        yield RouterServiceStub(channel)
+
+
+@asynccontextmanager
+async def router_channel(
+    folder: Path, *models: dict[str, Any], model_target: str = NO_MODEL_SERVICE, **settings: Any
+) -> AsyncIterator[grpc.aio.Channel]:
     path = folder / "models.yaml"
     path.write_text(yaml.safe_dump({"models": list(models)}))
     wanted = RouterSettings(port=0, catalogue_path=path, model_target=model_target, **settings)
     async with AsyncExitStack() as stack:
         services = await build(stack, settings=wanted, environment={"CHAT_KEY": KEY})
         server = await stack.enter_async_context(Server("router", wanted, services))
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
-        yield RouterServiceStub(channel)
+        yield await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
 
 
 def ask(text: str = "How much did the river rise?", **fields: Any) -> pb.GenerateRequest:
