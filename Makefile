@@ -41,8 +41,9 @@ up: $(VENV)/.installed rabbitmq ## Start everything and leave it running.
 down: ## Stop it.
 	@if [ -x $(BIN)/stepwire ]; then $(BIN)/stepwire down; fi
 
-bench: $(VENV)/.installed-dev rabbitmq ## Run every benchmark; each prints one JSON object.
-	@for name in $(BENCHMARKS); do $(BIN)/python -m bench.$$name --json || exit 1; done
+bench: $(VENV)/.installed-dev rabbitmq ## Run every benchmark, and write the tables of docs/benchmarks.md.
+	@set -o pipefail; for name in $(BENCHMARKS); do \
+		$(BIN)/python -m bench.$$name --json | $(BIN)/python -m bench.tables $$name || exit 1; done
 
 proto: build/googleapis/.exported ## Generate stepwire/api and the gateway's descriptors.
 	$(BIN)/buf format --write protos

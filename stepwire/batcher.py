@@ -2,12 +2,13 @@
 
 A lone item is flushed at once; under load, batches grow by themselves to what arrived
 during one flush. Two things can make them fewer and larger: items that nobody waits for
-may linger until one comes that is wanted at once, and after a batch with several items,
-which more are likely to follow, a batcher may rest.
+may linger until one comes that is wanted at once, and where many come in a time, a batcher
+may rest between batches.
 """
 
 import asyncio
 import contextvars
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -18,6 +19,9 @@ from stepwire.errors import Reason, StepwireError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+# Over which time the rate of items is taken, about.
+_RATE_SECONDS = 0.1
 
 Flush = Callable[[Sequence[T]], Awaitable[Sequence[R | BaseException]]]
 
@@ -40,12 +44,13 @@ class Rest:
     """How a batcher holds back under load.
 
     Attributes:
-        seconds: The shortest time from the beginning of a large batch to that of the next.
-        after: How many items make a batch large: more than a few callers have waiting.
+        seconds: The shortest time from the beginning of one batch to that of the next.
+        above_per_second: How many items must have come per second, for it to rest. Callers
+            that each wait for their item are never held below that.
     """
 
     seconds: float
-    after: int
+    above_per_second: float
 
 
 class Batcher(Generic[T, R]):
@@ -54,7 +59,7 @@ class Batcher(Generic[T, R]):
     `flush` gets the items of a batch and returns one result per item; a result that is
     an exception is raised to that item's caller. If `flush` itself raises, every caller
     of the batch gets that exception. With a `linger`, items that are not urgent wait;
-    with a `rest`, all that come soon after a large batch do.
+    with a `rest`, all do that come soon after a batch while many come.
     """
 
     def __init__(
@@ -77,7 +82,8 @@ class Batcher(Generic[T, R]):
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._worker: asyncio.Task[None] | None = None
         # On the event loop's clock.
-        self._rests_until = 0.0
+        self._rests_until = self._counted_at = 0.0
+        self._per_second = 0.0
 
     @property
     def waiting(self) -> int:
@@ -127,8 +133,8 @@ class Batcher(Generic[T, R]):
                 if self._rests_until > loop.time():
                     await asyncio.sleep(self._rests_until - loop.time())
                 count = min(len(self._waiting), self._max_batch)
-                if self._rest is not None and count >= self._rest.after:
-                    self._rests_until = loop.time() + self._rest.seconds
+                if self._rest is not None and self._count(count) > self._rest.above_per_second:
+                    self._rests_until = self._counted_at + self._rest.seconds
                 await self._flush_batch([self._waiting.popleft() for _ in range(count)])
         finally:
             self._worker = None
@@ -136,6 +142,14 @@ class Batcher(Generic[T, R]):
             for _, future in self._waiting:
                 future.cancel()
             self._waiting.clear()
+
+    def _count(self, items: int) -> float:
+        """Count a batch; return how many items came per second lately."""
+        now = asyncio.get_running_loop().time()
+        kept = math.exp((self._counted_at - now) / _RATE_SECONDS)
+        self._per_second = self._per_second * kept + items / _RATE_SECONDS
+        self._counted_at = now
+        return self._per_second
 
     async def _wait_for_company(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -7,7 +7,8 @@ from collections.abc import Callable
 class Pace:
     """Says of each event whether events are rare: a token bucket that never makes one wait.
 
-    A burst counts as rare, and what comes no faster than `per_second` on average.
+    A burst counts as rare, and what comes no faster than `per_second` on average. While
+    events keep coming faster than that, none is rare.
     """
 
     def __init__(
@@ -29,7 +30,6 @@ class Pace:
         came = (now - self._counted_at) * self._per_second
         self._counted_at = now
         self._tokens = min(self._burst, self._tokens + came)
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+        is_rare = self._tokens >= 1
+        self._tokens = max(self._tokens - 1, -self._burst)
+        return is_rare

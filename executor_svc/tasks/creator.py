@@ -22,9 +22,9 @@ from stepwire.failpoints import failpoint
 from stepwire.ids import uuid7
 
 MAX_REMEMBERED_GRAPHS = 100_000
-# Where several callers wait for a commit at a time, all that follows from a commit (wakeups,
-# claims, settlements) costs less by the task when commits are fewer.
-REST = Rest(seconds=0.015, after=12)
+# Where many are created one by one, all that follows from a commit (wakeups, claims,
+# settlements) costs less by the task when commits are fewer.
+REST = Rest(seconds=0.012, above_per_second=800)
 DEFAULT_PRIORITY = 5
 
 

@@ -34,7 +34,7 @@ MAX_WAITING = 20_000
 MAX_TASKS = 1000
 # Up to so many wakeups a second, or in a burst, steps that are ready together are spread over
 # several messages; beyond it, one message after the other does that.
-SPREAD_PER_SECOND = 30
+SPREAD_PER_SECOND = 40
 SPREAD_BURST = 20
 # How long events wait for the end of a task, to go with it.
 LINGER_SECONDS = 0.01

@@ -170,10 +170,10 @@ async def test_what_lingers_goes_by_itself_in_the_end():
     assert batches == [[1]]
 
 
-async def test_after_a_large_batch_what_comes_next_waits_for_more():
+async def test_where_many_items_come_the_next_ones_wait_for_more():
     gate = Gate()
     gate.open.set()
-    batcher = Batcher("test", gate.flush, rest=Rest(seconds=0.1, after=3))
+    batcher = Batcher("test", gate.flush, rest=Rest(seconds=0.1, above_per_second=20))
     await asyncio.gather(*(batcher.submit(item) for item in range(3)))
     early = batcher.put(3)
     await asyncio.sleep(0.02)
@@ -182,10 +182,10 @@ async def test_after_a_large_batch_what_comes_next_waits_for_more():
     assert gate.batches == [[0, 1, 2], [3, 4]]
 
 
-async def test_after_a_small_batch_there_is_no_rest():
+async def test_where_few_items_come_there_is_no_rest():
     gate = Gate()
     gate.open.set()
-    batcher = Batcher("test", gate.flush, rest=Rest(seconds=3600, after=3))
+    batcher = Batcher("test", gate.flush, rest=Rest(seconds=3600, above_per_second=500))
     for item in range(5):
         await asyncio.gather(batcher.submit(item), batcher.submit(item))
     assert gate.batches == [[item, item] for item in range(5)]
@@ -193,7 +193,7 @@ async def test_after_a_small_batch_there_is_no_rest():
 
 async def test_a_rest_is_counted_from_the_beginning_of_the_batch_before():
     gate = Gate()
-    batcher = Batcher("test", gate.flush, rest=Rest(seconds=0.05, after=1))
+    batcher = Batcher("test", gate.flush, rest=Rest(seconds=0.05, above_per_second=5))
     first = batcher.put(0)
     await asyncio.sleep(0.06)
     second = batcher.put(1)

@@ -30,13 +30,15 @@ def test_what_comes_no_faster_than_the_rate_is_always_rare(clock):
         clock.now += 0.11
 
 
-def test_of_what_comes_faster_the_rate_is_rare(clock):
-    pace = Pace(per_second=10, burst=1, clock=clock)
+def test_while_events_come_faster_none_is_rare(clock):
+    pace = Pace(per_second=10, burst=3, clock=clock)
     rare = 0
     for _ in range(1000):
         rare += pace.is_rare()
-        clock.now += 0.01
-    assert 90 <= rare <= 101
+        clock.now += 0.09
+    assert rare < 40
+    clock.now += 0.4
+    assert pace.is_rare()
 
 
 def test_a_burst_is_possible_again_after_a_rest_but_no_larger_one(clock):

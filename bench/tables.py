@@ -1,0 +1,170 @@
+"""The tables of docs/benchmarks.md, written from what benchmarks print.
+
+    python -m bench.executor --json | python -m bench.tables executor
+
+A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; the rest of the page is
+written by hand. Which rows it has is said here; a floor that a figure does not reach is
+marked as missed.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+BEGIN = "<!-- table: {name} -->\n"
+END = "<!-- end of table -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of a table.
+
+    Attributes:
+        text: what it is.
+        key: its name in the benchmark's result.
+        unit: stands behind the figure.
+        floor: the figure that it must reach; None where nothing is asked for.
+        at_most: whether the floor is a ceiling.
+        peers: names of the peer's figures, the best of which is shown.
+        digits: decimal places.
+    """
+
+    text: str
+    key: str
+    unit: str = ""
+    floor: float | None = None
+    at_most: bool = False
+    peers: str = ""
+    digits: int = 0
+
+
+EXECUTOR = (
+    Row("tasks of one step, per second", "one_step_tasks_per_s", floor=5000, peers="dbos_one_step"),
+    Row(
+        "tasks of five steps in a chain, per second",
+        "five_step_tasks_per_s",
+        floor=1500,
+        peers="dbos_five_step",
+    ),
+    Row("tasks of 1 → 10 → join, per second", "fanout10_tasks_per_s", floor=500),
+    Row("tasks of one CEL step, per second", "transform_tasks_per_s"),
+    Row(
+        "one CreateTask call each, 64 in flight, per second",
+        "one_step_unary_tasks_per_s",
+        floor=1500,
+    ),
+    Row(
+        "idle, CreateTask to the answer of WaitTask, p50",
+        "idle_latency_ms_p50",
+        " ms",
+        floor=8,
+        at_most=True,
+        digits=1,
+    ),
+    Row("the same, p99", "idle_latency_ms_p99", " ms", floor=20, at_most=True, digits=1),
+    Row(
+        "added per step of an idle chain",
+        "step_overhead_ms_p50",
+        " ms",
+        floor=1.5,
+        at_most=True,
+        digits=2,
+    ),
+    Row("steps of 1 s in flight, one worker", "inflight_steps", floor=5000),
+    Row("… finished per second", "inflight_steps_per_s", floor=2500),
+    Row(
+        "SIGKILL of a worker, until all its steps run again, longest",
+        "recovery_s_max",
+        " s",
+        floor=10,
+        at_most=True,
+        digits=1,
+    ),
+    Row(
+        "memory of a worker with 5,000 in flight",
+        "memory_mb_per_worker",
+        " MB",
+        floor=400,
+        at_most=True,
+    ),
+    Row("steps lost", "lost", floor=0, at_most=True),
+    Row("steps run again after completion", "repeated", floor=0, at_most=True),
+)
+TABLES: Mapping[str, Sequence[Row]] = {"executor": EXECUTOR}
+
+
+def table(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
+    """Return the table of a result, in Markdown; figures that it lacks are left out."""
+    found = [row for row in rows if row.key in result]
+    with_peers = any(_best(row, result) is not None for row in found)
+    head = ["Figure", "Ours", "Spread", "Floor", *(["Best of the peer's", "Ratio"] * with_peers)]
+    lines = [head, ["---"] * len(head)]
+    lines += [_cells(row, result, with_peers=with_peers) for row in found]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _cells(row: Row, result: Mapping[str, Any], *, with_peers: bool) -> list[str]:
+    value = float(result[row.key])
+    spread = result.get("spread", {}).get(row.key.removesuffix("_max"))
+    cells = [
+        row.text,
+        _shown(row, value),
+        "" if spread is None else f"{spread:.2f}",
+        "" if row.floor is None else _floor(row, value),
+    ]
+    if with_peers:
+        best = _best(row, result)
+        cells += ["", ""] if best is None else [_shown(row, best), f"{value / best:.1f}"]
+    return cells
+
+
+def _shown(row: Row, value: float) -> str:
+    return f"{value:,.{row.digits}f}{row.unit}"
+
+
+def _floor(row: Row, value: float) -> str:
+    assert row.floor is not None
+    missed = value > row.floor if row.at_most else value < row.floor
+    digits = 0 if row.floor == int(row.floor) else 1
+    return f"{row.floor:,.{digits}f}{row.unit}" + (", **missed**" if missed else "")
+
+
+def _best(row: Row, result: Mapping[str, Any]) -> float | None:
+    peers = result.get("peers", {})
+    values = [value for name, value in peers.items() if row.peers and name.startswith(row.peers)]
+    return max(values) if values else None
+
+
+def with_table(page: str, name: str, text: str) -> str:
+    """Return the page with another table of this name.
+
+    Raises:
+        ValueError: the page has no place for it.
+    """
+    before, begin, rest = page.partition(BEGIN.format(name=name))
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{PAGE} has no table {name!r}")
+    return f"{before}{begin}{text}{end}{after}"
+
+
+def main() -> None:
+    """Read a result from stdin, and write its table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", choices=sorted(TABLES))
+    name = parser.parse_args().name
+    last = sys.stdin.read().rstrip("\n").rpartition("\n")[2]
+    text = table(TABLES[name], json.loads(last))
+    PAGE.write_text(with_table(PAGE.read_text("utf-8"), name, text), "utf-8")
+    sys.stdout.write(f"{last}\n")
+
+
+if __name__ == "__main__":
+    main()
