@@ -1,9 +1,11 @@
 """What a try and an answer leave in metrics and traces."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from opentelemetry.metrics import NoOpMeter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -16,7 +18,7 @@ from router_svc.generate.pipeline import Router
 from router_svc.requests.records import Message, Request, Role
 from stepwire.errors import StepwireError
 from tests.integration.router_svc.assembled_router import assembled_router
-from tests.integration.router_svc.chat_endpoint import ChatEndpoint, chat, refusal
+from tests.integration.router_svc.chat_endpoint import ChatEndpoint, Reply, chat, refusal
 from tests.integration.router_svc.running_router import chat_model
 
 Both = tuple[Decider, Router]
@@ -118,3 +120,48 @@ async def test_each_try_is_a_span(
         "gen_ai.usage.output_tokens": 20,
     }
     assert not failed.events
+
+
+async def test_a_stream_is_measured(
+    both: Both, endpoint: ChatEndpoint, reader: InMemoryMetricReader
+) -> None:
+    endpoint.otherwise = streamed("one", " two", " three")
+    pieces = [piece async for piece in both[1].stream(REQUEST, deadline=None)]
+    assert pieces[-1].end is not None
+    points = points_of(reader)
+    (first,) = points["gen_ai.client.operation.time_to_first_chunk"]
+    (later,) = points["gen_ai.client.operation.time_per_output_chunk"]
+    assert (first.count, later.count) == (1, 1)
+    tokens = {
+        point.attributes["gen_ai.token.type"]: point.sum
+        for point in points["gen_ai.client.token.usage"]
+    }
+    assert tokens == {"input": 100, "output": 3}
+
+
+def streamed(*words: str) -> Reply:
+    chunks: list[Any] = [{"choices": [{"delta": {"content": word}}]} for word in words]
+    chunks.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    chunks.append({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 3}})
+    body = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+    return Reply(body + b"data: [DONE]\n\n", content_type="text/event-stream")
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_prompts_are_in_spans_only_when_asked_for(
+    endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch, *, asked: bool
+) -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr("router_svc.generate.telemetry.tracer", lambda: provider.get_tracer("test"))
+    model = chat_model("small", endpoint.base_url)
+    async with assembled_router(model, meter=NoOpMeter("test"), record_prompts=asked) as (
+        _,
+        router,
+    ):
+        await router.generate(REQUEST, deadline=None)
+    (span,) = spans.get_finished_spans()
+    told = json.dumps(dict(span.attributes or {}), default=str)
+    assert ("How high was it?" in told) is asked
+    assert ("It rose by a metre." in told) is asked
