@@ -36,38 +36,30 @@ class Catalogue:
         self._source_of = source_of
         self._in_folder: frozenset[str] = frozenset()
 
-    async def look(self) -> list[Shelf]:
+    async def look(self) -> None:
         """Makes a shelf for each new model of the folder, and removes those that are gone.
-
-        Returns:
-            Those whose source is another one now: they are to be loaded.
 
         Raises:
             ModelLoadError: The folder cannot be read.
         """
         if self._folder is None:
-            return []
+            return
         try:
             homes = await asyncio.to_thread(_homes, self._folder)
         except OSError as error:
             raise ModelLoadError(f"repository folder {self._folder}: {error}") from error
         before, self._in_folder = self._in_folder, frozenset(homes)
-        changed = []
+        for name in sorted(homes.keys() - before):
+            source = self._source_of(homes[name])
+            if name in self.shelves:
+                self.shelves[name].replace_source(source)
+            else:
+                self.shelves[name] = Shelf(name, source, wanted=True)
         for name in sorted(before - homes.keys()):
             if name in self._built_in:
-                changed.append(self._set(name, self._built_in[name]))
+                self.shelves[name].replace_source(self._built_in[name])
             else:
                 await self.shelves.pop(name).unload()
-        new = sorted(homes.keys() - before)
-        return changed + [self._set(name, self._source_of(homes[name])) for name in new]
-
-    def _set(self, name: str, source: Source) -> Shelf:
-        shelf = self.shelves.get(name)
-        if shelf is None:
-            shelf = self.shelves[name] = Shelf(name, source)
-        else:
-            shelf.source = source
-        return shelf
 
 
 def _homes(folder: Path) -> dict[str, Path]:

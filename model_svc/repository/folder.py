@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,23 @@ class FolderSource:
 
     def look(self) -> Found:
         """See `Source`."""
+        with self._without_folder():
+            return self._look()
+
+    def load(self, found: Found, version: str) -> Loaded:
+        """See `Source`."""
+        with self._without_folder():
+            return self._load(found, version)
+
+    @contextmanager
+    def _without_folder(self) -> Iterator[None]:
+        """Leaves out of errors where the folder is: callers are told them."""
+        try:
+            yield
+        except ModelLoadError as error:
+            raise ModelLoadError(str(error).replace(f"{self._home.parent}/", "")) from error
+
+    def _look(self) -> Found:
         written = read_config(self._home)
         config = written or _default_config(self._home.name)
         parameters = parse_parameters(config)
@@ -50,8 +68,7 @@ class FolderSource:
             raise ModelLoadError(f"model {self._home.name}: {error}") from error
         return Found(config, written is not None, parameters, versions)
 
-    def load(self, found: Found, version: str) -> Loaded:
-        """See `Source`."""
+    def _load(self, found: Found, version: str) -> Loaded:
         config, name = found.config, self._home.name
         if config.HasField("ensemble_scheduling"):
             return Loaded(chain_model(config, self._use))
@@ -110,10 +127,10 @@ def _is_version(name: str) -> bool:
 
 
 def _fingerprint(version: Path, config: pb.ModelConfig) -> str:
-    """Changes with the configuration, and with the size or time of any file."""
+    """Changes with the configuration, and with the size or time of any file, drafts aside."""
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     digest.update(config.SerializeToString(deterministic=True))
-    for path in sorted(version.rglob("*")):
+    for path in sorted(version.rglob("[!.]*")):
         status = path.stat()
         digest.update(
             f"{path.relative_to(version)}\0{status.st_size}\0{status.st_mtime_ns}\0"

@@ -44,7 +44,7 @@ class Repository:
         Raises:
             ModelLoadError: The folder cannot be read, or the default model not be loaded.
         """
-        names = {shelf.name for shelf in await self._catalogue.look()}
+        await self._catalogue.look()
         room = asyncio.Semaphore(_LOADED_AT_ONCE)
 
         async def load(shelf: Shelf) -> None:
@@ -54,8 +54,14 @@ class Repository:
         default = self._shelves.get(self._default_model)
         if default is None:
             raise ModelLoadError(f"the default model {self._default_model} does not exist")
-        names |= {self._default_model, *(name for name in also if name in self._shelves)}
-        await asyncio.gather(*(load(self._shelves[name]) for name in sorted(names)))
+        asked_for = {self._default_model, *also}
+        await asyncio.gather(
+            *(
+                load(shelf)
+                for name, shelf in sorted(self._shelves.items())
+                if shelf.wanted or name in asked_for
+            )
+        )
         if default.latest is None:
             raise ModelLoadError(default.fault)
         if default.latest.served.text is None:
@@ -72,7 +78,7 @@ class Repository:
 
     @property
     def all_ready(self) -> bool:
-        """Whether every model that was asked for is served as it lies in its folder."""
+        """Whether no model failed when it was loaded last."""
         return not any(shelf.failed for shelf in self._shelves.values())
 
     @contextmanager
@@ -166,8 +172,7 @@ class Repository:
         Raises:
             ModelLoadError: The folder cannot be read.
         """
-        for shelf in await self._catalogue.look():
-            await _load_or_log(shelf)
+        await self._catalogue.look()
         for shelf in list(self._shelves.values()):
             await _load_or_log(shelf, only_changed=True)
 

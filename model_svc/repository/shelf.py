@@ -37,7 +37,8 @@ class Entry:
         model: Name of the model.
         version: The version; empty if none is known.
         state: How far it is.
-        reason: Why it is not available, or could last not be reloaded.
+        reason: Why it is not available, could last not be reloaded, or does not run where it
+            was to run.
     """
 
     model: str
@@ -53,12 +54,13 @@ class Shelf:
     is served are the versions taken that did load.
     """
 
-    def __init__(self, name: str, source: Source) -> None:
+    def __init__(self, name: str, source: Source, *, wanted: bool = False) -> None:
         """Loads nothing yet.
 
         Args:
             name: Name of the model.
             source: Where its versions come from.
+            wanted: Whether `refresh` loads it although nobody asked for it.
         """
         self.name = name
         self.source = source
@@ -67,7 +69,7 @@ class Shelf:
         self._loading: frozenset[str] = frozenset()
         self._leaving: dict[asyncio.Task[None], str] = {}
         self._faults: dict[str, str] = {"": _NOT_ASKED_FOR}
-        self._wanted = False
+        self._wanted = wanted
         self._tried: Mapping[str, str] | str | None = None
         self._one_at_a_time = asyncio.Lock()
 
@@ -88,8 +90,17 @@ class Shelf:
 
     @property
     def failed(self) -> bool:
-        """Whether it was asked for, and is not served as it lies in its folder."""
-        return self._wanted and bool(self._faults)
+        """Whether loading it was tried last, and failed."""
+        return self._tried is not None and bool(self._faults)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to be served without being asked for."""
+        return self._wanted
+
+    def replace_source(self, source: Source) -> None:
+        """Has its versions come from elsewhere, from the next load on."""
+        self.source, self._wanted = source, True
 
     def entries(self) -> Iterator[Entry]:
         """Its lines of the index, by version."""
@@ -97,8 +108,11 @@ class Shelf:
         known = {*self._served, *self._loading, *leaving, *(self._faults.keys() - {""})}
         general = self._faults.get("", "")
         for version in sorted(known, key=int):
-            fault = self._faults.get(version, general)
-            yield Entry(self.name, version, self._state(version), fault)
+            state = self._state(version)
+            reason = "" if state is State.LOADING else self._faults.get(version, general)
+            if not reason and version in self._served:
+                reason = self._served[version].served.model.fallback
+            yield Entry(self.name, version, state, reason)
         if not known:
             yield Entry(self.name, "", State.UNAVAILABLE, general)
 
@@ -120,7 +134,7 @@ class Shelf:
             await self._change_to(found)
 
     async def refresh(self) -> None:
-        """As `load`, but only if it was asked for, and something changed since the last try.
+        """As `load`, but only if it is wanted, and something changed since the last try.
 
         Raises:
             ModelLoadError: A version cannot be loaded.
@@ -142,7 +156,7 @@ class Shelf:
         async with self._one_at_a_time:
             for version in list(self._served):
                 self._retire(version)
-            self._wanted, self._faults = False, {"": _UNLOADED}
+            self._wanted, self._tried, self._faults = False, None, {"": _UNLOADED}
 
     async def close(self) -> None:
         """As `unload`, and waits until all versions are closed."""

@@ -104,6 +104,7 @@ async def test_a_broken_model_is_told_and_the_others_go_on(
         ]
         assert state == "UNAVAILABLE"
         assert says in reason
+        assert str(folder) not in reason
         assert await service.scale() == 2
         ready = pb.ModelReadyRequest(name="broken")
         assert not (await service.inference.ModelReady(ready)).ready
@@ -264,6 +265,18 @@ async def test_a_folder_is_followed(folder: Path) -> None:
 
         await eventually(gone)
         assert (await service.index())["scale", ""] == ("UNAVAILABLE", "it was unloaded")
+
+
+async def test_a_model_that_another_s_loading_found_is_followed_too(folder: Path) -> None:
+    settings = {"repository_dir": folder, "default_model": TINY, "repository_poll_seconds": 0.2}
+    async with running_service(**settings) as service:
+        write_scale(folder / "other" / "1", 5)
+        await service.load("scale")
+
+        async def other_is_ready() -> bool:
+            return ("other", "1") in await service.index(ready=True)
+
+        await eventually(other_is_ready)
 
 
 async def test_an_encoder_in_the_folder_reads_texts(service: RunningService, folder: Path) -> None:

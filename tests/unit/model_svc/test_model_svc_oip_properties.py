@@ -153,3 +153,10 @@ def test_bodies_carry_any_tensor_both_ways(given_: tuple[str, Any], binary: bool
     decoded, _ = decode_infer("m", "", sent + body[end:], json_bytes=len(sent))
     assert list(decoded.inputs[0].shape) == list(tensor.shape)
     assert json_data(datatype, decoded.raw_input_contents[0]) == json_data(datatype, raw)
+
+
+def test_bfloat16_is_rounded_to_the_nearest_and_ties_to_even() -> None:
+    ulp = 2**-7
+    numbers = [1 + ulp / 2, 1 + 3 * ulp / 2, 1 + 0.51 * ulp, -1 - ulp / 2, 0.0]
+    rounded = json_data(BF16, raw_contents(BF16, numbers))
+    assert rounded == [1, 1 + 2 * ulp, 1 + ulp, -1, 0]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -161,6 +162,25 @@ async def test_a_failure_is_tried_again_only_when_something_changed() -> None:
     await shelf.refresh()
     assert states(shelf) == {"1": State.READY}
     assert not shelf.failed
+
+
+async def test_a_folder_takes_the_place_of_what_is_built_in(tmp_path: Path) -> None:
+    built_in, own = Model(), Model()
+    catalogue = Catalogue({"m": Source(v1=built_in)}, tmp_path, lambda _: Source(v1=own))
+    repository = Repository(catalogue, default_model="m")
+
+    async def served() -> object:
+        await repository.refresh()
+        with repository.use("m") as found:
+            return found.model
+
+    await repository.load("m")
+    assert await served() is built_in
+    (tmp_path / "m").mkdir()
+    assert await served() is own
+    (tmp_path / "m").rmdir()
+    assert await served() is built_in
+    await repository.close()
 
 
 async def test_a_load_ends_even_if_its_caller_goes_away() -> None:
