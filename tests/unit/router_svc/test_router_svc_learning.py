@@ -42,7 +42,7 @@ def some_outcomes(
 
 
 def test_what_there_is_to_learn_is_learnt_and_accepted() -> None:
-    new = train(some_outcomes(500), None, QUALITIES)
+    new = train(some_outcomes(400), None, QUALITIES)
     assert new.judgement.accepted
     assert new.models == ["large", "small"]
     assert new.judgement.log_loss < new.judgement.log_loss_before - 0.1
@@ -57,7 +57,7 @@ def test_what_there_is_to_learn_is_learnt_and_accepted() -> None:
 
 
 def test_a_version_that_is_no_better_is_refused() -> None:
-    outcomes = some_outcomes(500)
+    outcomes = some_outcomes(400)
     first = load(train(outcomes, None, QUALITIES).parameters, version=1)
     second = train(outcomes, first, QUALITIES)
     assert not second.judgement.accepted
