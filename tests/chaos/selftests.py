@@ -30,7 +30,7 @@ SELF_TESTS = {
     "takes_late_results": SelfTest("P3", (Armed("worker-1", "effect.done=stop@3"),)),
     "never_sweeps": SelfTest("P4", (Killed("worker-1"),)),
     "joins_early": SelfTest("P5"),
-    "cancels_in_name": SelfTest("P6"),
+    "cancels_in_name": SelfTest("P6", tasks=80),
     "forgets_limits": SelfTest("P7", tasks=80),
     "forgets_requests": SelfTest("P8"),
     "passes_over_gaps": SelfTest("P9"),
