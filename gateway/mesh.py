@@ -103,27 +103,61 @@ ROUTER_SERVICE = PublicService(
     name="stepwire.api.router.v1.RouterService",
     upstream=Upstream.ROUTER,
     # Generate is left out: a second try may cost money a second time.
-    methods={"Decide": Behaviour.READ, "ListModels": Behaviour.READ},
+    methods={
+        "Decide": Behaviour.READ,
+        "ListModels": Behaviour.READ,
+        "StreamGenerate": Behaviour.STREAM,
+    },
 )
 PREDICTOR_SERVICE = PublicService(
     name="stepwire.api.router.v1.PredictorService",
     upstream=Upstream.ROUTER,
     methods={"ListPredictors": Behaviour.READ},
 )
+BREAKER_SERVICE = PublicService(
+    name="stepwire.api.router.v1.BreakerService",
+    upstream=Upstream.ROUTER,
+    methods={"ListBreakers": Behaviour.READ},
+)
 COLLECTION_SERVICE = PublicService(
     name="stepwire.api.vector.v1.CollectionService",
     upstream=Upstream.VECTOR,
-    methods={"GetCollection": Behaviour.READ, "ListCollections": Behaviour.READ},
+    methods={
+        "GetCollection": Behaviour.READ,
+        "ListCollections": Behaviour.READ,
+        "GetCollectionStats": Behaviour.READ,
+        "ListAliases": Behaviour.READ,
+    },
 )
 POINT_SERVICE = PublicService(
     name="stepwire.api.vector.v1.PointService",
     upstream=Upstream.VECTOR,
-    methods={"GetPoints": Behaviour.READ},
+    methods={
+        "GetPoints": Behaviour.READ,
+        "ScrollPoints": Behaviour.READ,
+        "CountPoints": Behaviour.READ,
+        "FacetPoints": Behaviour.READ,
+    },
 )
 SEARCH_SERVICE = PublicService(
     name="stepwire.api.vector.v1.SearchService",
     upstream=Upstream.VECTOR,
-    methods={"SearchPoints": Behaviour.READ},
+    methods={
+        "SearchPoints": Behaviour.READ,
+        "BatchSearchPoints": Behaviour.READ,
+        "SearchGroups": Behaviour.READ,
+    },
+)
+INDEX_SERVICE = PublicService(
+    name="stepwire.api.vector.v1.IndexService",
+    upstream=Upstream.VECTOR,
+    methods={"GetIndexBuild": Behaviour.READ, "ListIndexBuilds": Behaviour.READ},
+)
+SNAPSHOT_SERVICE = PublicService(
+    name="stepwire.api.vector.v1.SnapshotService",
+    upstream=Upstream.VECTOR,
+    methods={"ExportCollection": Behaviour.STREAM},
+    json=False,
 )
 MODEL_SERVICE = PublicService(
     name="stepwire.api.model.v1.ModelService",
@@ -192,9 +226,12 @@ PUBLIC_SERVICES = (
     QUEUE_SERVICE,
     ROUTER_SERVICE,
     PREDICTOR_SERVICE,
+    BREAKER_SERVICE,
     COLLECTION_SERVICE,
     POINT_SERVICE,
     SEARCH_SERVICE,
+    INDEX_SERVICE,
+    SNAPSHOT_SERVICE,
     MODEL_SERVICE,
     INFERENCE_SERVICE,
     INFERENCE_HTTP_SERVICE,

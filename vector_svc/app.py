@@ -1,5 +1,6 @@
 """From settings to a running service."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -7,39 +8,61 @@ from functools import partial
 
 import asyncpg
 
-from stepwire.api.vector.v1 import collection_service_pb2, point_service_pb2, search_service_pb2
+from stepwire.api.vector.v1 import (
+    collection_service_pb2,
+    index_service_pb2,
+    point_service_pb2,
+    snapshot_service_pb2,
+)
 from stepwire.api.vector.v1.collection_service_pb2_grpc import (
     add_CollectionServiceServicer_to_server,
 )
+from stepwire.api.vector.v1.index_service_pb2_grpc import add_IndexServiceServicer_to_server
 from stepwire.api.vector.v1.point_service_pb2_grpc import add_PointServiceServicer_to_server
-from stepwire.api.vector.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server
-from stepwire.db import migrate, open_pool
+from stepwire.api.vector.v1.snapshot_service_pb2_grpc import add_SnapshotServiceServicer_to_server
+from stepwire.db import load_queries, migrate, open_pool
 from stepwire.lifecycle import StartError
-from stepwire.rpc import Service
+from stepwire.rpc import Service, open_channel
 from stepwire.rpc import run as run_process
+from vector_svc.aliases.aliases import Aliases
+from vector_svc.aliases.store import PostgresAliases
+from vector_svc.collections.codec import IndexDefaults
 from vector_svc.collections.registry import Collections
 from vector_svc.collections.servicer import CollectionServicer
 from vector_svc.collections.store import PostgresCollections
+from vector_svc.embedding.client import ModelEmbedder
+from vector_svc.embedding.ports import Embedder
+from vector_svc.indexes.builder import Builder
+from vector_svc.indexes.builds import IndexBuilds
+from vector_svc.indexes.servicer import IndexServicer
+from vector_svc.indexes.store import PostgresBuilds
+from vector_svc.indexes.works import PostgresWorks
 from vector_svc.metrics import VectorMetrics
+from vector_svc.points.bulk import BulkUpserts
 from vector_svc.points.points import Points
 from vector_svc.points.servicer import PointServicer
 from vector_svc.points.store import PostgresPoints
-from vector_svc.search.estimates import Estimates
-from vector_svc.search.search import Searches
-from vector_svc.search.servicer import SearchServicer
-from vector_svc.search.store import PostgresSearches
+from vector_svc.search import app as search
 from vector_svc.settings import VectorSettings
+from vector_svc.snapshots.servicer import SnapshotServicer
+from vector_svc.snapshots.snapshots import Snapshots
+from vector_svc.snapshots.store import PostgresSnapshots
 from vector_svc.store.codecs import set_codecs
 from vector_svc.store.database import Database
-from vector_svc.store.statements import QUERIES
+from vector_svc.store.notices import Notices
+from vector_svc.sweeping.store import PostgresSweep
+from vector_svc.sweeping.sweeper import Sweeper
 
 NAME = "vector"
 COLLECTIONS = collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"].full_name
 POINTS = point_service_pb2.DESCRIPTOR.services_by_name["PointService"].full_name
-SEARCH = search_service_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
+INDEXES = index_service_pb2.DESCRIPTOR.services_by_name["IndexService"].full_name
+SNAPSHOTS = snapshot_service_pb2.DESCRIPTOR.services_by_name["SnapshotService"].full_name
 
 # Earlier ones can corrupt or fail to repair HNSW indexes.
 OLDEST_PGVECTOR = (0, 8, 4)
+
+_QUERIES = load_queries("vector_svc", "sql/collections.sql")
 
 
 def run(settings: VectorSettings) -> None:
@@ -71,7 +94,8 @@ async def build(settings: VectorSettings, stack: AsyncExitStack) -> Sequence[Ser
         statement_seconds=settings.postgres_statement_seconds,
     )
     stack.push_async_callback(database.close)
-    return _services(settings, database)
+    models = await stack.enter_async_context(open_channel(settings.model_target))
+    return _services(settings, database, ModelEmbedder(models), stack)
 
 
 async def _prepare(url: str) -> None:
@@ -83,7 +107,7 @@ async def _prepare(url: str) -> None:
 
 
 async def _check_pgvector(pool: asyncpg.Pool) -> None:
-    version: str = await pool.fetchval(QUERIES.pgvector_version)
+    version: str = await pool.fetchval(_QUERIES.pgvector_version)
     if tuple(map(int, re.findall(r"\d+", version)[:3])) < OLDEST_PGVECTOR:
         oldest = ".".join(map(str, OLDEST_PGVECTOR))
         raise StartError(
@@ -92,45 +116,90 @@ async def _check_pgvector(pool: asyncpg.Pool) -> None:
         )
 
 
-def _services(settings: VectorSettings, database: Database) -> Sequence[Service]:
+def _services(
+    settings: VectorSettings, database: Database, embedder: Embedder, stack: AsyncExitStack
+) -> Sequence[Service]:
     metrics = VectorMetrics()
-    collections = Collections(
-        PostgresCollections(
-            database,
-            hnsw_m=settings.hnsw_m,
-            hnsw_ef_construction=settings.hnsw_ef_construction,
+    store = PostgresCollections(database)
+    collections = Collections(store, cache_entries=settings.collection_cache_entries)
+    notices = Notices(
+        settings.postgres_url.get_secret_value(),
+        lambda telling: collections.trust(telling=telling),
+    )
+    sweeper = Sweeper(
+        PostgresSweep(database),
+        metrics,
+        every_seconds=settings.sweep_seconds,
+        batch=settings.sweep_batch,
+    )
+    for name, running in (("notices", notices.run()), ("sweeper", sweeper.run())):
+        stack.callback(asyncio.create_task(running, name=name).cancel)
+    catalogue = CollectionServicer(
+        collections,
+        Aliases(PostgresAliases(database), collections.forget),
+        defaults=IndexDefaults(
+            m=settings.hnsw_m,
+            ef_construction=settings.hnsw_ef_construction,
+            min_points=settings.index_min_points,
         ),
-        cache_entries=settings.collection_cache_entries,
     )
-    points = PointServicer(
-        Points(PostgresPoints(database), collections=collections, metrics=metrics),
-        payload_max_bytes=settings.payload_max_bytes,
-    )
-    searches = SearchServicer(
-        _searches(settings, database, collections, metrics),
-        filter_max_bytes=settings.payload_max_bytes,
-    )
+    dumps = PostgresSnapshots(database, payload_max_bytes=settings.payload_max_bytes)
+    snapshots = SnapshotServicer(Snapshots(dumps, collections))
     return [
-        Service(
-            COLLECTIONS,
-            partial(add_CollectionServiceServicer_to_server, CollectionServicer(collections)),
-        ),
-        Service(POINTS, partial(add_PointServiceServicer_to_server, points)),
-        Service(SEARCH, partial(add_SearchServiceServicer_to_server, searches)),
+        Service(COLLECTIONS, partial(add_CollectionServiceServicer_to_server, catalogue)),
+        _points(settings, database, collections, embedder, metrics),
+        search.wire(settings, database, collections, embedder, metrics),
+        _indexes(settings, database, collections, metrics, stack),
+        Service(SNAPSHOTS, partial(add_SnapshotServiceServicer_to_server, snapshots)),
     ]
 
 
-def _searches(
-    settings: VectorSettings, database: Database, collections: Collections, metrics: VectorMetrics
-) -> Searches:
-    store = PostgresSearches(
+def _points(
+    settings: VectorSettings,
+    database: Database,
+    collections: Collections,
+    embedder: Embedder,
+    metrics: VectorMetrics,
+) -> Service:
+    store = PostgresPoints(database)
+    servicer = PointServicer(
+        Points(store, collections=collections, embedder=embedder, metrics=metrics),
+        BulkUpserts(
+            store,
+            collections=collections,
+            metrics=metrics,
+            payload_max_bytes=settings.payload_max_bytes,
+        ),
+        payload_max_bytes=settings.payload_max_bytes,
+    )
+    return Service(POINTS, partial(add_PointServiceServicer_to_server, servicer))
+
+
+def _indexes(
+    settings: VectorSettings,
+    database: Database,
+    collections: Collections,
+    metrics: VectorMetrics,
+    stack: AsyncExitStack,
+) -> Service:
+    store = PostgresBuilds(database)
+    works = PostgresWorks(
         database,
-        hnsw_ef_search=settings.hnsw_ef_search,
-        hnsw_max_scan_tuples=settings.hnsw_max_scan_tuples,
+        settings.postgres_url.get_secret_value(),
+        workers=settings.index_build_workers,
     )
-    estimates = Estimates(
+    builder = Builder(
+        works,
         store,
-        cache_entries=settings.estimate_cache_entries,
-        cache_seconds=settings.estimate_cache_seconds,
+        metrics,
+        memory_bytes=settings.index_build_memory_bytes,
+        every_seconds=settings.index_build_seconds,
     )
-    return Searches(store, collections=collections, estimates=estimates, metrics=metrics)
+    stack.callback(asyncio.create_task(builder.run(), name="index builder").cancel)
+    builds = IndexBuilds(
+        store,
+        collections=collections,
+        memory_bytes=settings.index_build_memory_bytes,
+        requested=builder.look,
+    )
+    return Service(INDEXES, partial(add_IndexServiceServicer_to_server, IndexServicer(builds)))

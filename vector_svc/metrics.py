@@ -3,12 +3,15 @@
 from typing import Final
 
 from stepwire.telemetry import meter
-from vector_svc.search.planner import Plan
+from vector_svc.search.records import Plan
 
 SEARCHES: Final = "stepwire.vector.searches"
 WALKS_GIVEN_UP: Final = "stepwire.vector.walks_given_up"
 POINTS_WRITTEN: Final = "stepwire.vector.points_written"
 POINTS_DELETED: Final = "stepwire.vector.points_deleted"
+POINTS_EXPIRED: Final = "stepwire.vector.points_expired"
+INDEX_BUILDS: Final = "stepwire.vector.index_builds"
+STATE: Final = "stepwire.vector.state"
 PLAN: Final = "stepwire.vector.plan"
 
 
@@ -26,11 +29,22 @@ class VectorMetrics:
             "again by comparing with every match.",
         )
         self.points_written = meter().create_counter(
-            POINTS_WRITTEN, unit="{point}", description="Points written by UpsertPoints."
+            POINTS_WRITTEN, unit="{point}", description="Points written."
         )
         self.points_deleted = meter().create_counter(
-            POINTS_DELETED, unit="{point}", description="Points deleted by DeletePoints."
+            POINTS_DELETED, unit="{point}", description="Points deleted by callers."
         )
+
+        self.points_expired = meter().create_counter(
+            POINTS_EXPIRED, unit="{point}", description="Points removed when their time had come."
+        )
+        self._index_builds = meter().create_counter(
+            INDEX_BUILDS, unit="{build}", description="Builds of indexes by how they ended."
+        )
+
+    def built(self, state: str) -> None:
+        """Count a build of an index that ended so."""
+        self._index_builds.add(1, {STATE: state})
 
     def searched(self, plan: Plan) -> None:
         """Count a search that went this way."""

@@ -50,6 +50,45 @@ class VectorSettings(ServiceSettings):
         gt=0,
         description="Longest time of one statement. A call's own deadline is usually shorter.",
     )
+    model_target: str = Field(
+        default="127.0.0.1:50054",
+        description="Address of model_svc, which turns texts into vectors.",
+    )
+    index_min_points: int = Field(
+        default=5_000,
+        ge=1,
+        description="Points from which on a collection's index is built by itself, unless the "
+        "collection says otherwise. Fewer are compared one by one in a few milliseconds.",
+    )
+    index_build_memory_bytes: int = Field(
+        default=512 * MEBIBYTE,
+        ge=64 * MEBIBYTE,
+        description="Most memory of the build of an index (maintenance_work_mem). A build that "
+        "would take more is refused unless it is allowed to be slow.",
+    )
+    index_build_workers: int = Field(
+        default=1,
+        ge=0,
+        le=64,
+        description="Processes that Postgres may add to the build of an index, each of which "
+        "keeps a core busy.",
+    )
+    index_build_seconds: float = Field(
+        default=5,
+        gt=0,
+        description="Time between two looks for indexes that are to be built.",
+    )
+    sweep_seconds: float = Field(
+        default=60,
+        gt=0,
+        description="Time between two removals of points whose time has come. They are not "
+        "shown in between.",
+    )
+    sweep_batch: int = Field(
+        default=5_000,
+        ge=1,
+        description="Most points of a collection that are removed in one transaction.",
+    )
     hnsw_m: int = Field(
         default=16,
         ge=2,

@@ -4,6 +4,7 @@ import typer
 
 from stepwire.cli import stack
 from stepwire.cli.ask import ask
+from stepwire.cli.collections import collections
 from stepwire.cli.demo import demo
 from stepwire.cli.ingest import ingest
 from stepwire.cli.models import models
@@ -49,6 +50,7 @@ app.command(rich_help_panel=_DOCUMENTS)(ingest)
 app.command(rich_help_panel=_DOCUMENTS)(ask)
 app.command(rich_help_panel=_DOCUMENTS)(search)
 app.command(rich_help_panel=_DOCUMENTS)(models)
+app.add_typer(collections, name="collections", rich_help_panel=_DOCUMENTS)
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ from stepwire.api.executor.v1.executor_service_pb2_grpc import (
 )
 from stepwire.api.executor.v1.graph_pb2 import Graph, WorkflowRef
 from stepwire.api.executor.v1.task_pb2 import Task, TaskEvent, TaskState
-from stepwire.api.vector.v1.search_service_pb2 import ScoredPoint
+from stepwire.api.vector.v1.search_pb2 import ScoredPoint
 from stepwire.errors import Reason, StepwireError
 from stepwire.rpc import open_channel
+from stepwire.sdk.collections import Collections
 from stepwire.sdk.failures import raising_ours
 from stepwire.sdk.models import Models
 from stepwire.sdk.queues import Queues
@@ -55,7 +56,8 @@ class Client:
         schedules: Tasks that are created again and again.
         subscriptions: Where the events of tasks go.
         queues: Queues, workers, and steps that failed.
-        vectors: The vector service.
+        vectors: The vector service: points and searches.
+        collections: The vector service: collections as wholes.
         models: The model and router services.
     """
 
@@ -70,6 +72,7 @@ class Client:
         self.subscriptions = Subscriptions(self._channel, target=target, timeout=timeout)
         self.queues = Queues(self._channel, target=target, timeout=timeout)
         self.vectors = Vectors(self._channel, target=target, timeout=timeout)
+        self.collections = Collections(self._channel, target=target, timeout=timeout)
         self.models = Models(self._channel, target=target, timeout=timeout)
 
     async def __aenter__(self) -> Self:

@@ -1,48 +1,71 @@
-"""Collections in Postgres: a row in `vector.collections` and a table of points each."""
+"""Collections in Postgres: a row, its names, and a table of points each."""
+
+from collections.abc import Callable, Mapping, Sequence
 
 import asyncpg
+import orjson
+from asyncpg.pool import PoolConnectionProxy
 
-from stepwire.db import retryable
-from vector_svc.engine.ports import CollectionGoneError
-from vector_svc.engine.records import Collection, CollectionConfig, Metric, SizedCollection
+from stepwire.db import load_queries, retryable
+from stepwire.errors import Reason, StepwireError, field_invalid
+from vector_svc.collections.records import Stats
+from vector_svc.engine.ports import CollectionGoneError, TenantUnknownError
+from vector_svc.engine.records import (
+    Collection,
+    CollectionConfig,
+    Element,
+    FieldType,
+    IndexKind,
+    IndexOptions,
+    Metric,
+    Quantization,
+    SizedCollection,
+    TextOptions,
+    role_of,
+)
+from vector_svc.search.text_ddl import create_text, drop_text
 from vector_svc.store import statements
-from vector_svc.store.database import Database
-from vector_svc.store.statements import QUERIES
+from vector_svc.store.database import OWNER, Database
+from vector_svc.store.index_ddl import create_index
+
+queries = load_queries("vector_svc", "sql/collections.sql")
+
+
+class NameTakenError(Exception):
+    """Ends the transaction of a collection whose name another one has."""
 
 
 class PostgresCollections:
-    """A `CollectionStore`.
+    """A `CollectionStore`."""
 
-    Args:
-        database: Where.
-        hnsw_m: The index's `m` of new collections.
-        hnsw_ef_construction: The index's `ef_construction` of new collections.
-    """
-
-    def __init__(self, database: Database, *, hnsw_m: int, hnsw_ef_construction: int) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._hnsw_m = hnsw_m
-        self._hnsw_ef_construction = hnsw_ef_construction
 
     @retryable()
     async def create(self, tenant_id: str, config: CollectionConfig) -> Collection:
         """Make the collection, or return the one of this name that exists.
 
-        Of several at once one inserts the row and the others wait for its commit. The one
+        Of several at once one takes the name and the others wait for its commit. The one
         that exists may be deleted before it is read; then it is made after all.
         """
+        await ensure_role(self._database, tenant_id)
         while True:
             made = await self._insert(tenant_id, config)
             collection = made or await self.find(tenant_id, config.name)
-            if collection is not None:
-                return collection
+            if collection is None:
+                continue
+            if collection.config.name != config.name:
+                raise name_taken(config.name, "an alias")
+            return collection
 
     @retryable()
     async def find(self, tenant_id: str, name: str) -> Collection | None:
-        """Return the collection, None if there is none."""
-        async with self._database.connection("find_collection") as connection:
-            row = await connection.fetchrow(QUERIES.find_collection, tenant_id, name)
-        return None if row is None else _collection(row)
+        try:
+            async with self._database.connection("find_collection", tenant_id) as connection:
+                row = await connection.fetchrow(queries.find_collection, tenant_id, name)
+        except TenantUnknownError:
+            return None
+        return None if row is None else collection_of(row)
 
     @retryable()
     async def page(self, tenant_id: str, *, after: str, limit: int) -> list[SizedCollection]:
@@ -53,77 +76,258 @@ class PostgresCollections:
         while True:
             try:
                 return await self._page(tenant_id, after, limit)
+            except TenantUnknownError:
+                return []
             except CollectionGoneError:
                 continue
+
+    @retryable()
+    async def update(
+        self, tenant_id: str, name: str, change: Callable[[Collection], CollectionConfig]
+    ) -> Collection | None:
+        async with (
+            self._database.connection("update_collection", OWNER) as connection,
+            connection.transaction(),
+        ):
+            row = await connection.fetchrow(queries.lock_collection, tenant_id, name)
+            if row is None:
+                return None
+            old = collection_of(row)
+            new = change(old)
+            if new == old.config:
+                return old
+            await self._change_fields(connection, old, new.fields)
+            row = await connection.fetchrow(
+                queries.update_collection,
+                old.id,
+                *_index_arguments(new.index),
+                _fields_argument(new.fields),
+                new.default_ttl,
+            )
+            assert row is not None, "it is locked"
+            return collection_of(row)
 
     @retryable()
     async def delete(self, tenant_id: str, name: str) -> bool:
         """Delete the collection and its points; False if there was none.
 
-        Waits for the statements that use its points, and lets later ones wait for it.
+        Ends the build of its index, which would hold the table. Waits for the statements
+        that use its points, and lets later ones wait for it.
         """
-        async with (
-            self._database.connection("delete_collection") as connection,
-            connection.transaction(),
-        ):
-            collection_id = await connection.fetchval(QUERIES.delete_collection, tenant_id, name)
-            if collection_id is None:
+        async with self._database.connection("delete_collection", OWNER) as connection:
+            found = await connection.fetchval(queries.cancel_builds, tenant_id, name)
+            if found is None:
                 return False
-            await connection.execute(statements.drop_points(collection_id))
-            return True
+            async with connection.transaction():
+                row = await connection.fetchrow(queries.lock_collection, tenant_id, name)
+                if row is None:
+                    return False
+                await drop(connection, collection_of(row))
+                return True
 
     @retryable()
-    async def count(self, collection: Collection) -> int:
-        """Return the exact number of its points."""
-        statement = statements.points_statement(
-            "count_points", collection.id, collection.config.metric
-        )
-        async with self._database.connection("count_points") as connection:
-            count: int = await connection.fetchval(
-                statement, timeout=self._database.statement_seconds
+    async def sized(self, collection: Collection) -> SizedCollection:
+        async with self._database.connection("count_points", collection.tenant_id) as connection:
+            count = await connection.fetchval(
+                _statement("count_points", collection), timeout=self._database.statement_seconds
             )
-        return count
+            builds = await connection.fetch(queries.open_builds, [collection.id])
+        return SizedCollection(collection, count, index_building=bool(builds))
+
+    @retryable()
+    async def stats(self, collection: Collection) -> Stats:
+        async with self._database.connection("stats", collection.tenant_id) as connection:
+            row = await connection.fetchrow(
+                _statement("stats", collection), timeout=self._database.statement_seconds
+            )
+        assert row is not None, "an aggregate has one row"
+        return Stats(**row)
 
     async def _insert(self, tenant_id: str, config: CollectionConfig) -> Collection | None:
-        async with (
-            self._database.connection("create_collection") as connection,
-            connection.transaction(),
-        ):
-            row = await connection.fetchrow(
-                QUERIES.insert_collection,
-                tenant_id,
-                config.name,
-                config.dimension,
-                config.metric.value,
-            )
-            if row is None:
-                return None
-            collection = _collection(row)
-            await connection.execute(
-                statements.create_points(
-                    collection.id,
-                    dimension=config.dimension,
-                    metric=config.metric,
-                    m=self._hnsw_m,
-                    ef_construction=self._hnsw_ef_construction,
+        try:
+            async with (
+                self._database.connection("create_collection", OWNER) as connection,
+                connection.transaction(),
+            ):
+                return await make(connection, tenant_id, config)
+        except NameTakenError:
+            return None
+
+    async def _change_fields(
+        self, connection: PoolConnectionProxy, old: Collection, fields: Mapping[str, FieldType]
+    ) -> None:
+        had = old.config.fields
+        for name, type_ in had.items():
+            if fields.get(name) is not type_:
+                await connection.execute(statements.drop_field(old.id, name))
+        for name, type_ in fields.items():
+            if had.get(name) is type_:
+                continue
+            try:
+                await connection.execute(
+                    statements.add_field(old.id, name, type_),
+                    timeout=self._database.statement_seconds,
                 )
-            )
-            return collection
+            except asyncpg.CheckViolationError as error:
+                wrong = f"points have values in {name!r} that are not {type_.name.lower()}"
+                raise field_invalid("collection.fields", wrong) from error
 
     async def _page(self, tenant_id: str, after: str, limit: int) -> list[SizedCollection]:
-        async with self._database.connection("page_of_collections") as connection:
-            rows = await connection.fetch(QUERIES.page_of_collections, tenant_id, after, limit)
+        async with self._database.connection("page_of_collections", tenant_id) as connection:
+            rows = await connection.fetch(queries.page_of_collections, tenant_id, after, limit)
             if not rows:
                 return []
-            found = [_collection(row) for row in rows]
+            found = [collection_of(row) for row in rows]
+            ids = [collection.id for collection in found]
             counted = await connection.fetch(
-                statements.count_points([collection.id for collection in found]),
-                timeout=self._database.statement_seconds,
+                statements.count_points(ids), timeout=self._database.statement_seconds
             )
+            builds = await connection.fetch(queries.open_builds, ids)
         counts: dict[int, int] = {row["collection_id"]: row["point_count"] for row in counted}
-        return [SizedCollection(collection, counts[collection.id]) for collection in found]
+        building = {row["collection_id"] for row in builds}
+        return [
+            SizedCollection(collection, counts[collection.id], collection.id in building)
+            for collection in found
+        ]
 
 
-def _collection(row: asyncpg.Record) -> Collection:
-    config = CollectionConfig(row["name"], row["dimension"], Metric(row["metric"]))
-    return Collection(id=row["collection_id"], config=config)
+async def ensure_role(database: Database, tenant_id: str) -> None:
+    """Make the role of a tenant, unless it is there."""
+    role = role_of(tenant_id)
+    async with database.connection("create_role", OWNER) as connection:
+        if await connection.fetchval(queries.find_role, role) is None:
+            await connection.execute(queries.create_role.format(role=role))
+
+
+async def make(
+    connection: PoolConnectionProxy,
+    tenant_id: str,
+    config: CollectionConfig,
+    *,
+    index_now: bool = True,
+) -> Collection:
+    """Make a collection with its table, in the transaction of the caller.
+
+    Args:
+        connection: As the owner; the tenant's role is there.
+        tenant_id: Whose it is.
+        config: What it is made of.
+        index_now: Whether its index is made at once, if that is wanted from one point on.
+
+    Raises:
+        NameTakenError: its name is taken.
+        StepwireError: FIELD_INVALID: there is no such language.
+    """
+    index_now = index_now and config.index.kind is IndexKind.HNSW and config.index.min_points == 1
+    row = await connection.fetchrow(
+        queries.insert_collection, tenant_id, *_arguments(config), index_now
+    )
+    assert row is not None, "it was inserted"
+    collection = collection_of(row)
+    taken = await connection.fetchval(
+        queries.insert_name, tenant_id, config.name, collection.id, False
+    )
+    if taken is None:
+        raise NameTakenError
+    await connection.execute(statements.create_points(collection))
+    if config.text is not None:
+        await _create_text(connection, collection, config.text)
+    if index_now:
+        await connection.execute(create_index(collection, rows=0, concurrently=False))
+    return collection
+
+
+async def drop(connection: PoolConnectionProxy, collection: Collection) -> None:
+    """Delete a collection and its tables, in the transaction of the caller."""
+    if collection.config.text is not None:
+        await connection.execute(drop_text(collection.id))
+    await connection.execute(statements.drop_points(collection.id))
+    await connection.execute(queries.delete_collection, collection.id)
+
+
+def collection_of(row: asyncpg.Record) -> Collection:
+    """Read a collection from a row of `vector.collections`."""
+    fields: dict[str, str] = orjson.loads(row["fields"])
+    text = TextOptions(row["text_field"], row["text_language"]) if row["text_field"] else None
+    config = CollectionConfig(
+        name=row["name"],
+        dimension=row["dimension"],
+        metric=Metric(row["metric"]),
+        element=Element(row["element"]),
+        model=row["model"],
+        model_version=row["model_version"],
+        index=IndexOptions(
+            kind=IndexKind(row["index_kind"]),
+            m=row["hnsw_m"],
+            ef_construction=row["hnsw_ef_construction"],
+            lists=row["ivf_lists"],
+            quantization=Quantization(row["quantization"]),
+            min_points=row["index_min_points"],
+        ),
+        fields={name: FieldType(type_) for name, type_ in fields.items()},
+        text=text,
+        default_ttl=row["default_ttl"],
+    )
+    return Collection(
+        id=row["collection_id"],
+        tenant_id=row["tenant_id"],
+        config=config,
+        revision=row["revision"],
+        index_ready=row["index_ready"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def name_taken(name: str, owner: str) -> StepwireError:
+    """Return the error for a name that belongs to something else."""
+    return StepwireError(
+        Reason.NAME_TAKEN, f"{name!r} is the name of {owner}", metadata={"name": name}
+    )
+
+
+async def _create_text(
+    connection: PoolConnectionProxy, collection: Collection, text: TextOptions
+) -> None:
+    try:
+        await connection.fetchval(queries.find_language, text.language)
+        await connection.execute(create_text(collection.id, text, role_of(collection.tenant_id)))
+    except asyncpg.UndefinedObjectError as error:
+        wrong = f"Postgres has no text search configuration {text.language!r}"
+        raise field_invalid("collection.text.language", wrong) from error
+
+
+def _statement(name: str, collection: Collection) -> str:
+    return statements.points_statement(name, collection.id, collection.config.element)
+
+
+def _arguments(config: CollectionConfig) -> Sequence[object]:
+    text = config.text or TextOptions("", "")
+    return (
+        config.name,
+        config.dimension,
+        config.metric.value,
+        config.element.value,
+        config.model,
+        config.model_version,
+        *_index_arguments(config.index),
+        _fields_argument(config.fields),
+        text.field,
+        text.language,
+        config.default_ttl,
+    )
+
+
+def _index_arguments(options: IndexOptions) -> Sequence[object]:
+    return (
+        options.kind.value,
+        options.m,
+        options.ef_construction,
+        options.lists,
+        options.quantization.value,
+        options.min_points,
+    )
+
+
+def _fields_argument(fields: Mapping[str, FieldType]) -> bytes:
+    return orjson.dumps({name: type_.value for name, type_ in fields.items()})

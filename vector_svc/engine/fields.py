@@ -4,9 +4,7 @@ import re
 from collections.abc import Sequence
 
 from stepwire.errors import StepwireError, field_invalid
-from vector_svc.engine.records import CollectionConfig
 
-MAX_DIMENSION = 2_000
 MAX_ID_CHARACTERS = 256
 MAX_IDS = 10_000
 DEFAULT_LIMIT = 10
@@ -21,24 +19,13 @@ _NAME_RULE = (
 
 
 def check_name(name: str, *, field: str) -> None:
-    """Check the name of a collection.
+    """Check the name of a collection, or an alias.
 
     Raises:
         StepwireError: FIELD_INVALID, naming `field`.
     """
     if not _NAME.fullmatch(name):
         raise field_invalid(field, _NAME_RULE)
-
-
-def check_config(config: CollectionConfig) -> None:
-    """Check what a collection is to be made of.
-
-    Raises:
-        StepwireError: FIELD_INVALID.
-    """
-    check_name(config.name, field="collection.name")
-    if not 1 <= config.dimension <= MAX_DIMENSION:
-        raise field_invalid("collection.dimension", f"must be from 1 to {MAX_DIMENSION}")
 
 
 def check_ids(ids: Sequence[str], *, field: str, member: str = "") -> None:
@@ -87,8 +74,8 @@ def search_limit(limit: int) -> int:
     return limit or DEFAULT_LIMIT
 
 
-def page_size(size: int) -> int:
-    """Return the number of collections on a page.
+def page_size_of(size: int) -> int:
+    """Return the number of entries on a page.
 
     Raises:
         StepwireError: FIELD_INVALID, for a negative size.

@@ -1,12 +1,16 @@
 """Payloads and filters: protobuf structs on the wire, JSON text inside."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from stepwire.errors import field_invalid, payload_too_large
 from stepwire.payload import struct_to_json
+
+# As `stepwire.payload` has it for structs.
+MAX_DEPTH: Final = 64
 
 _ESCAPED_NUL = b"\\u0000"
 
@@ -37,6 +41,32 @@ def read_filter(struct: Struct, *, field: str, limit_bytes: int) -> bytes | None
     if not struct.fields:
         return None
     return read_payload(struct, field=field, limit_bytes=limit_bytes)
+
+
+def check_depth(data: bytes, *, field: str) -> None:
+    """Check that JSON text is not nested beyond what a struct can hold.
+
+    Raises:
+        StepwireError: FIELD_INVALID, which names `field`; also if it is not JSON.
+    """
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise field_invalid(field, "is not JSON") from None
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [item for part in level for item in _items(part)]
+        if not level:
+            return
+    raise field_invalid(field, f"is nested beyond {MAX_DEPTH} levels")
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _holds_nul(value: Any) -> bool:

@@ -1,47 +1,83 @@
-"""Vectors on the wire: little-endian float32 bytes, checked whole batches at a time. Pure."""
+"""Vectors on the wire: little-endian values or bits, checked whole batches at a time. Pure."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 
 from stepwire.errors import Reason, StepwireError, field_invalid
-from vector_svc.engine.records import Matrix, Metric
+from vector_svc.engine.records import Element, Matrix, Metric
 
-FLOAT_BYTES = 4
+FLOAT_BYTES: Final = 4
+HALF_BYTES: Final = 2
+BITS_PER_BYTE: Final = 8
+MAX_HALF: Final = 65_504
 
 
 def read_vectors(
-    raw: Sequence[bytes], *, dimension: int, metric: Metric, path: Callable[[int], str]
+    raw: Sequence[bytes],
+    *,
+    dimension: int,
+    metric: Metric,
+    path: Callable[[int], str],
+    element: Element = Element.FLOAT32,
 ) -> Matrix:
     """Read vectors into a matrix with a row for each.
 
     One look at the sum of squares of each row finds all that cannot be compared: NaN,
     infinity, values so large that their squares leave float32 (pgvector computes in
-    float32 too), and, for the cosine, a vector without a direction.
+    float32 too), and, for the cosine, a vector without a direction. Values that are
+    stored as float16 are looked at as they will be stored.
 
     Args:
-        raw: The bytes of each vector.
+        raw: The bytes of each vector: float32 or float16, told by their number, or bits.
         dimension: Length that each must have.
         metric: What the vectors will be compared by.
         path: Gives the field of a vector from its index, for errors.
+        element: What they will be stored as.
 
     Raises:
         StepwireError: VECTOR_DIMENSION_MISMATCH, or FIELD_INVALID; both name the field.
     """
-    width = FLOAT_BYTES * dimension
-    for index, data in enumerate(raw):
-        if len(data) != width:
-            raise _wrong_length(path(index), len(data), dimension)
-    matrix = np.frombuffer(b"".join(raw), dtype="<f4").reshape(len(raw), dimension)
+    if element is Element.BINARY:
+        return _bits(raw, dimension, path)
+    matrix = _floats(raw, dimension, path)
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.einsum("ij,ij->i", matrix, matrix)
+        halved = element is Element.FLOAT16
+        stored = matrix.astype("<f2").astype("<f4") if halved else matrix
+        squares = np.einsum("ij,ij->i", stored, stored)
     unusable = ~np.isfinite(squares)
     if metric is Metric.COSINE:
         unusable |= squares == 0
     if unusable.any():
         index = int(unusable.argmax())
-        raise field_invalid(path(index), _fault(matrix[index], float(squares[index])))
-    return matrix
+        row = matrix[index]
+        raise field_invalid(path(index), _fault(row, float(squares[index]), element))
+    return stored
+
+
+def read_columns(
+    data: bytes, *, count: int, dimension: int, metric: Metric, element: Element, field: str
+) -> Matrix:
+    """Read vectors that stand one behind the other; see `read_vectors`.
+
+    Raises:
+        StepwireError: VECTOR_DIMENSION_MISMATCH, or FIELD_INVALID; both name the field.
+    """
+    width, rest = divmod(len(data), count)
+    if not width:
+        raise field_invalid(field, "is required")
+    if rest:
+        raise field_invalid(field, f"{len(data)} bytes are not those of {count} vectors")
+    view = memoryview(data)
+    rows = [bytes(view[start : start + width]) for start in range(0, len(data), width)]
+    return read_vectors(
+        rows,
+        dimension=dimension,
+        metric=metric,
+        element=element,
+        path=lambda index: f"{field}[{index}]",
+    )
 
 
 def dimension_mismatch(error: StepwireError) -> bool:
@@ -49,12 +85,40 @@ def dimension_mismatch(error: StepwireError) -> bool:
     return error.reason is Reason.VECTOR_DIMENSION_MISMATCH
 
 
+def _floats(raw: Sequence[bytes], dimension: int, path: Callable[[int], str]) -> Matrix:
+    whole, half = FLOAT_BYTES * dimension, HALF_BYTES * dimension
+    widths = set(map(len, raw))
+    if widths == {whole}:
+        return np.frombuffer(b"".join(raw), dtype="<f4").reshape(len(raw), dimension)
+    for index, data in enumerate(raw):
+        if len(data) not in (whole, half):
+            raise _wrong_length(path(index), len(data), dimension)
+    if widths == {half}:
+        return np.frombuffer(b"".join(raw), "<f2").reshape(len(raw), dimension).astype("<f4")
+    return np.stack(
+        [np.frombuffer(data, "<f4" if len(data) == whole else "<f2").astype("<f4") for data in raw]
+    )
+
+
+def _bits(raw: Sequence[bytes], dimension: int, path: Callable[[int], str]) -> Matrix:
+    width = dimension // BITS_PER_BYTE
+    for index, data in enumerate(raw):
+        if not data:
+            raise field_invalid(path(index), "is required")
+        if len(data) != width:
+            raise _mismatch(path(index), dimension, len(data) * BITS_PER_BYTE)
+    return np.frombuffer(b"".join(raw), dtype=np.uint8).reshape(len(raw), width)
+
+
 def _wrong_length(field: str, size: int, dimension: int) -> StepwireError:
     if size == 0:
         return field_invalid(field, "is required")
     if size % FLOAT_BYTES:
         return field_invalid(field, f"must be float32 values, not {size} bytes")
-    got = size // FLOAT_BYTES
+    return _mismatch(field, dimension, size // FLOAT_BYTES)
+
+
+def _mismatch(field: str, dimension: int, got: int) -> StepwireError:
     return StepwireError(
         Reason.VECTOR_DIMENSION_MISMATCH,
         f"{field}: has {got} values, the collection's vectors have {dimension}",
@@ -62,10 +126,12 @@ def _wrong_length(field: str, size: int, dimension: int) -> StepwireError:
     )
 
 
-def _fault(row: Matrix, square: float) -> str:
+def _fault(row: Matrix, square: float, element: Element) -> str:
     wrong = np.flatnonzero(~np.isfinite(row))
     if wrong.size:
         return f"value {wrong[0]} is {row[wrong[0]]}, which cannot be compared"
     if square == 0:
         return "has no direction, so that no cosine can be computed: its sum of squares is 0"
+    if element is Element.FLOAT16 and np.abs(row).max() > MAX_HALF:
+        return f"value {np.abs(row).argmax()} is beyond float16"
     return "is too long: its sum of squares is beyond float32"

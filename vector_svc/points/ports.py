@@ -3,25 +3,72 @@
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
-from vector_svc.engine.records import Collection, PointBatch, StoredPoint
+from vector_svc.engine.records import Collection, PointBatch, StoredPoint, UpsertMode, Written
+from vector_svc.points.records import Facet, PayloadChange, Selection
 
 
 class PointStore(Protocol):
-    """Keeps the points of collections.
+    """Keeps the points of collections. Points whose time has come are not there.
 
-    Every method raises CollectionGoneError if the collection is no longer there.
+    Every method raises CollectionGoneError if the collection is no longer there, and
+    StepwireError FIELD_INVALID for values that a promoted field refuses.
     """
 
-    def upsert(self, collection: Collection, batch: PointBatch) -> Awaitable[None]:
-        """Write all points of the batch, or none."""
+    def upsert(
+        self, collection: Collection, batch: PointBatch, mode: UpsertMode
+    ) -> Awaitable[Written]:
+        """Write all points of the batch, or none.
+
+        Raises:
+            StepwireError: POINT_CHANGED, when one is not stored with the hash expected.
+        """
+        ...
+
+    def load(self, collection: Collection, batch: PointBatch) -> Awaitable[Written]:
+        """As `upsert`, of many points, most of which are not there."""
         ...
 
     def get(
-        self, collection: Collection, ids: Sequence[str], *, include_vectors: bool
+        self,
+        collection: Collection,
+        ids: Sequence[str],
+        *,
+        include_vectors: bool,
+        include_hashes: bool,
     ) -> Awaitable[list[StoredPoint]]:
         """Return the points that exist, in no particular order."""
         ...
 
-    def delete(self, collection: Collection, ids: Sequence[str]) -> Awaitable[int]:
-        """Delete the points that exist; return their number."""
+    def delete(self, collection: Collection, selection: Selection) -> Awaitable[int]:
+        """Delete points; return the number of those that were there."""
+        ...
+
+    def update_payloads(
+        self, collection: Collection, selection: Selection, change: PayloadChange
+    ) -> Awaitable[int]:
+        """Change payloads; return the number of those that are now other ones."""
+        ...
+
+    def scroll(
+        self,
+        collection: Collection,
+        selection: Selection,
+        *,
+        after: str,
+        limit: int,
+        include_vectors: bool,
+    ) -> Awaitable[list[StoredPoint]]:
+        """Return up to `limit` points whose ids come after `after`, by id."""
+        ...
+
+    def count(
+        self, collection: Collection, selection: Selection, *, at_most: int | None
+    ) -> Awaitable[int]:
+        """Return the number of points; `at_most` if there are more."""
+        ...
+
+    def facet(
+        self, collection: Collection, selection: Selection, *, field: str, limit: int
+    ) -> Awaitable[list[Facet]]:
+        """Return the most frequent values of a field at the top of the payload."""
         ...

@@ -1,15 +1,43 @@
 """Points in Postgres: one table per collection."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any, Final
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from stepwire.db import retryable
-from vector_svc.engine.records import Collection, PointBatch, StoredPoint
-from vector_svc.store.codecs import decode_vector, encode_vectors
+from stepwire.errors import Reason, StepwireError, field_invalid
+from vector_svc.engine.records import (
+    Collection,
+    Element,
+    PointBatch,
+    StoredPoint,
+    UpsertMode,
+    Written,
+)
+from vector_svc.filters.compile import compile_filter
+from vector_svc.points.records import ChangeKind, Facet, PayloadChange, Selection
+from vector_svc.store.codecs import copy_rows, decode_vector, encode_vectors
 from vector_svc.store.database import Database
 from vector_svc.store.statements import points_statement
+
+COLUMNS: Final = ("id", "embedding", "payload", "expires_at")
+
+_UPSERTS: Final = {
+    UpsertMode.UPSERT: "upsert",
+    UpsertMode.INSERT_ONLY: "insert_only",
+    UpsertMode.UPDATE_ONLY: "update_only",
+}
+_CHANGES: Final = {
+    ChangeKind.SET: "$1::jsonb",
+    ChangeKind.MERGE: "points.payload || $1::jsonb",
+    ChangeKind.REMOVE: "points.payload - $1::text[]",
+}
+_FIELD_CONSTRAINT: Final = "field_"
+_OBJECT_CONSTRAINT: Final = "payload_is_object"
 
 
 class PostgresPoints:
@@ -18,38 +46,208 @@ class PostgresPoints:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def upsert(self, collection: Collection, batch: PointBatch) -> None:
-        """Write all points of the batch, or none."""
-        vectors = encode_vectors(batch.vectors)
-        await self._fetch("upsert", collection, batch.ids, vectors, batch.payloads)
+    @retryable()
+    async def upsert(self, collection: Collection, batch: PointBatch, mode: UpsertMode) -> Written:
+        name = _UPSERTS[mode]
+        vectors = encode_vectors(batch.vectors, collection.config.element)
+        arguments = (batch.ids, vectors, batch.payloads, batch.expires)
+        async with self._connection(name, collection) as connection:
+            if not any(batch.hashes):
+                return await self._write(connection, name, collection, *arguments)
+            async with connection.transaction():
+                await self._check_hashes(connection, collection, batch)
+                return await self._write(connection, name, collection, *arguments)
 
+    @retryable()
+    async def load(self, collection: Collection, batch: PointBatch) -> Written:
+        """Write by COPY; where some of the points exist already, by way of a staging table."""
+        rows = copy_rows(
+            batch.ids,
+            encode_vectors(batch.vectors, collection.config.element),
+            batch.payloads,
+            batch.expires,
+        )
+        async with self._connection("load", collection) as connection:
+            try:
+                await self._copy(connection, rows, f"points_{collection.id}", schema="vector")
+            except asyncpg.UniqueViolationError:
+                pass
+            else:
+                return Written(len(batch.ids), len(batch.ids), 0)
+            async with connection.transaction():
+                await connection.execute(_statement("stage", collection))
+                await self._copy(connection, rows, "staged")
+                return await self._write(connection, "upsert_staged", collection)
+
+    @retryable()
     async def get(
-        self, collection: Collection, ids: Sequence[str], *, include_vectors: bool
+        self,
+        collection: Collection,
+        ids: Sequence[str],
+        *,
+        include_vectors: bool,
+        include_hashes: bool,
     ) -> list[StoredPoint]:
-        """Return the points that exist, in no particular order."""
-        return [point_of(row) for row in await self._fetch("get", collection, ids, include_vectors)]
+        rows = await self._fetch(
+            "get", collection, _statement("get", collection), ids, include_vectors, include_hashes
+        )
+        return [point_of(row, collection.config.element) for row in rows]
 
-    async def delete(self, collection: Collection, ids: Sequence[str]) -> int:
-        """Delete the points that exist; return their number."""
-        [row] = await self._fetch("delete", collection, ids)
+    @retryable()
+    async def delete(self, collection: Collection, selection: Selection) -> int:
+        condition, arguments = _where(collection, selection, first=1)
+        statement = _selecting("delete", collection, condition)
+        [row] = await self._fetch("delete", collection, statement, *arguments)
         return int(row[0])
 
     @retryable()
+    async def update_payloads(
+        self, collection: Collection, selection: Selection, change: PayloadChange
+    ) -> int:
+        condition, arguments = _where(collection, selection, first=2)
+        statement = _selecting(
+            "update_payloads", collection, condition, change=_CHANGES[change.kind]
+        )
+        value = list(change.names) if change.kind is ChangeKind.REMOVE else change.payload
+        [row] = await self._fetch("update_payloads", collection, statement, value, *arguments)
+        return int(row[0])
+
+    @retryable()
+    async def scroll(
+        self,
+        collection: Collection,
+        selection: Selection,
+        *,
+        after: str,
+        limit: int,
+        include_vectors: bool,
+    ) -> list[StoredPoint]:
+        condition, arguments = _where(collection, selection, first=4)
+        statement = _selecting("scroll", collection, condition)
+        rows = await self._fetch(
+            "scroll", collection, statement, after, limit, include_vectors, *arguments
+        )
+        return [point_of(row, collection.config.element) for row in rows]
+
+    @retryable()
+    async def count(
+        self, collection: Collection, selection: Selection, *, at_most: int | None
+    ) -> int:
+        condition, arguments = _where(collection, selection, first=2)
+        statement = _selecting("count_where", collection, condition)
+        [row] = await self._fetch("count", collection, statement, at_most, *arguments)
+        return int(row[0])
+
+    @retryable()
+    async def facet(
+        self, collection: Collection, selection: Selection, *, field: str, limit: int
+    ) -> list[Facet]:
+        condition, arguments = _where(collection, selection, first=3)
+        statement = _selecting("facet", collection, condition)
+        rows = await self._fetch("facet", collection, statement, field, limit, *arguments)
+        return [Facet(row["value"], row["points"]) for row in rows]
+
+    def _connection(self, name: str, collection: Collection) -> Any:
+        return self._database.connection(name, collection.tenant_id)
+
     async def _fetch(
-        self, name: str, collection: Collection, *arguments: Any
+        self, name: str, collection: Collection, statement: str, *arguments: Any
     ) -> list[asyncpg.Record]:
-        statement = points_statement(name, collection.id, collection.config.metric)
-        async with self._database.connection(name) as connection:
-            return await connection.fetch(
-                statement, *arguments, timeout=self._database.statement_seconds
+        async with self._connection(name, collection) as connection:
+            with _refusals():
+                rows: list[asyncpg.Record] = await connection.fetch(
+                    statement, *arguments, timeout=self._database.statement_seconds
+                )
+        return rows
+
+    async def _write(
+        self, connection: PoolConnectionProxy, name: str, collection: Collection, *arguments: Any
+    ) -> Written:
+        with _refusals():
+            row = await connection.fetchrow(
+                _statement(name, collection),
+                *arguments,
+                timeout=self._database.statement_seconds,
+            )
+        assert row is not None, "an aggregate has one row"
+        return Written(row["upserted"], row["inserted"], row["updated"])
+
+    async def _copy(
+        self, connection: PoolConnectionProxy, rows: bytes, table: str, *, schema: str | None = None
+    ) -> None:
+        with _refusals():
+            await connection.copy_to_table(
+                table,
+                schema_name=schema,
+                source=BytesIO(rows),
+                columns=COLUMNS,
+                format="binary",
+                timeout=self._database.statement_seconds,
             )
 
+    async def _check_hashes(
+        self, connection: PoolConnectionProxy, collection: Collection, batch: PointBatch
+    ) -> None:
+        expected = {
+            point_id: wanted
+            for point_id, wanted in zip(batch.ids, batch.hashes, strict=True)
+            if wanted
+        }
+        rows = await connection.fetch(_statement("lock_hashes", collection), list(expected))
+        found = {row["id"]: row["content_hash"] for row in rows}
+        for point_id, wanted in expected.items():
+            if found.get(point_id) != wanted:
+                raise StepwireError(
+                    Reason.POINT_CHANGED,
+                    f"point {point_id!r} is not stored with the hash {wanted!r}",
+                    metadata={"collection": collection.config.name, "point_id": point_id},
+                )
 
-def point_of(row: asyncpg.Record) -> StoredPoint:
-    """Read a point from a row with id, payload and embedding."""
+
+def point_of(row: asyncpg.Record, element: Element) -> StoredPoint:
+    """Read a point from a row; it has an id, a payload and an embedding at least."""
     embedding = row["embedding"]
     return StoredPoint(
         id=row["id"],
         payload=row["payload"],
-        vector=None if embedding is None else decode_vector(embedding),
+        vector=None if embedding is None else decode_vector(embedding, element),
+        content_hash=row.get("content_hash", ""),
+        expires_at=row.get("expires_at"),
     )
+
+
+def _statement(name: str, collection: Collection) -> str:
+    return points_statement(name, collection.id, collection.config.element)
+
+
+def _selecting(name: str, collection: Collection, condition: str, **parts: str) -> str:
+    return points_statement(
+        name, collection.id, collection.config.element, condition=condition, **parts
+    )
+
+
+def _where(
+    collection: Collection, selection: Selection, *, first: int
+) -> tuple[str, tuple[object, ...]]:
+    """Return the condition for a selection, and its parameters from number `first` on."""
+    if selection.ids is not None:
+        return f"points.id = ANY (${first}::text[])", (selection.ids,)
+    compiled = compile_filter(selection.filter, collection, first=first)
+    return compiled.sql, compiled.arguments
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what Postgres refuses of payloads into what the caller is told."""
+    try:
+        yield
+    except asyncpg.CheckViolationError as error:
+        constraint = error.constraint_name or ""
+        if constraint == _OBJECT_CONSTRAINT:
+            raise field_invalid("payload", "must be an object") from error
+        name = constraint.removeprefix(_FIELD_CONSTRAINT)
+        raise field_invalid(f"payload.{name}", "is not of the type of the field") from error
+    except (asyncpg.InvalidTextRepresentationError, asyncpg.UntranslatableCharacterError) as error:
+        raise field_invalid("payload", "is not JSON that can be stored") from error
+    except asyncpg.ProgramLimitExceededError as error:
+        raise field_invalid("payload", "is nested too deeply, or too large") from error

@@ -206,7 +206,7 @@ async def test_a_walk_that_gives_up_is_made_up_for(full: Full) -> None:
     """The nearest points are of one cluster, the filter is of the others."""
     _, clusters, url = full
     async with serving(url, hnsw_ef_search=1, hnsw_max_scan_tuples=1) as client:
-        nearest = clusters.nearest(clusters.queries[0], 300, EVERYTHING)
+        nearest = clusters.nearest(clusters.queries[0], 470, EVERYTHING)
         others = Filter(must_not=[Condition(ids={"ids": nearest})])
         response = await client.find(clusters.queries[0], filter=others)
         assert response.report.plan == SEARCH_PLAN_FILTER_FIRST

@@ -16,6 +16,8 @@ from stepwire.api.vector.v1.collection_service_pb2 import (
     GetCollectionRequest,
 )
 from stepwire.api.vector.v1.collection_service_pb2_grpc import CollectionServiceStub
+from stepwire.api.vector.v1.filter_pb2 import Filter
+from stepwire.api.vector.v1.index_service_pb2_grpc import IndexServiceStub
 from stepwire.api.vector.v1.point_pb2 import Point
 from stepwire.api.vector.v1.point_service_pb2 import (
     DeletePointsRequest,
@@ -23,8 +25,10 @@ from stepwire.api.vector.v1.point_service_pb2 import (
     UpsertPointsRequest,
 )
 from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceStub
-from stepwire.api.vector.v1.search_service_pb2 import ScoredPoint, SearchPointsRequest
+from stepwire.api.vector.v1.search_pb2 import ScoredPoint
+from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest, SearchPointsResponse
 from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceStub
+from stepwire.api.vector.v1.snapshot_service_pb2_grpc import SnapshotServiceStub
 from stepwire.errors import StepwireError
 from stepwire.rpc import Server, open_channel
 from stepwire.rpc.status import from_rpc_error
@@ -33,8 +37,10 @@ from vector_svc.settings import VectorSettings
 
 if TYPE_CHECKING:  # the generated module has it for type checkers only
     from stepwire.api.vector.v1.collection_service_pb2_grpc import CollectionServiceAsyncStub
+    from stepwire.api.vector.v1.index_service_pb2_grpc import IndexServiceAsyncStub
     from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceAsyncStub
     from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceAsyncStub
+    from stepwire.api.vector.v1.snapshot_service_pb2_grpc import SnapshotServiceAsyncStub
 
 
 class Client:
@@ -44,14 +50,17 @@ class Client:
         self.collections: CollectionServiceAsyncStub = CollectionServiceStub(channel)
         self.points: PointServiceAsyncStub = PointServiceStub(channel)
         self.searches: SearchServiceAsyncStub = SearchServiceStub(channel)
+        self.indexes: IndexServiceAsyncStub = IndexServiceStub(channel)
+        self.snapshots: SnapshotServiceAsyncStub = SnapshotServiceStub(channel)
 
     async def create(
         self,
         name: str = "things",
         dimension: int = 3,
         metric: "Metric.ValueType" = METRIC_COSINE,
+        **options: Any,
     ) -> Collection:
-        wanted = Collection(name=name, dimension=dimension, metric=metric)
+        wanted = Collection(name=name, dimension=dimension, metric=metric, **options)
         request = CreateCollectionRequest(collection=wanted)
         return (await self.collections.CreateCollection(request)).collection
 
@@ -60,8 +69,14 @@ class Client:
         return (await self.points.UpsertPoints(request)).upserted
 
     async def search(self, vector: Any, name: str = "things", **options: Any) -> list[ScoredPoint]:
+        return list((await self.find(vector, name, **options)).points)
+
+    async def find(
+        self, vector: Any = b"", name: str = "things", **options: Any
+    ) -> SearchPointsResponse:
+        """Search, and return what is said of it as well."""
         request = SearchPointsRequest(collection=name, vector=raw(vector), **options)
-        return list((await self.searches.SearchPoints(request)).points)
+        return await self.searches.SearchPoints(request)
 
     async def get(
         self, ids: Iterable[str], name: str = "things", *, include_vectors: bool = False
@@ -91,6 +106,15 @@ def point(point_id: str, vector: Any, payload: Mapping[str, Any] | None = None) 
     if payload is not None:
         made.payload.SetInParent()
         made.payload.update(payload)
+    return made
+
+
+def containing(**fields: Any) -> Filter:
+    """The filter of points whose payload contains these fields."""
+    made = Filter()
+    contains = made.must.add().contains
+    contains.SetInParent()
+    contains.update(fields)
     return made
 
 

@@ -23,7 +23,13 @@ from stepwire.api.executor.v1 import (
 from stepwire.api.inference import open_inference_pb2
 from stepwire.api.model.v1 import model_service_pb2
 from stepwire.api.router.v1 import router_service_pb2
-from stepwire.api.vector.v1 import collection_service_pb2, point_service_pb2, search_service_pb2
+from stepwire.api.vector.v1 import (
+    collection_service_pb2,
+    index_service_pb2,
+    point_service_pb2,
+    search_service_pb2,
+    snapshot_service_pb2,
+)
 
 STUBS = [
     executor_service_pb2.DESCRIPTOR,
@@ -37,6 +43,8 @@ STUBS = [
     collection_service_pb2.DESCRIPTOR,
     point_service_pb2.DESCRIPTOR,
     search_service_pb2.DESCRIPTOR,
+    index_service_pb2.DESCRIPTOR,
+    snapshot_service_pb2.DESCRIPTOR,
 ]
 
 

@@ -4,7 +4,6 @@ import pytest
 
 from stepwire.errors import Reason, StepwireError
 from vector_svc.engine import fields as validation
-from vector_svc.engine.records import CollectionConfig, Metric
 
 
 @pytest.mark.parametrize("name", ["a", "a" * 63, "a-b_c9"])
@@ -18,17 +17,6 @@ def test_bad_names_are_refused(name: str) -> None:
         validation.check_name(name, field="collection")
     assert caught.value.reason is Reason.FIELD_INVALID
     assert caught.value.faults[0].field == "collection"
-
-
-@pytest.mark.parametrize("dimension", [-1, 0, 2_001])
-def test_dimensions_have_bounds(dimension: int) -> None:
-    with pytest.raises(StepwireError, match=r"collection\.dimension"):
-        validation.check_config(CollectionConfig("a", dimension, Metric.DOT))
-
-
-@pytest.mark.parametrize("dimension", [1, 2_000])
-def test_dimensions_within_the_bounds_pass(dimension: int) -> None:
-    validation.check_config(CollectionConfig("a", dimension, Metric.DOT))
 
 
 @pytest.mark.parametrize(
@@ -70,9 +58,9 @@ def test_limits_have_bounds(limit: int) -> None:
 
 @pytest.mark.parametrize(("given", "size"), [(0, 50), (7, 7), (5_000, 1_000)])
 def test_pages_have_a_default_and_a_most(given: int, size: int) -> None:
-    assert validation.page_size(given) == size
+    assert validation.page_size_of(given) == size
 
 
 def test_a_negative_page_is_refused() -> None:
     with pytest.raises(StepwireError, match="page_size"):
-        validation.page_size(-1)
+        validation.page_size_of(-1)

@@ -3,8 +3,12 @@
 isort:skip_file
 Collections: sets of points of one dimension."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -24,26 +28,308 @@ class _Metric:
 class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     METRIC_UNSPECIFIED: _Metric.ValueType  # 0
-    """Read as METRIC_COSINE."""
+    """Read as METRIC_COSINE, or METRIC_HAMMING of binary vectors."""
     METRIC_COSINE: _Metric.ValueType  # 1
     """Cosine similarity; scores from -1 to 1."""
     METRIC_DOT: _Metric.ValueType  # 2
     """Inner product; scores without bound."""
     METRIC_EUCLIDEAN: _Metric.ValueType  # 3
     """Euclidean distance; the score is its negative, so that larger is nearer."""
+    METRIC_MANHATTAN: _Metric.ValueType  # 4
+    """Sum of the absolute differences; the score is its negative."""
+    METRIC_HAMMING: _Metric.ValueType  # 5
+    """Number of bits that differ; the score is its negative. For binary vectors only."""
+    METRIC_JACCARD: _Metric.ValueType  # 6
+    """Share of the bits set in both among those set in either; scores from 0 to 1. For
+    binary vectors only.
+    """
 
 class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
     """How the nearness of two vectors is measured."""
 
 METRIC_UNSPECIFIED: Metric.ValueType  # 0
-"""Read as METRIC_COSINE."""
+"""Read as METRIC_COSINE, or METRIC_HAMMING of binary vectors."""
 METRIC_COSINE: Metric.ValueType  # 1
 """Cosine similarity; scores from -1 to 1."""
 METRIC_DOT: Metric.ValueType  # 2
 """Inner product; scores without bound."""
 METRIC_EUCLIDEAN: Metric.ValueType  # 3
 """Euclidean distance; the score is its negative, so that larger is nearer."""
+METRIC_MANHATTAN: Metric.ValueType  # 4
+"""Sum of the absolute differences; the score is its negative."""
+METRIC_HAMMING: Metric.ValueType  # 5
+"""Number of bits that differ; the score is its negative. For binary vectors only."""
+METRIC_JACCARD: Metric.ValueType  # 6
+"""Share of the bits set in both among those set in either; scores from 0 to 1. For
+binary vectors only.
+"""
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
+
+class _ElementType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ElementTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ElementType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ELEMENT_TYPE_UNSPECIFIED: _ElementType.ValueType  # 0
+    """Read as ELEMENT_TYPE_FLOAT32."""
+    ELEMENT_TYPE_FLOAT32: _ElementType.ValueType  # 1
+    """4 bytes per value."""
+    ELEMENT_TYPE_FLOAT16: _ElementType.ValueType  # 2
+    """2 bytes per value; values beyond 65,504 are refused."""
+    ELEMENT_TYPE_BINARY: _ElementType.ValueType  # 3
+    """One bit per value."""
+
+class ElementType(_ElementType, metaclass=_ElementTypeEnumTypeWrapper):
+    """What the values of a vector are stored as."""
+
+ELEMENT_TYPE_UNSPECIFIED: ElementType.ValueType  # 0
+"""Read as ELEMENT_TYPE_FLOAT32."""
+ELEMENT_TYPE_FLOAT32: ElementType.ValueType  # 1
+"""4 bytes per value."""
+ELEMENT_TYPE_FLOAT16: ElementType.ValueType  # 2
+"""2 bytes per value; values beyond 65,504 are refused."""
+ELEMENT_TYPE_BINARY: ElementType.ValueType  # 3
+"""One bit per value."""
+Global___ElementType: _TypeAlias = ElementType  # noqa: Y015
+
+class _IndexKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IndexKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IndexKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INDEX_KIND_UNSPECIFIED: _IndexKind.ValueType  # 0
+    """Read as INDEX_KIND_HNSW."""
+    INDEX_KIND_HNSW: _IndexKind.ValueType  # 1
+    """A graph of near neighbours: fast and precise, takes memory and time to build."""
+    INDEX_KIND_IVFFLAT: _IndexKind.ValueType  # 2
+    """Lists of points around centres that are found when it is built: fast to build, less
+    precise as points change. Not for METRIC_MANHATTAN or METRIC_JACCARD.
+    """
+    INDEX_KIND_NONE: _IndexKind.ValueType  # 3
+    """None: every search compares with every point."""
+
+class IndexKind(_IndexKind, metaclass=_IndexKindEnumTypeWrapper):
+    """How points are found without comparing with every one."""
+
+INDEX_KIND_UNSPECIFIED: IndexKind.ValueType  # 0
+"""Read as INDEX_KIND_HNSW."""
+INDEX_KIND_HNSW: IndexKind.ValueType  # 1
+"""A graph of near neighbours: fast and precise, takes memory and time to build."""
+INDEX_KIND_IVFFLAT: IndexKind.ValueType  # 2
+"""Lists of points around centres that are found when it is built: fast to build, less
+precise as points change. Not for METRIC_MANHATTAN or METRIC_JACCARD.
+"""
+INDEX_KIND_NONE: IndexKind.ValueType  # 3
+"""None: every search compares with every point."""
+Global___IndexKind: _TypeAlias = IndexKind  # noqa: Y015
+
+class _Quantization:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QuantizationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Quantization.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUANTIZATION_UNSPECIFIED: _Quantization.ValueType  # 0
+    """Read as QUANTIZATION_NONE."""
+    QUANTIZATION_NONE: _Quantization.ValueType  # 1
+    """The index holds vectors as they are stored."""
+    QUANTIZATION_HALF: _Quantization.ValueType  # 2
+    """The index holds float16: half the memory, nearly the same precision. For float32."""
+    QUANTIZATION_BINARY: _Quantization.ValueType  # 3
+    """The index holds the sign of each value: a 32nd of the memory, less precise. For
+    float32 and float16.
+    """
+
+class Quantization(_Quantization, metaclass=_QuantizationEnumTypeWrapper):
+    """How the index shortens vectors. What it finds is ranked again by the whole vectors."""
+
+QUANTIZATION_UNSPECIFIED: Quantization.ValueType  # 0
+"""Read as QUANTIZATION_NONE."""
+QUANTIZATION_NONE: Quantization.ValueType  # 1
+"""The index holds vectors as they are stored."""
+QUANTIZATION_HALF: Quantization.ValueType  # 2
+"""The index holds float16: half the memory, nearly the same precision. For float32."""
+QUANTIZATION_BINARY: Quantization.ValueType  # 3
+"""The index holds the sign of each value: a 32nd of the memory, less precise. For
+float32 and float16.
+"""
+Global___Quantization: _TypeAlias = Quantization  # noqa: Y015
+
+class _IndexState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IndexStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IndexState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INDEX_STATE_UNSPECIFIED: _IndexState.ValueType  # 0
+    """Not a state; never sent."""
+    INDEX_STATE_NONE: _IndexState.ValueType  # 1
+    """There is none: searches compare with every point."""
+    INDEX_STATE_BUILDING: _IndexState.ValueType  # 2
+    """It is being built; until it is there, searches go on as before."""
+    INDEX_STATE_READY: _IndexState.ValueType  # 3
+    """It is there."""
+
+class IndexState(_IndexState, metaclass=_IndexStateEnumTypeWrapper):
+    """Whether a collection's index is there."""
+
+INDEX_STATE_UNSPECIFIED: IndexState.ValueType  # 0
+"""Not a state; never sent."""
+INDEX_STATE_NONE: IndexState.ValueType  # 1
+"""There is none: searches compare with every point."""
+INDEX_STATE_BUILDING: IndexState.ValueType  # 2
+"""It is being built; until it is there, searches go on as before."""
+INDEX_STATE_READY: IndexState.ValueType  # 3
+"""It is there."""
+Global___IndexState: _TypeAlias = IndexState  # noqa: Y015
+
+class _FieldType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FieldTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FieldType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FIELD_TYPE_UNSPECIFIED: _FieldType.ValueType  # 0
+    """Not a type."""
+    FIELD_TYPE_TEXT: _FieldType.ValueType  # 1
+    """Text."""
+    FIELD_TYPE_INT: _FieldType.ValueType  # 2
+    """A whole number within 64 bits."""
+    FIELD_TYPE_FLOAT: _FieldType.ValueType  # 3
+    """A number."""
+    FIELD_TYPE_BOOL: _FieldType.ValueType  # 4
+    """True or false."""
+    FIELD_TYPE_TIMESTAMP: _FieldType.ValueType  # 5
+    """A time as text in RFC 3339 with its offset, such as `2026-01-31T12:00:00Z`."""
+
+class FieldType(_FieldType, metaclass=_FieldTypeEnumTypeWrapper):
+    """Type of a promoted field."""
+
+FIELD_TYPE_UNSPECIFIED: FieldType.ValueType  # 0
+"""Not a type."""
+FIELD_TYPE_TEXT: FieldType.ValueType  # 1
+"""Text."""
+FIELD_TYPE_INT: FieldType.ValueType  # 2
+"""A whole number within 64 bits."""
+FIELD_TYPE_FLOAT: FieldType.ValueType  # 3
+"""A number."""
+FIELD_TYPE_BOOL: FieldType.ValueType  # 4
+"""True or false."""
+FIELD_TYPE_TIMESTAMP: FieldType.ValueType  # 5
+"""A time as text in RFC 3339 with its offset, such as `2026-01-31T12:00:00Z`."""
+Global___FieldType: _TypeAlias = FieldType  # noqa: Y015
+
+@_typing.final
+class IndexOptions(_message.Message):
+    """What a collection's index is to be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    M_FIELD_NUMBER: _builtins.int
+    EF_CONSTRUCTION_FIELD_NUMBER: _builtins.int
+    LISTS_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    MIN_POINTS_FIELD_NUMBER: _builtins.int
+    kind: Global___IndexKind.ValueType
+    """Its kind. Unspecified means HNSW."""
+    m: _builtins.int
+    """HNSW: edges per point and layer, from 2 to 100. 0 means the server's setting, 16."""
+    ef_construction: _builtins.int
+    """HNSW: candidates kept while a point is linked in, from 4 to 1,000 and at least
+    twice `m`. 0 means the server's setting, 64, or twice `m`.
+    """
+    lists: _builtins.int
+    """IVFFlat: number of lists, from 1 to 32,768. 0 means a thousandth of the points when
+    it is built, at least 10.
+    """
+    quantization: Global___Quantization.ValueType
+    """How vectors are shortened in it. Unspecified means not at all."""
+    min_points: _builtins.int
+    """Number of points from which on the index is built by itself: loading first and
+    building then is many times faster. 0 means the server's setting, 5,000; 1 builds it
+    with the collection.
+    """
+    def __init__(
+        self,
+        *,
+        kind: Global___IndexKind.ValueType = ...,
+        m: _builtins.int = ...,
+        ef_construction: _builtins.int = ...,
+        lists: _builtins.int = ...,
+        quantization: Global___Quantization.ValueType = ...,
+        min_points: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_construction", b"ef_construction", "kind", b"kind", "lists", b"lists", "m", b"m", "min_points", b"min_points", "quantization", b"quantization"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndexOptions: _TypeAlias = IndexOptions  # noqa: Y015
+
+@_typing.final
+class PromotedField(_message.Message):
+    """A field of the payload that is kept in a typed column with an index of its own, so
+    that filters on it are fast. Points without the field, or with null in it, are allowed;
+    a value of another type is refused.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the field at the top of the payload: 1 to 48 characters, a lower-case letter
+    followed by lower-case letters, digits and `_`. Required.
+    """
+    type: Global___FieldType.ValueType
+    """Its type. Required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        type: Global___FieldType.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromotedField: _TypeAlias = PromotedField  # noqa: Y015
+
+@_typing.final
+class TextOptions(_message.Message):
+    """Full-text search in a collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """Field at the top of the payload that holds the text. 1 to 48 characters, as the name
+    of a promoted field. Empty means no full-text search.
+    """
+    language: _builtins.str
+    """How words are compared: a text search configuration of PostgreSQL, such as `english`.
+    Empty means `simple`: as they are written, in lower case.
+    """
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        language: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "language", b"language"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextOptions: _TypeAlias = TextOptions  # noqa: Y015
 
 @_typing.final
 class Collection(_message.Message):
@@ -55,16 +341,70 @@ class Collection(_message.Message):
     DIMENSION_FIELD_NUMBER: _builtins.int
     METRIC_FIELD_NUMBER: _builtins.int
     POINT_COUNT_FIELD_NUMBER: _builtins.int
+    ELEMENT_TYPE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    DEFAULT_TTL_FIELD_NUMBER: _builtins.int
+    INDEX_STATE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique per tenant: 1 to 63 characters, a lower-case letter followed by
     lower-case letters, digits, `_` and `-`. Required.
     """
     dimension: _builtins.int
-    """Length of every vector, from 1 to 2,000. Required."""
+    """Length of every vector. Required. At most 16,000 (64,000 of binary vectors); with an
+    index at most 2,000, 4,000 of float16 or with QUANTIZATION_HALF, 64,000 with
+    QUANTIZATION_BINARY. Of binary vectors a multiple of 8.
+    """
     metric: Global___Metric.ValueType
-    """How nearness is measured. Unspecified means cosine."""
+    """How nearness is measured. Unspecified means cosine, or Hamming of binary vectors."""
     point_count: _builtins.int
     """Number of points. Output only."""
+    element_type: Global___ElementType.ValueType
+    """What vectors are stored as. Unspecified means float32."""
+    model: _builtins.str
+    """Embedding model that the vectors come from, and that turns text into vectors here: at
+    most 128 characters. Empty means that no text is taken.
+    """
+    model_version: _builtins.str
+    """Version of that model, for the record: at most 128 characters. Empty means unknown."""
+    index_state: Global___IndexState.ValueType
+    """Whether the index is there. Output only."""
+    etag: _builtins.str
+    """Changes with every update. Output only."""
+    @_builtins.property
+    def index(self) -> Global___IndexOptions:
+        """The index. Unset means HNSW with the server's settings. Can be updated: the next
+        index is built so.
+        """
+
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromotedField]:
+        """Fields of the payload with columns of their own; at most 16. Can be updated."""
+
+    @_builtins.property
+    def text(self) -> Global___TextOptions:
+        """Full-text search. Unset means none."""
+
+    @_builtins.property
+    def default_ttl(self) -> _duration_pb2.Duration:
+        """For how long points are kept that name no time themselves: from a second on. Unset or
+        0 means for ever. Can be updated; points keep the time that they have.
+        """
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made. Output only."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last updated. Output only."""
+
     def __init__(
         self,
         *,
@@ -72,11 +412,96 @@ class Collection(_message.Message):
         dimension: _builtins.int = ...,
         metric: Global___Metric.ValueType = ...,
         point_count: _builtins.int = ...,
+        element_type: Global___ElementType.ValueType = ...,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        index: Global___IndexOptions | None = ...,
+        fields: _abc.Iterable[Global___PromotedField] | None = ...,
+        text: Global___TextOptions | None = ...,
+        default_ttl: _duration_pb2.Duration | None = ...,
+        index_state: Global___IndexState.ValueType = ...,
+        etag: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_ttl", b"default_ttl", "index", b"index", "text", b"text", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "metric", b"metric", "name", b"name", "point_count", b"point_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_ttl", b"default_ttl", "dimension", b"dimension", "element_type", b"element_type", "etag", b"etag", "fields", b"fields", "index", b"index", "index_state", b"index_state", "metric", b"metric", "model", b"model", "model_version", b"model_version", "name", b"name", "point_count", b"point_count", "text", b"text", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Collection: _TypeAlias = Collection  # noqa: Y015
+
+@_typing.final
+class Alias(_message.Message):
+    """A second name for a collection. Wherever a collection is named, an alias may stand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, formed as that of a collection, and not that of one."""
+    collection: _builtins.str
+    """Name of the collection; never an alias itself."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alias: _TypeAlias = Alias  # noqa: Y015
+
+@_typing.final
+class CollectionStats(_message.Message):
+    """What a collection takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINT_COUNT_FIELD_NUMBER: _builtins.int
+    EXPIRING_POINTS_FIELD_NUMBER: _builtins.int
+    TABLE_BYTES_FIELD_NUMBER: _builtins.int
+    VECTOR_INDEX_BYTES_FIELD_NUMBER: _builtins.int
+    OTHER_INDEX_BYTES_FIELD_NUMBER: _builtins.int
+    DEAD_POINTS_FIELD_NUMBER: _builtins.int
+    ANALYZE_TIME_FIELD_NUMBER: _builtins.int
+    point_count: _builtins.int
+    """Number of points, exact."""
+    expiring_points: _builtins.int
+    """Number of points with a time to live."""
+    table_bytes: _builtins.int
+    """Bytes of the table, without its indexes."""
+    vector_index_bytes: _builtins.int
+    """Bytes of the vector index; 0 when there is none."""
+    other_index_bytes: _builtins.int
+    """Bytes of all other indexes."""
+    dead_points: _builtins.int
+    """Points that were changed or deleted and still take room."""
+    @_builtins.property
+    def analyze_time(self) -> _timestamp_pb2.Timestamp:
+        """When Postgres last analyzed the table for its plans; unset when it never did."""
+
+    def __init__(
+        self,
+        *,
+        point_count: _builtins.int = ...,
+        expiring_points: _builtins.int = ...,
+        table_bytes: _builtins.int = ...,
+        vector_index_bytes: _builtins.int = ...,
+        other_index_bytes: _builtins.int = ...,
+        dead_points: _builtins.int = ...,
+        analyze_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["analyze_time", b"analyze_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analyze_time", b"analyze_time", "dead_points", b"dead_points", "expiring_points", b"expiring_points", "other_index_bytes", b"other_index_bytes", "point_count", b"point_count", "table_bytes", b"table_bytes", "vector_index_bytes", b"vector_index_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionStats: _TypeAlias = CollectionStats  # noqa: Y015

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from stepwire.api.vector.v1 import collection_pb2 as stepwire_dot_api_dot_vector_dot_v1_dot_collection__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/stepwire/api/vector/v1/collection_service.proto\x12\x16stepwire.api.vector.v1\x1a\x1cgoogle/api/annotations.proto\x1a\'stepwire/api/vector/v1/collection.proto\"]\n\x17\x43reateCollectionRequest\x12\x42\n\ncollection\x18\x01 \x01(\x0b\x32\".stepwire.api.vector.v1.CollectionR\ncollection\"^\n\x18\x43reateCollectionResponse\x12\x42\n\ncollection\x18\x01 \x01(\x0b\x32\".stepwire.api.vector.v1.CollectionR\ncollection\"6\n\x14GetCollectionRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\"[\n\x15GetCollectionResponse\x12\x42\n\ncollection\x18\x01 \x01(\x0b\x32\".stepwire.api.vector.v1.CollectionR\ncollection\"T\n\x16ListCollectionsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"\x87\x01\n\x17ListCollectionsResponse\x12\x44\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\".stepwire.api.vector.v1.CollectionR\x0b\x63ollections\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"9\n\x17\x44\x65leteCollectionRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\"\x1a\n\x18\x44\x65leteCollectionResponse2\xe8\x04\n\x11\x43ollectionService\x12\x91\x01\n\x10\x43reateCollection\x12/.stepwire.api.vector.v1.CreateCollectionRequest\x1a\x30.stepwire.api.vector.v1.CreateCollectionResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/collections:\x01*\x12\x92\x01\n\rGetCollection\x12,.stepwire.api.vector.v1.GetCollectionRequest\x1a-.stepwire.api.vector.v1.GetCollectionResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/collections/{collection}\x12\x8b\x01\n\x0fListCollections\x12..stepwire.api.vector.v1.ListCollectionsRequest\x1a/.stepwire.api.vector.v1.ListCollectionsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/collections\x12\x9b\x01\n\x10\x44\x65leteCollection\x12/.stepwire.api.vector.v1.DeleteCollectionRequest\x1a\x30.stepwire.api.vector.v1.DeleteCollectionResponse\"$\x82\xd3\xe4\x93\x02\x1e*\x1c/v1/collections/{collection}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/stepwire/api/vector/v1/collection_service.proto\x12\x16stepwire.api.vector.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\'stepwire/api/vector/v1/collection.proto\"]\n\x17\x43reateCollectionRequest\x12\x42\n\ncollection\x18\x01 \x01(\x0b\x32\".stepwire.api.vector.v1.CollectionR\ncollection\"^\n\x18\x43reateCollectionResponse\x12\x42\n\ncollection\x18\x01 \x01(\x0b\x32\".stepwire.api.vector.v1.CollectionR\ncollection\"6\n\x14GetCollectionRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\"[\n\x15GetCollectionResponse\x12\x42\n\ncollection\x18\x01 \x01(\x0b\x32\".stepwire.api.vector.v1.CollectionR\ncollection\"T\n\x16ListCollectionsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"\x87\x01\n\x17ListCollectionsResponse\x12\x44\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\".stepwire.api.vector.v1.CollectionR\x0b\x63ollections\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xae\x01\n\x17UpdateCollectionRequest\x12\x42\n\ncollection\x18\x01 \x01(\x0b\x32\".stepwire.api.vector.v1.CollectionR\ncollection\x12;\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\x12\x12\n\x04\x65tag\x18\x03 \x01(\tR\x04\x65tag\"^\n\x18UpdateCollectionResponse\x12\x42\n\ncollection\x18\x01 \x01(\x0b\x32\".stepwire.api.vector.v1.CollectionR\ncollection\"9\n\x17\x44\x65leteCollectionRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\"\x1a\n\x18\x44\x65leteCollectionResponse\";\n\x19GetCollectionStatsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\"[\n\x1aGetCollectionStatsResponse\x12=\n\x05stats\x18\x01 \x01(\x0b\x32\'.stepwire.api.vector.v1.CollectionStatsR\x05stats\"C\n\x0b\x41liasChange\x12\x14\n\x05\x61lias\x18\x01 \x01(\tR\x05\x61lias\x12\x1e\n\ncollection\x18\x02 \x01(\tR\ncollection\"U\n\x14\x43hangeAliasesRequest\x12=\n\x07\x63hanges\x18\x01 \x03(\x0b\x32#.stepwire.api.vector.v1.AliasChangeR\x07\x63hanges\"P\n\x15\x43hangeAliasesResponse\x12\x37\n\x07\x61liases\x18\x01 \x03(\x0b\x32\x1d.stepwire.api.vector.v1.AliasR\x07\x61liases\"P\n\x12ListAliasesRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"v\n\x13ListAliasesResponse\x12\x37\n\x07\x61liases\x18\x01 \x03(\x0b\x32\x1d.stepwire.api.vector.v1.AliasR\x07\x61liases\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xc3\t\n\x11\x43ollectionService\x12\x91\x01\n\x10\x43reateCollection\x12/.stepwire.api.vector.v1.CreateCollectionRequest\x1a\x30.stepwire.api.vector.v1.CreateCollectionResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/collections:\x01*\x12\x92\x01\n\rGetCollection\x12,.stepwire.api.vector.v1.GetCollectionRequest\x1a-.stepwire.api.vector.v1.GetCollectionResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/collections/{collection}\x12\x8b\x01\n\x0fListCollections\x12..stepwire.api.vector.v1.ListCollectionsRequest\x1a/.stepwire.api.vector.v1.ListCollectionsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/collections\x12\xa3\x01\n\x10UpdateCollection\x12/.stepwire.api.vector.v1.UpdateCollectionRequest\x1a\x30.stepwire.api.vector.v1.UpdateCollectionResponse\",\x82\xd3\xe4\x93\x02&2!/v1/collections/{collection.name}:\x01*\x12\x9b\x01\n\x10\x44\x65leteCollection\x12/.stepwire.api.vector.v1.DeleteCollectionRequest\x1a\x30.stepwire.api.vector.v1.DeleteCollectionResponse\"$\x82\xd3\xe4\x93\x02\x1e*\x1c/v1/collections/{collection}\x12\xa7\x01\n\x12GetCollectionStats\x12\x31.stepwire.api.vector.v1.GetCollectionStatsRequest\x1a\x32.stepwire.api.vector.v1.GetCollectionStatsResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/collections/{collection}/stats\x12\x8b\x01\n\rChangeAliases\x12,.stepwire.api.vector.v1.ChangeAliasesRequest\x1a-.stepwire.api.vector.v1.ChangeAliasesResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/aliases:change:\x01*\x12{\n\x0bListAliases\x12*.stepwire.api.vector.v1.ListAliasesRequest\x1a+.stepwire.api.vector.v1.ListAliasesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/aliasesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,24 +40,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COLLECTIONSERVICE'].methods_by_name['GetCollection']._serialized_options = b'\202\323\344\223\002\036\022\034/v1/collections/{collection}'
   _globals['_COLLECTIONSERVICE'].methods_by_name['ListCollections']._loaded_options = None
   _globals['_COLLECTIONSERVICE'].methods_by_name['ListCollections']._serialized_options = b'\202\323\344\223\002\021\022\017/v1/collections'
+  _globals['_COLLECTIONSERVICE'].methods_by_name['UpdateCollection']._loaded_options = None
+  _globals['_COLLECTIONSERVICE'].methods_by_name['UpdateCollection']._serialized_options = b'\202\323\344\223\002&2!/v1/collections/{collection.name}:\001*'
   _globals['_COLLECTIONSERVICE'].methods_by_name['DeleteCollection']._loaded_options = None
   _globals['_COLLECTIONSERVICE'].methods_by_name['DeleteCollection']._serialized_options = b'\202\323\344\223\002\036*\034/v1/collections/{collection}'
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=146
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=239
-  _globals['_CREATECOLLECTIONRESPONSE']._serialized_start=241
-  _globals['_CREATECOLLECTIONRESPONSE']._serialized_end=335
-  _globals['_GETCOLLECTIONREQUEST']._serialized_start=337
-  _globals['_GETCOLLECTIONREQUEST']._serialized_end=391
-  _globals['_GETCOLLECTIONRESPONSE']._serialized_start=393
-  _globals['_GETCOLLECTIONRESPONSE']._serialized_end=484
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=486
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=570
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=573
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=708
-  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=710
-  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=767
-  _globals['_DELETECOLLECTIONRESPONSE']._serialized_start=769
-  _globals['_DELETECOLLECTIONRESPONSE']._serialized_end=795
-  _globals['_COLLECTIONSERVICE']._serialized_start=798
-  _globals['_COLLECTIONSERVICE']._serialized_end=1414
+  _globals['_COLLECTIONSERVICE'].methods_by_name['GetCollectionStats']._loaded_options = None
+  _globals['_COLLECTIONSERVICE'].methods_by_name['GetCollectionStats']._serialized_options = b'\202\323\344\223\002$\022\"/v1/collections/{collection}/stats'
+  _globals['_COLLECTIONSERVICE'].methods_by_name['ChangeAliases']._loaded_options = None
+  _globals['_COLLECTIONSERVICE'].methods_by_name['ChangeAliases']._serialized_options = b'\202\323\344\223\002\027\"\022/v1/aliases:change:\001*'
+  _globals['_COLLECTIONSERVICE'].methods_by_name['ListAliases']._loaded_options = None
+  _globals['_COLLECTIONSERVICE'].methods_by_name['ListAliases']._serialized_options = b'\202\323\344\223\002\r\022\013/v1/aliases'
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=180
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=273
+  _globals['_CREATECOLLECTIONRESPONSE']._serialized_start=275
+  _globals['_CREATECOLLECTIONRESPONSE']._serialized_end=369
+  _globals['_GETCOLLECTIONREQUEST']._serialized_start=371
+  _globals['_GETCOLLECTIONREQUEST']._serialized_end=425
+  _globals['_GETCOLLECTIONRESPONSE']._serialized_start=427
+  _globals['_GETCOLLECTIONRESPONSE']._serialized_end=518
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=520
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=604
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=607
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=742
+  _globals['_UPDATECOLLECTIONREQUEST']._serialized_start=745
+  _globals['_UPDATECOLLECTIONREQUEST']._serialized_end=919
+  _globals['_UPDATECOLLECTIONRESPONSE']._serialized_start=921
+  _globals['_UPDATECOLLECTIONRESPONSE']._serialized_end=1015
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=1017
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=1074
+  _globals['_DELETECOLLECTIONRESPONSE']._serialized_start=1076
+  _globals['_DELETECOLLECTIONRESPONSE']._serialized_end=1102
+  _globals['_GETCOLLECTIONSTATSREQUEST']._serialized_start=1104
+  _globals['_GETCOLLECTIONSTATSREQUEST']._serialized_end=1163
+  _globals['_GETCOLLECTIONSTATSRESPONSE']._serialized_start=1165
+  _globals['_GETCOLLECTIONSTATSRESPONSE']._serialized_end=1256
+  _globals['_ALIASCHANGE']._serialized_start=1258
+  _globals['_ALIASCHANGE']._serialized_end=1325
+  _globals['_CHANGEALIASESREQUEST']._serialized_start=1327
+  _globals['_CHANGEALIASESREQUEST']._serialized_end=1412
+  _globals['_CHANGEALIASESRESPONSE']._serialized_start=1414
+  _globals['_CHANGEALIASESRESPONSE']._serialized_end=1494
+  _globals['_LISTALIASESREQUEST']._serialized_start=1496
+  _globals['_LISTALIASESREQUEST']._serialized_end=1576
+  _globals['_LISTALIASESRESPONSE']._serialized_start=1578
+  _globals['_LISTALIASESRESPONSE']._serialized_end=1696
+  _globals['_COLLECTIONSERVICE']._serialized_start=1699
+  _globals['_COLLECTIONSERVICE']._serialized_end=2918
 # @@protoc_insertion_point(module_scope)

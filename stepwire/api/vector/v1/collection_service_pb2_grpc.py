@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CollectionServiceStub:
-    """Makes, finds and deletes collections.
+    """Makes, finds, changes and deletes collections, and their second names.
     """
 
     def __init__(self, channel):
@@ -50,15 +50,35 @@ class CollectionServiceStub:
                 request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ListCollectionsRequest.SerializeToString,
                 response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ListCollectionsResponse.FromString,
                 _registered_method=True)
+        self.UpdateCollection = channel.unary_unary(
+                '/stepwire.api.vector.v1.CollectionService/UpdateCollection',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.UpdateCollectionRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.UpdateCollectionResponse.FromString,
+                _registered_method=True)
         self.DeleteCollection = channel.unary_unary(
                 '/stepwire.api.vector.v1.CollectionService/DeleteCollection',
                 request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.DeleteCollectionRequest.SerializeToString,
                 response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.DeleteCollectionResponse.FromString,
                 _registered_method=True)
+        self.GetCollectionStats = channel.unary_unary(
+                '/stepwire.api.vector.v1.CollectionService/GetCollectionStats',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.GetCollectionStatsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.GetCollectionStatsResponse.FromString,
+                _registered_method=True)
+        self.ChangeAliases = channel.unary_unary(
+                '/stepwire.api.vector.v1.CollectionService/ChangeAliases',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ChangeAliasesRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ChangeAliasesResponse.FromString,
+                _registered_method=True)
+        self.ListAliases = channel.unary_unary(
+                '/stepwire.api.vector.v1.CollectionService/ListAliases',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ListAliasesRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ListAliasesResponse.FromString,
+                _registered_method=True)
 
 
 class CollectionServiceServicer:
-    """Makes, finds and deletes collections.
+    """Makes, finds, changes and deletes collections, and their second names.
     """
 
     def CreateCollection(self, request, context):
@@ -82,8 +102,38 @@ class CollectionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateCollection(self, request, context):
+        """Changes what can change of a collection: `index`, `fields`, `default_ttl`. Adding a
+        field rewrites the collection's table; its points cannot be used meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteCollection(self, request, context):
-        """Deletes a collection and all its points.
+        """Deletes a collection, all its points and its aliases.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCollectionStats(self, request, context):
+        """Reads what a collection takes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeAliases(self, request, context):
+        """Sets, moves and deletes aliases, all of them in one step or none: a search sees all of
+        it or nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAliases(self, request, context):
+        """Lists the tenant's aliases by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,10 +157,30 @@ def add_CollectionServiceServicer_to_server(servicer, server):
                     request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ListCollectionsRequest.FromString,
                     response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ListCollectionsResponse.SerializeToString,
             ),
+            'UpdateCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCollection,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.UpdateCollectionRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.UpdateCollectionResponse.SerializeToString,
+            ),
             'DeleteCollection': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteCollection,
                     request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.DeleteCollectionRequest.FromString,
                     response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.DeleteCollectionResponse.SerializeToString,
+            ),
+            'GetCollectionStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCollectionStats,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.GetCollectionStatsRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.GetCollectionStatsResponse.SerializeToString,
+            ),
+            'ChangeAliases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeAliases,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ChangeAliasesRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ChangeAliasesResponse.SerializeToString,
+            ),
+            'ListAliases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAliases,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ListAliasesRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ListAliasesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -121,7 +191,7 @@ def add_CollectionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CollectionService:
-    """Makes, finds and deletes collections.
+    """Makes, finds, changes and deletes collections, and their second names.
     """
 
     @staticmethod
@@ -206,6 +276,33 @@ class CollectionService:
             _registered_method=True)
 
     @staticmethod
+    def UpdateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.vector.v1.CollectionService/UpdateCollection',
+            stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.UpdateCollectionRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.UpdateCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteCollection(request,
             target,
             options=(),
@@ -222,6 +319,87 @@ class CollectionService:
             '/stepwire.api.vector.v1.CollectionService/DeleteCollection',
             stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.DeleteCollectionRequest.SerializeToString,
             stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.DeleteCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCollectionStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.vector.v1.CollectionService/GetCollectionStats',
+            stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.GetCollectionStatsRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.GetCollectionStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeAliases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.vector.v1.CollectionService/ChangeAliases',
+            stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ChangeAliasesRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ChangeAliasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAliases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.vector.v1.CollectionService/ListAliases',
+            stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ListAliasesRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_collection__service__pb2.ListAliasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CollectionServiceStub:
-    """Makes, finds and deletes collections."""
+    """Makes, finds, changes and deletes collections, and their second names."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -39,12 +39,24 @@ class CollectionServiceStub:
     """Reads a collection's configuration and size."""
     ListCollections: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.ListCollectionsRequest, _collection_service_pb2.ListCollectionsResponse]
     """Lists the tenant's collections by name."""
+    UpdateCollection: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.UpdateCollectionRequest, _collection_service_pb2.UpdateCollectionResponse]
+    """Changes what can change of a collection: `index`, `fields`, `default_ttl`. Adding a
+    field rewrites the collection's table; its points cannot be used meanwhile.
+    """
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.DeleteCollectionRequest, _collection_service_pb2.DeleteCollectionResponse]
-    """Deletes a collection and all its points."""
+    """Deletes a collection, all its points and its aliases."""
+    GetCollectionStats: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.GetCollectionStatsRequest, _collection_service_pb2.GetCollectionStatsResponse]
+    """Reads what a collection takes."""
+    ChangeAliases: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.ChangeAliasesRequest, _collection_service_pb2.ChangeAliasesResponse]
+    """Sets, moves and deletes aliases, all of them in one step or none: a search sees all of
+    it or nothing.
+    """
+    ListAliases: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.ListAliasesRequest, _collection_service_pb2.ListAliasesResponse]
+    """Lists the tenant's aliases by name."""
 
 @_typing.type_check_only
 class CollectionServiceAsyncStub(CollectionServiceStub):
-    """Makes, finds and deletes collections."""
+    """Makes, finds, changes and deletes collections, and their second names."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCollection: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.CreateCollectionRequest, _collection_service_pb2.CreateCollectionResponse]  # type: ignore[assignment]
@@ -53,11 +65,23 @@ class CollectionServiceAsyncStub(CollectionServiceStub):
     """Reads a collection's configuration and size."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.ListCollectionsRequest, _collection_service_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """Lists the tenant's collections by name."""
+    UpdateCollection: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.UpdateCollectionRequest, _collection_service_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
+    """Changes what can change of a collection: `index`, `fields`, `default_ttl`. Adding a
+    field rewrites the collection's table; its points cannot be used meanwhile.
+    """
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.DeleteCollectionRequest, _collection_service_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
-    """Deletes a collection and all its points."""
+    """Deletes a collection, all its points and its aliases."""
+    GetCollectionStats: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.GetCollectionStatsRequest, _collection_service_pb2.GetCollectionStatsResponse]  # type: ignore[assignment]
+    """Reads what a collection takes."""
+    ChangeAliases: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.ChangeAliasesRequest, _collection_service_pb2.ChangeAliasesResponse]  # type: ignore[assignment]
+    """Sets, moves and deletes aliases, all of them in one step or none: a search sees all of
+    it or nothing.
+    """
+    ListAliases: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.ListAliasesRequest, _collection_service_pb2.ListAliasesResponse]  # type: ignore[assignment]
+    """Lists the tenant's aliases by name."""
 
 class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Makes, finds and deletes collections."""
+    """Makes, finds, changes and deletes collections, and their second names."""
 
     @_abc_1.abstractmethod
     def CreateCollection(
@@ -84,11 +108,47 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the tenant's collections by name."""
 
     @_abc_1.abstractmethod
+    def UpdateCollection(
+        self,
+        request: _collection_service_pb2.UpdateCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collection_service_pb2.UpdateCollectionResponse, _abc.Awaitable[_collection_service_pb2.UpdateCollectionResponse]]:
+        """Changes what can change of a collection: `index`, `fields`, `default_ttl`. Adding a
+        field rewrites the collection's table; its points cannot be used meanwhile.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteCollection(
         self,
         request: _collection_service_pb2.DeleteCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collection_service_pb2.DeleteCollectionResponse, _abc.Awaitable[_collection_service_pb2.DeleteCollectionResponse]]:
-        """Deletes a collection and all its points."""
+        """Deletes a collection, all its points and its aliases."""
+
+    @_abc_1.abstractmethod
+    def GetCollectionStats(
+        self,
+        request: _collection_service_pb2.GetCollectionStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collection_service_pb2.GetCollectionStatsResponse, _abc.Awaitable[_collection_service_pb2.GetCollectionStatsResponse]]:
+        """Reads what a collection takes."""
+
+    @_abc_1.abstractmethod
+    def ChangeAliases(
+        self,
+        request: _collection_service_pb2.ChangeAliasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collection_service_pb2.ChangeAliasesResponse, _abc.Awaitable[_collection_service_pb2.ChangeAliasesResponse]]:
+        """Sets, moves and deletes aliases, all of them in one step or none: a search sees all of
+        it or nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAliases(
+        self,
+        request: _collection_service_pb2.ListAliasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collection_service_pb2.ListAliasesResponse, _abc.Awaitable[_collection_service_pb2.ListAliasesResponse]]:
+        """Lists the tenant's aliases by name."""
 
 def add_CollectionServiceServicer_to_server(servicer: CollectionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

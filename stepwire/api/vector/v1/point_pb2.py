@@ -23,15 +23,16 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"stepwire/api/vector/v1/point.proto\x12\x16stepwire.api.vector.v1\x1a\x1cgoogle/protobuf/struct.proto\"b\n\x05Point\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06vector\x18\x02 \x01(\x0cR\x06vector\x12\x31\n\x07payload\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\x07payloadb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"stepwire/api/vector/v1/point.proto\x12\x16stepwire.api.vector.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x01\n\x05Point\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06vector\x18\x02 \x01(\x0cR\x06vector\x12\x31\n\x07payload\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\x07payload\x12\x16\n\x06values\x18\x04 \x03(\x02R\x06values\x12\x12\n\x04text\x18\x05 \x01(\tR\x04text\x12!\n\x0c\x63ontent_hash\x18\x06 \x01(\tR\x0b\x63ontentHash\x12;\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTimeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwire.api.vector.v1.point_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POINT']._serialized_start=92
-  _globals['_POINT']._serialized_end=190
+  _globals['_POINT']._serialized_start=126
+  _globals['_POINT']._serialized_end=364
 # @@protoc_insertion_point(module_scope)

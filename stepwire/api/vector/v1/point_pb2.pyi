@@ -3,9 +3,12 @@
 isort:skip_file
 Points: vectors with names and payloads."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -26,15 +29,41 @@ class Point(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     VECTOR_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CONTENT_HASH_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, unique in the collection: 1 to 256 characters. Required."""
     vector: _builtins.bytes
-    """The vector: `dimension` little-endian float32 values (base64 in JSON).
-    Required on upsert; filled on reads when asked for.
+    """The vector as bytes (base64 in JSON): `dimension` little-endian float32 values, or as
+    many float16 values; which of them is told by their number. Of a binary collection
+    `dimension` bits, the first in the highest bit of the first byte. On upsert exactly
+    one of `vector`, `values` and `text` is given. On reads filled when asked for, in
+    float32 or bits.
+    """
+    text: _builtins.str
+    """Text to be turned into the vector by the collection's model: 1 to 100,000 characters.
+    For upserts only.
+    """
+    content_hash: _builtins.str
+    """Hash of vector and payload. On reads filled when asked for. On upserts a condition:
+    the point is written only while it is stored with this hash, or else nothing of the
+    request is. Empty means no condition.
     """
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
         """Any JSON object. Unset means an empty one. At most 256 KiB as JSON."""
+
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The vector as numbers. For upserts only."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the point is gone. On upserts unset means the collection's `default_ttl` from
+        now. On reads unset means never.
+        """
 
     def __init__(
         self,
@@ -42,10 +71,14 @@ class Point(_message.Message):
         id: _builtins.str = ...,
         vector: _builtins.bytes = ...,
         payload: _struct_pb2.Struct | None = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        text: _builtins.str = ...,
+        content_hash: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "payload", b"payload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "payload", b"payload", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "expire_time", b"expire_time", "id", b"id", "payload", b"payload", "text", b"text", "values", b"values", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,10 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from stepwire.api.vector.v1 import filter_pb2 as stepwire_dot_api_dot_vector_dot_v1_dot_filter__pb2
 from stepwire.api.vector.v1 import point_pb2 as stepwire_dot_api_dot_vector_dot_v1_dot_point__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*stepwire/api/vector/v1/point_service.proto\x12\x16stepwire.api.vector.v1\x1a\x1cgoogle/api/annotations.proto\x1a\"stepwire/api/vector/v1/point.proto\"l\n\x13UpsertPointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x35\n\x06points\x18\x02 \x03(\x0b\x32\x1d.stepwire.api.vector.v1.PointR\x06points\"2\n\x14UpsertPointsResponse\x12\x1a\n\x08upserted\x18\x01 \x01(\x05R\x08upserted\"m\n\x10GetPointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x10\n\x03ids\x18\x02 \x03(\tR\x03ids\x12\'\n\x0finclude_vectors\x18\x03 \x01(\x08R\x0eincludeVectors\"J\n\x11GetPointsResponse\x12\x35\n\x06points\x18\x01 \x03(\x0b\x32\x1d.stepwire.api.vector.v1.PointR\x06points\"G\n\x13\x44\x65letePointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x10\n\x03ids\x18\x02 \x03(\tR\x03ids\"0\n\x14\x44\x65letePointsResponse\x12\x18\n\x07\x64\x65leted\x18\x01 \x01(\x05R\x07\x64\x65leted2\xeb\x03\n\x0cPointService\x12\xa0\x01\n\x0cUpsertPoints\x12+.stepwire.api.vector.v1.UpsertPointsRequest\x1a,.stepwire.api.vector.v1.UpsertPointsResponse\"5\x82\xd3\xe4\x93\x02/\"*/v1/collections/{collection}/points:upsert:\x01*\x12\x94\x01\n\tGetPoints\x12(.stepwire.api.vector.v1.GetPointsRequest\x1a).stepwire.api.vector.v1.GetPointsResponse\"2\x82\xd3\xe4\x93\x02,\"\'/v1/collections/{collection}/points:get:\x01*\x12\xa0\x01\n\x0c\x44\x65letePoints\x12+.stepwire.api.vector.v1.DeletePointsRequest\x1a,.stepwire.api.vector.v1.DeletePointsResponse\"5\x82\xd3\xe4\x93\x02/\"*/v1/collections/{collection}/points:delete:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*stepwire/api/vector/v1/point_service.proto\x12\x16stepwire.api.vector.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#stepwire/api/vector/v1/filter.proto\x1a\"stepwire/api/vector/v1/point.proto\"\xa4\x01\n\x13UpsertPointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x35\n\x06points\x18\x02 \x03(\x0b\x32\x1d.stepwire.api.vector.v1.PointR\x06points\x12\x36\n\x04mode\x18\x03 \x01(\x0e\x32\".stepwire.api.vector.v1.UpsertModeR\x04mode\"h\n\x14UpsertPointsResponse\x12\x1a\n\x08upserted\x18\x01 \x01(\x05R\x08upserted\x12\x1a\n\x08inserted\x18\x02 \x01(\x05R\x08inserted\x12\x18\n\x07updated\x18\x03 \x01(\x05R\x07updated\"\xbe\x01\n\x17\x42ulkUpsertPointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x10\n\x03ids\x18\x02 \x03(\tR\x03ids\x12\x18\n\x07vectors\x18\x03 \x01(\x0cR\x07vectors\x12\x1a\n\x08payloads\x18\x04 \x03(\x0cR\x08payloads\x12;\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"l\n\x18\x42ulkUpsertPointsResponse\x12\x1a\n\x08upserted\x18\x01 \x01(\x03R\x08upserted\x12\x1a\n\x08inserted\x18\x02 \x01(\x03R\x08inserted\x12\x18\n\x07updated\x18\x03 \x01(\x03R\x07updated\"\x94\x01\n\x10GetPointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x10\n\x03ids\x18\x02 \x03(\tR\x03ids\x12\'\n\x0finclude_vectors\x18\x03 \x01(\x08R\x0eincludeVectors\x12%\n\x0einclude_hashes\x18\x04 \x01(\x08R\rincludeHashes\"J\n\x11GetPointsResponse\x12\x35\n\x06points\x18\x01 \x03(\x0b\x32\x1d.stepwire.api.vector.v1.PointR\x06points\"\x7f\n\x13\x44\x65letePointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x10\n\x03ids\x18\x02 \x03(\tR\x03ids\x12\x36\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1e.stepwire.api.vector.v1.FilterR\x06\x66ilter\"0\n\x14\x44\x65letePointsResponse\x12\x18\n\x07\x64\x65leted\x18\x01 \x01(\x03R\x07\x64\x65leted\"\"\n\nFieldNames\x12\x14\n\x05names\x18\x01 \x03(\tR\x05names\"\xa7\x02\n\x15UpdatePayloadsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x10\n\x03ids\x18\x02 \x03(\tR\x03ids\x12\x36\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1e.stepwire.api.vector.v1.FilterR\x06\x66ilter\x12+\n\x03set\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructH\x00R\x03set\x12/\n\x05merge\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructH\x00R\x05merge\x12<\n\x06remove\x18\x06 \x01(\x0b\x32\".stepwire.api.vector.v1.FieldNamesH\x00R\x06removeB\x08\n\x06\x63hange\"2\n\x16UpdatePayloadsResponse\x12\x18\n\x07updated\x18\x01 \x01(\x03R\x07updated\"\xd2\x01\n\x13ScrollPointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x36\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1e.stepwire.api.vector.v1.FilterR\x06\x66ilter\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12\'\n\x0finclude_vectors\x18\x05 \x01(\x08R\x0eincludeVectors\"u\n\x14ScrollPointsResponse\x12\x35\n\x06points\x18\x01 \x03(\x0b\x32\x1d.stepwire.api.vector.v1.PointR\x06points\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x85\x01\n\x12\x43ountPointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x36\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1e.stepwire.api.vector.v1.FilterR\x06\x66ilter\x12\x17\n\x07\x61t_most\x18\x03 \x01(\x03R\x06\x61tMost\"+\n\x13\x43ountPointsResponse\x12\x14\n\x05\x63ount\x18\x01 \x01(\x03R\x05\x63ount\"\x98\x01\n\x12\x46\x61\x63\x65tPointsRequest\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x14\n\x05\x66ield\x18\x02 \x01(\tR\x05\x66ield\x12\x36\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1e.stepwire.api.vector.v1.FilterR\x06\x66ilter\x12\x14\n\x05limit\x18\x04 \x01(\x05R\x05limit\"P\n\nFacetCount\x12,\n\x05value\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05value\x12\x14\n\x05\x63ount\x18\x02 \x01(\x03R\x05\x63ount\"Q\n\x13\x46\x61\x63\x65tPointsResponse\x12:\n\x06\x66\x61\x63\x65ts\x18\x01 \x03(\x0b\x32\".stepwire.api.vector.v1.FacetCountR\x06\x66\x61\x63\x65ts*{\n\nUpsertMode\x12\x1b\n\x17UPSERT_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12UPSERT_MODE_UPSERT\x10\x01\x12\x1b\n\x17UPSERT_MODE_INSERT_ONLY\x10\x02\x12\x1b\n\x17UPSERT_MODE_UPDATE_ONLY\x10\x03\x32\x99\n\n\x0cPointService\x12\xa0\x01\n\x0cUpsertPoints\x12+.stepwire.api.vector.v1.UpsertPointsRequest\x1a,.stepwire.api.vector.v1.UpsertPointsResponse\"5\x82\xd3\xe4\x93\x02/\"*/v1/collections/{collection}/points:upsert:\x01*\x12\x99\x01\n\x10\x42ulkUpsertPoints\x12/.stepwire.api.vector.v1.BulkUpsertPointsRequest\x1a\x30.stepwire.api.vector.v1.BulkUpsertPointsResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/points:bulkUpsert:\x01*(\x01\x12\x94\x01\n\tGetPoints\x12(.stepwire.api.vector.v1.GetPointsRequest\x1a).stepwire.api.vector.v1.GetPointsResponse\"2\x82\xd3\xe4\x93\x02,\"\'/v1/collections/{collection}/points:get:\x01*\x12\xa0\x01\n\x0c\x44\x65letePoints\x12+.stepwire.api.vector.v1.DeletePointsRequest\x1a,.stepwire.api.vector.v1.DeletePointsResponse\"5\x82\xd3\xe4\x93\x02/\"*/v1/collections/{collection}/points:delete:\x01*\x12\xae\x01\n\x0eUpdatePayloads\x12-.stepwire.api.vector.v1.UpdatePayloadsRequest\x1a..stepwire.api.vector.v1.UpdatePayloadsResponse\"=\x82\xd3\xe4\x93\x02\x37\"2/v1/collections/{collection}/points:updatePayloads:\x01*\x12\xa0\x01\n\x0cScrollPoints\x12+.stepwire.api.vector.v1.ScrollPointsRequest\x1a,.stepwire.api.vector.v1.ScrollPointsResponse\"5\x82\xd3\xe4\x93\x02/\"*/v1/collections/{collection}/points:scroll:\x01*\x12\x9c\x01\n\x0b\x43ountPoints\x12*.stepwire.api.vector.v1.CountPointsRequest\x1a+.stepwire.api.vector.v1.CountPointsResponse\"4\x82\xd3\xe4\x93\x02.\")/v1/collections/{collection}/points:count:\x01*\x12\x9c\x01\n\x0b\x46\x61\x63\x65tPoints\x12*.stepwire.api.vector.v1.FacetPointsRequest\x1a+.stepwire.api.vector.v1.FacetPointsResponse\"4\x82\xd3\xe4\x93\x02.\")/v1/collections/{collection}/points:facet:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,22 +38,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_POINTSERVICE'].methods_by_name['UpsertPoints']._loaded_options = None
   _globals['_POINTSERVICE'].methods_by_name['UpsertPoints']._serialized_options = b'\202\323\344\223\002/\"*/v1/collections/{collection}/points:upsert:\001*'
+  _globals['_POINTSERVICE'].methods_by_name['BulkUpsertPoints']._loaded_options = None
+  _globals['_POINTSERVICE'].methods_by_name['BulkUpsertPoints']._serialized_options = b'\202\323\344\223\002\032\"\025/v1/points:bulkUpsert:\001*'
   _globals['_POINTSERVICE'].methods_by_name['GetPoints']._loaded_options = None
   _globals['_POINTSERVICE'].methods_by_name['GetPoints']._serialized_options = b'\202\323\344\223\002,\"\'/v1/collections/{collection}/points:get:\001*'
   _globals['_POINTSERVICE'].methods_by_name['DeletePoints']._loaded_options = None
   _globals['_POINTSERVICE'].methods_by_name['DeletePoints']._serialized_options = b'\202\323\344\223\002/\"*/v1/collections/{collection}/points:delete:\001*'
-  _globals['_UPSERTPOINTSREQUEST']._serialized_start=136
-  _globals['_UPSERTPOINTSREQUEST']._serialized_end=244
-  _globals['_UPSERTPOINTSRESPONSE']._serialized_start=246
-  _globals['_UPSERTPOINTSRESPONSE']._serialized_end=296
-  _globals['_GETPOINTSREQUEST']._serialized_start=298
-  _globals['_GETPOINTSREQUEST']._serialized_end=407
-  _globals['_GETPOINTSRESPONSE']._serialized_start=409
-  _globals['_GETPOINTSRESPONSE']._serialized_end=483
-  _globals['_DELETEPOINTSREQUEST']._serialized_start=485
-  _globals['_DELETEPOINTSREQUEST']._serialized_end=556
-  _globals['_DELETEPOINTSRESPONSE']._serialized_start=558
-  _globals['_DELETEPOINTSRESPONSE']._serialized_end=606
-  _globals['_POINTSERVICE']._serialized_start=609
-  _globals['_POINTSERVICE']._serialized_end=1100
+  _globals['_POINTSERVICE'].methods_by_name['UpdatePayloads']._loaded_options = None
+  _globals['_POINTSERVICE'].methods_by_name['UpdatePayloads']._serialized_options = b'\202\323\344\223\0027\"2/v1/collections/{collection}/points:updatePayloads:\001*'
+  _globals['_POINTSERVICE'].methods_by_name['ScrollPoints']._loaded_options = None
+  _globals['_POINTSERVICE'].methods_by_name['ScrollPoints']._serialized_options = b'\202\323\344\223\002/\"*/v1/collections/{collection}/points:scroll:\001*'
+  _globals['_POINTSERVICE'].methods_by_name['CountPoints']._loaded_options = None
+  _globals['_POINTSERVICE'].methods_by_name['CountPoints']._serialized_options = b'\202\323\344\223\002.\")/v1/collections/{collection}/points:count:\001*'
+  _globals['_POINTSERVICE'].methods_by_name['FacetPoints']._loaded_options = None
+  _globals['_POINTSERVICE'].methods_by_name['FacetPoints']._serialized_options = b'\202\323\344\223\002.\")/v1/collections/{collection}/points:facet:\001*'
+  _globals['_UPSERTMODE']._serialized_start=2437
+  _globals['_UPSERTMODE']._serialized_end=2560
+  _globals['_UPSERTPOINTSREQUEST']._serialized_start=237
+  _globals['_UPSERTPOINTSREQUEST']._serialized_end=401
+  _globals['_UPSERTPOINTSRESPONSE']._serialized_start=403
+  _globals['_UPSERTPOINTSRESPONSE']._serialized_end=507
+  _globals['_BULKUPSERTPOINTSREQUEST']._serialized_start=510
+  _globals['_BULKUPSERTPOINTSREQUEST']._serialized_end=700
+  _globals['_BULKUPSERTPOINTSRESPONSE']._serialized_start=702
+  _globals['_BULKUPSERTPOINTSRESPONSE']._serialized_end=810
+  _globals['_GETPOINTSREQUEST']._serialized_start=813
+  _globals['_GETPOINTSREQUEST']._serialized_end=961
+  _globals['_GETPOINTSRESPONSE']._serialized_start=963
+  _globals['_GETPOINTSRESPONSE']._serialized_end=1037
+  _globals['_DELETEPOINTSREQUEST']._serialized_start=1039
+  _globals['_DELETEPOINTSREQUEST']._serialized_end=1166
+  _globals['_DELETEPOINTSRESPONSE']._serialized_start=1168
+  _globals['_DELETEPOINTSRESPONSE']._serialized_end=1216
+  _globals['_FIELDNAMES']._serialized_start=1218
+  _globals['_FIELDNAMES']._serialized_end=1252
+  _globals['_UPDATEPAYLOADSREQUEST']._serialized_start=1255
+  _globals['_UPDATEPAYLOADSREQUEST']._serialized_end=1550
+  _globals['_UPDATEPAYLOADSRESPONSE']._serialized_start=1552
+  _globals['_UPDATEPAYLOADSRESPONSE']._serialized_end=1602
+  _globals['_SCROLLPOINTSREQUEST']._serialized_start=1605
+  _globals['_SCROLLPOINTSREQUEST']._serialized_end=1815
+  _globals['_SCROLLPOINTSRESPONSE']._serialized_start=1817
+  _globals['_SCROLLPOINTSRESPONSE']._serialized_end=1934
+  _globals['_COUNTPOINTSREQUEST']._serialized_start=1937
+  _globals['_COUNTPOINTSREQUEST']._serialized_end=2070
+  _globals['_COUNTPOINTSRESPONSE']._serialized_start=2072
+  _globals['_COUNTPOINTSRESPONSE']._serialized_end=2115
+  _globals['_FACETPOINTSREQUEST']._serialized_start=2118
+  _globals['_FACETPOINTSREQUEST']._serialized_end=2270
+  _globals['_FACETCOUNT']._serialized_start=2272
+  _globals['_FACETCOUNT']._serialized_end=2352
+  _globals['_FACETPOINTSRESPONSE']._serialized_start=2354
+  _globals['_FACETPOINTSRESPONSE']._serialized_end=2435
+  _globals['_POINTSERVICE']._serialized_start=2563
+  _globals['_POINTSERVICE']._serialized_end=3868
 # @@protoc_insertion_point(module_scope)

@@ -6,7 +6,11 @@ The points of collections."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from stepwire.api.vector.v1 import filter_pb2 as _filter_pb2
 from stepwire.api.vector.v1 import point_pb2 as _point_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +23,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _UpsertMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UpsertModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UpsertMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UPSERT_MODE_UNSPECIFIED: _UpsertMode.ValueType  # 0
+    """Read as UPSERT_MODE_UPSERT."""
+    UPSERT_MODE_UPSERT: _UpsertMode.ValueType  # 1
+    """Both are written."""
+    UPSERT_MODE_INSERT_ONLY: _UpsertMode.ValueType  # 2
+    """Points that exist are left as they are."""
+    UPSERT_MODE_UPDATE_ONLY: _UpsertMode.ValueType  # 3
+    """Points that do not exist are left out."""
+
+class UpsertMode(_UpsertMode, metaclass=_UpsertModeEnumTypeWrapper):
+    """What an upsert does with points that exist, or do not."""
+
+UPSERT_MODE_UNSPECIFIED: UpsertMode.ValueType  # 0
+"""Read as UPSERT_MODE_UPSERT."""
+UPSERT_MODE_UPSERT: UpsertMode.ValueType  # 1
+"""Both are written."""
+UPSERT_MODE_INSERT_ONLY: UpsertMode.ValueType  # 2
+"""Points that exist are left as they are."""
+UPSERT_MODE_UPDATE_ONLY: UpsertMode.ValueType  # 3
+"""Points that do not exist are left out."""
+Global___UpsertMode: _TypeAlias = UpsertMode  # noqa: Y015
+
 @_typing.final
 class UpsertPointsRequest(_message.Message):
     """Request of UpsertPoints."""
@@ -27,8 +59,11 @@ class UpsertPointsRequest(_message.Message):
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     POINTS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Name of the collection. Required."""
+    mode: Global___UpsertMode.ValueType
+    """What happens to points that exist, or do not. Unspecified writes both."""
     @_builtins.property
     def points(self) -> _containers.RepeatedCompositeFieldContainer[_point_pb2.Point]:
         """The points: at least one, at most 10,000, each id once."""
@@ -38,10 +73,11 @@ class UpsertPointsRequest(_message.Message):
         *,
         collection: _builtins.str = ...,
         points: _abc.Iterable[_point_pb2.Point] | None = ...,
+        mode: Global___UpsertMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "points", b"points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "mode", b"mode", "points", b"points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -54,20 +90,106 @@ class UpsertPointsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     UPSERTED_FIELD_NUMBER: _builtins.int
+    INSERTED_FIELD_NUMBER: _builtins.int
+    UPDATED_FIELD_NUMBER: _builtins.int
     upserted: _builtins.int
-    """Number of points written."""
+    """Number of points that are stored as the request has them."""
+    inserted: _builtins.int
+    """Of these, those that did not exist before."""
+    updated: _builtins.int
+    """Of these, those that were stored otherwise before."""
     def __init__(
         self,
         *,
         upserted: _builtins.int = ...,
+        inserted: _builtins.int = ...,
+        updated: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["upserted", b"upserted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inserted", b"inserted", "updated", b"updated", "upserted", b"upserted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpsertPointsResponse: _TypeAlias = UpsertPointsResponse  # noqa: Y015
+
+@_typing.final
+class BulkUpsertPointsRequest(_message.Message):
+    """Request of BulkUpsertPoints: some points, one column after the other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
+    PAYLOADS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Name of the collection. Required in the first message, and left out, or the same, in
+    the others.
+    """
+    vectors: _builtins.bytes
+    """Their vectors one behind the other, as in `Point.vector`, in the order of `ids`."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the points: at least one, at most 10,000, each once."""
+
+    @_builtins.property
+    def payloads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Their payloads as JSON objects in UTF-8, in the order of `ids`. None means empty
+        objects.
+        """
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When these points are gone. Unset means the collection's `default_ttl` from now."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+        vectors: _builtins.bytes = ...,
+        payloads: _abc.Iterable[_builtins.bytes] | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "expire_time", b"expire_time", "ids", b"ids", "payloads", b"payloads", "vectors", b"vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkUpsertPointsRequest: _TypeAlias = BulkUpsertPointsRequest  # noqa: Y015
+
+@_typing.final
+class BulkUpsertPointsResponse(_message.Message):
+    """Response of BulkUpsertPoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPSERTED_FIELD_NUMBER: _builtins.int
+    INSERTED_FIELD_NUMBER: _builtins.int
+    UPDATED_FIELD_NUMBER: _builtins.int
+    upserted: _builtins.int
+    """Number of points that are stored as the messages have them."""
+    inserted: _builtins.int
+    """Of these, those that did not exist before."""
+    updated: _builtins.int
+    """Of these, those that were stored otherwise before."""
+    def __init__(
+        self,
+        *,
+        upserted: _builtins.int = ...,
+        inserted: _builtins.int = ...,
+        updated: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inserted", b"inserted", "updated", b"updated", "upserted", b"upserted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkUpsertPointsResponse: _TypeAlias = BulkUpsertPointsResponse  # noqa: Y015
 
 @_typing.final
 class GetPointsRequest(_message.Message):
@@ -78,10 +200,13 @@ class GetPointsRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
     INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
+    INCLUDE_HASHES_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Name of the collection. Required."""
     include_vectors: _builtins.bool
     """Whether the points carry their vectors. False by default."""
+    include_hashes: _builtins.bool
+    """Whether the points carry the hashes of their contents. False by default."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the points: at least one, at most 10,000."""
@@ -92,10 +217,11 @@ class GetPointsRequest(_message.Message):
         collection: _builtins.str = ...,
         ids: _abc.Iterable[_builtins.str] | None = ...,
         include_vectors: _builtins.bool = ...,
+        include_hashes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "ids", b"ids", "include_vectors", b"include_vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "ids", b"ids", "include_hashes", b"include_hashes", "include_vectors", b"include_vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -127,27 +253,33 @@ Global___GetPointsResponse: _TypeAlias = GetPointsResponse  # noqa: Y015
 
 @_typing.final
 class DeletePointsRequest(_message.Message):
-    """Request of DeletePoints."""
+    """Request of DeletePoints. Either `ids` or `filter` is required."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Name of the collection. Required."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the points: at least one, at most 10,000."""
+        """Ids of the points: at most 10,000. Empty means those of `filter`."""
+
+    @_builtins.property
+    def filter(self) -> _filter_pb2.Filter:
+        """Which points; one without any condition deletes all. Unset means those of `ids`."""
 
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
         ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _filter_pb2.Filter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "ids", b"ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter", "ids", b"ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -174,3 +306,313 @@ class DeletePointsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeletePointsResponse: _TypeAlias = DeletePointsResponse  # noqa: Y015
+
+@_typing.final
+class FieldNames(_message.Message):
+    """Names of fields at the top of a payload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names: at least one, at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldNames: _TypeAlias = FieldNames  # noqa: Y015
+
+@_typing.final
+class UpdatePayloadsRequest(_message.Message):
+    """Request of UpdatePayloads. Either `ids` or `filter` is required."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    SET_FIELD_NUMBER: _builtins.int
+    MERGE_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Name of the collection. Required."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the points: at most 10,000. Empty means those of `filter`."""
+
+    @_builtins.property
+    def filter(self) -> _filter_pb2.Filter:
+        """Which points; one without any condition changes all. Unset means those of `ids`."""
+
+    @_builtins.property
+    def set(self) -> _struct_pb2.Struct:
+        """This is the payload from now on."""
+
+    @_builtins.property
+    def merge(self) -> _struct_pb2.Struct:
+        """These fields replace those of the same names at the top of the payload."""
+
+    @_builtins.property
+    def remove(self) -> Global___FieldNames:
+        """These fields at the top of the payload go."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _filter_pb2.Filter | None = ...,
+        set: _struct_pb2.Struct | None = ...,
+        merge: _struct_pb2.Struct | None = ...,
+        remove: Global___FieldNames | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "filter", b"filter", "merge", b"merge", "remove", b"remove", "set", b"set"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "collection", b"collection", "filter", b"filter", "ids", b"ids", "merge", b"merge", "remove", b"remove", "set", b"set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["set", "merge", "remove"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___UpdatePayloadsRequest: _TypeAlias = UpdatePayloadsRequest  # noqa: Y015
+
+@_typing.final
+class UpdatePayloadsResponse(_message.Message):
+    """Response of UpdatePayloads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATED_FIELD_NUMBER: _builtins.int
+    updated: _builtins.int
+    """Number of points whose payload is now another one."""
+    def __init__(
+        self,
+        *,
+        updated: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["updated", b"updated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdatePayloadsResponse: _TypeAlias = UpdatePayloadsResponse  # noqa: Y015
+
+@_typing.final
+class ScrollPointsRequest(_message.Message):
+    """Request of ScrollPoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Name of the collection. Required."""
+    page_size: _builtins.int
+    """Most points on a page. 0 means 50; more than 1,000 means 1,000."""
+    page_token: _builtins.str
+    """Token of the page wanted, from `next_page_token`. Empty means the first."""
+    include_vectors: _builtins.bool
+    """Whether the points carry their vectors. False by default."""
+    @_builtins.property
+    def filter(self) -> _filter_pb2.Filter:
+        """Which points. Unset means all."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        filter: _filter_pb2.Filter | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        include_vectors: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter", "include_vectors", b"include_vectors", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScrollPointsRequest: _TypeAlias = ScrollPointsRequest  # noqa: Y015
+
+@_typing.final
+class ScrollPointsResponse(_message.Message):
+    """Response of ScrollPoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty when there is none."""
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[_point_pb2.Point]:
+        """The points."""
+
+    def __init__(
+        self,
+        *,
+        points: _abc.Iterable[_point_pb2.Point] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScrollPointsResponse: _TypeAlias = ScrollPointsResponse  # noqa: Y015
+
+@_typing.final
+class CountPointsRequest(_message.Message):
+    """Request of CountPoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    AT_MOST_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Name of the collection. Required."""
+    at_most: _builtins.int
+    """Number at which counting stops. 0 means never."""
+    @_builtins.property
+    def filter(self) -> _filter_pb2.Filter:
+        """Which points. Unset means all."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        filter: _filter_pb2.Filter | None = ...,
+        at_most: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most", b"at_most", "collection", b"collection", "filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountPointsRequest: _TypeAlias = CountPointsRequest  # noqa: Y015
+
+@_typing.final
+class CountPointsResponse(_message.Message):
+    """Response of CountPoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Number of points; `at_most` if there are as many or more."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountPointsResponse: _TypeAlias = CountPointsResponse  # noqa: Y015
+
+@_typing.final
+class FacetPointsRequest(_message.Message):
+    """Request of FacetPoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Name of the collection. Required."""
+    field: _builtins.str
+    """Name of a field at the top of the payload. Required."""
+    limit: _builtins.int
+    """Most values. 0 means 10; at most 1,000."""
+    @_builtins.property
+    def filter(self) -> _filter_pb2.Filter:
+        """Which points. Unset means all."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        field: _builtins.str = ...,
+        filter: _filter_pb2.Filter | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "field", b"field", "filter", b"filter", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FacetPointsRequest: _TypeAlias = FacetPointsRequest  # noqa: Y015
+
+@_typing.final
+class FacetCount(_message.Message):
+    """A value and how often it is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Number of points that have it."""
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value:
+        """The value: text, a number or a truth value."""
+
+    def __init__(
+        self,
+        *,
+        value: _struct_pb2.Value | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FacetCount: _TypeAlias = FacetCount  # noqa: Y015
+
+@_typing.final
+class FacetPointsResponse(_message.Message):
+    """Response of FacetPoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetCount]:
+        """The values, the most frequent first. Lists, objects and null are left out."""
+
+    def __init__(
+        self,
+        *,
+        facets: _abc.Iterable[Global___FacetCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facets", b"facets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FacetPointsResponse: _TypeAlias = FacetPointsResponse  # noqa: Y015

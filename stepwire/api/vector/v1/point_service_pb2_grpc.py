@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PointServiceStub:
-    """Writes, reads and deletes points. Writes are visible to every later read.
+    """Writes, reads, counts and deletes points. Writes are visible to every later read.
     """
 
     def __init__(self, channel):
@@ -40,6 +40,11 @@ class PointServiceStub:
                 request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.UpsertPointsRequest.SerializeToString,
                 response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.UpsertPointsResponse.FromString,
                 _registered_method=True)
+        self.BulkUpsertPoints = channel.stream_unary(
+                '/stepwire.api.vector.v1.PointService/BulkUpsertPoints',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.BulkUpsertPointsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.BulkUpsertPointsResponse.FromString,
+                _registered_method=True)
         self.GetPoints = channel.unary_unary(
                 '/stepwire.api.vector.v1.PointService/GetPoints',
                 request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.GetPointsRequest.SerializeToString,
@@ -50,14 +55,44 @@ class PointServiceStub:
                 request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.DeletePointsRequest.SerializeToString,
                 response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.DeletePointsResponse.FromString,
                 _registered_method=True)
+        self.UpdatePayloads = channel.unary_unary(
+                '/stepwire.api.vector.v1.PointService/UpdatePayloads',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.UpdatePayloadsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.UpdatePayloadsResponse.FromString,
+                _registered_method=True)
+        self.ScrollPoints = channel.unary_unary(
+                '/stepwire.api.vector.v1.PointService/ScrollPoints',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.ScrollPointsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.ScrollPointsResponse.FromString,
+                _registered_method=True)
+        self.CountPoints = channel.unary_unary(
+                '/stepwire.api.vector.v1.PointService/CountPoints',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.CountPointsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.CountPointsResponse.FromString,
+                _registered_method=True)
+        self.FacetPoints = channel.unary_unary(
+                '/stepwire.api.vector.v1.PointService/FacetPoints',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.FacetPointsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.FacetPointsResponse.FromString,
+                _registered_method=True)
 
 
 class PointServiceServicer:
-    """Writes, reads and deletes points. Writes are visible to every later read.
+    """Writes, reads, counts and deletes points. Writes are visible to every later read.
     """
 
     def UpsertPoints(self, request, context):
-        """Writes points; a point whose id exists is replaced. All of them or none.
+        """Writes points; a point whose id exists is replaced. All of them or none. Points that
+        are stored so already are not written again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BulkUpsertPoints(self, request_iterator, context):
+        """Writes many points, column by column. The points of a message are written all or none,
+        in the order of messages; when the call fails, those before may be written, and
+        repeating it is harmless.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,7 +106,35 @@ class PointServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeletePoints(self, request, context):
-        """Deletes points by id. Ids that do not exist are passed over.
+        """Deletes points by id or filter. Ids that do not exist are passed over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePayloads(self, request, context):
+        """Changes the payloads of points, by id or filter. Vectors stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScrollPoints(self, request, context):
+        """Reads the points of a collection in the order of their ids.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountPoints(self, request, context):
+        """Counts points.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FacetPoints(self, request, context):
+        """Counts points by the values of a field.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,6 +148,11 @@ def add_PointServiceServicer_to_server(servicer, server):
                     request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.UpsertPointsRequest.FromString,
                     response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.UpsertPointsResponse.SerializeToString,
             ),
+            'BulkUpsertPoints': grpc.stream_unary_rpc_method_handler(
+                    servicer.BulkUpsertPoints,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.BulkUpsertPointsRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.BulkUpsertPointsResponse.SerializeToString,
+            ),
             'GetPoints': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPoints,
                     request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.GetPointsRequest.FromString,
@@ -95,6 +163,26 @@ def add_PointServiceServicer_to_server(servicer, server):
                     request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.DeletePointsRequest.FromString,
                     response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.DeletePointsResponse.SerializeToString,
             ),
+            'UpdatePayloads': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePayloads,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.UpdatePayloadsRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.UpdatePayloadsResponse.SerializeToString,
+            ),
+            'ScrollPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScrollPoints,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.ScrollPointsRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.ScrollPointsResponse.SerializeToString,
+            ),
+            'CountPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountPoints,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.CountPointsRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.CountPointsResponse.SerializeToString,
+            ),
+            'FacetPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.FacetPoints,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.FacetPointsRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.FacetPointsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'stepwire.api.vector.v1.PointService', rpc_method_handlers)
@@ -104,7 +192,7 @@ def add_PointServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PointService:
-    """Writes, reads and deletes points. Writes are visible to every later read.
+    """Writes, reads, counts and deletes points. Writes are visible to every later read.
     """
 
     @staticmethod
@@ -124,6 +212,33 @@ class PointService:
             '/stepwire.api.vector.v1.PointService/UpsertPoints',
             stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.UpsertPointsRequest.SerializeToString,
             stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.UpsertPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BulkUpsertPoints(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/stepwire.api.vector.v1.PointService/BulkUpsertPoints',
+            stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.BulkUpsertPointsRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.BulkUpsertPointsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -178,6 +293,114 @@ class PointService:
             '/stepwire.api.vector.v1.PointService/DeletePoints',
             stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.DeletePointsRequest.SerializeToString,
             stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.DeletePointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePayloads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.vector.v1.PointService/UpdatePayloads',
+            stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.UpdatePayloadsRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.UpdatePayloadsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScrollPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.vector.v1.PointService/ScrollPoints',
+            stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.ScrollPointsRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.ScrollPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.vector.v1.PointService/CountPoints',
+            stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.CountPointsRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.CountPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FacetPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.vector.v1.PointService/FacetPoints',
+            stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.FacetPointsRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_point__service__pb2.FacetPointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,33 +27,63 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PointServiceStub:
-    """Writes, reads and deletes points. Writes are visible to every later read."""
+    """Writes, reads, counts and deletes points. Writes are visible to every later read."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PointServiceAsyncStub: ...
     UpsertPoints: _grpc.UnaryUnaryMultiCallable[_point_service_pb2.UpsertPointsRequest, _point_service_pb2.UpsertPointsResponse]
-    """Writes points; a point whose id exists is replaced. All of them or none."""
+    """Writes points; a point whose id exists is replaced. All of them or none. Points that
+    are stored so already are not written again.
+    """
+    BulkUpsertPoints: _grpc.StreamUnaryMultiCallable[_point_service_pb2.BulkUpsertPointsRequest, _point_service_pb2.BulkUpsertPointsResponse]
+    """Writes many points, column by column. The points of a message are written all or none,
+    in the order of messages; when the call fails, those before may be written, and
+    repeating it is harmless.
+    """
     GetPoints: _grpc.UnaryUnaryMultiCallable[_point_service_pb2.GetPointsRequest, _point_service_pb2.GetPointsResponse]
     """Reads points by id. Ids that do not exist are left out."""
     DeletePoints: _grpc.UnaryUnaryMultiCallable[_point_service_pb2.DeletePointsRequest, _point_service_pb2.DeletePointsResponse]
-    """Deletes points by id. Ids that do not exist are passed over."""
+    """Deletes points by id or filter. Ids that do not exist are passed over."""
+    UpdatePayloads: _grpc.UnaryUnaryMultiCallable[_point_service_pb2.UpdatePayloadsRequest, _point_service_pb2.UpdatePayloadsResponse]
+    """Changes the payloads of points, by id or filter. Vectors stay."""
+    ScrollPoints: _grpc.UnaryUnaryMultiCallable[_point_service_pb2.ScrollPointsRequest, _point_service_pb2.ScrollPointsResponse]
+    """Reads the points of a collection in the order of their ids."""
+    CountPoints: _grpc.UnaryUnaryMultiCallable[_point_service_pb2.CountPointsRequest, _point_service_pb2.CountPointsResponse]
+    """Counts points."""
+    FacetPoints: _grpc.UnaryUnaryMultiCallable[_point_service_pb2.FacetPointsRequest, _point_service_pb2.FacetPointsResponse]
+    """Counts points by the values of a field."""
 
 @_typing.type_check_only
 class PointServiceAsyncStub(PointServiceStub):
-    """Writes, reads and deletes points. Writes are visible to every later read."""
+    """Writes, reads, counts and deletes points. Writes are visible to every later read."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertPoints: _aio.UnaryUnaryMultiCallable[_point_service_pb2.UpsertPointsRequest, _point_service_pb2.UpsertPointsResponse]  # type: ignore[assignment]
-    """Writes points; a point whose id exists is replaced. All of them or none."""
+    """Writes points; a point whose id exists is replaced. All of them or none. Points that
+    are stored so already are not written again.
+    """
+    BulkUpsertPoints: _aio.StreamUnaryMultiCallable[_point_service_pb2.BulkUpsertPointsRequest, _point_service_pb2.BulkUpsertPointsResponse]  # type: ignore[assignment]
+    """Writes many points, column by column. The points of a message are written all or none,
+    in the order of messages; when the call fails, those before may be written, and
+    repeating it is harmless.
+    """
     GetPoints: _aio.UnaryUnaryMultiCallable[_point_service_pb2.GetPointsRequest, _point_service_pb2.GetPointsResponse]  # type: ignore[assignment]
     """Reads points by id. Ids that do not exist are left out."""
     DeletePoints: _aio.UnaryUnaryMultiCallable[_point_service_pb2.DeletePointsRequest, _point_service_pb2.DeletePointsResponse]  # type: ignore[assignment]
-    """Deletes points by id. Ids that do not exist are passed over."""
+    """Deletes points by id or filter. Ids that do not exist are passed over."""
+    UpdatePayloads: _aio.UnaryUnaryMultiCallable[_point_service_pb2.UpdatePayloadsRequest, _point_service_pb2.UpdatePayloadsResponse]  # type: ignore[assignment]
+    """Changes the payloads of points, by id or filter. Vectors stay."""
+    ScrollPoints: _aio.UnaryUnaryMultiCallable[_point_service_pb2.ScrollPointsRequest, _point_service_pb2.ScrollPointsResponse]  # type: ignore[assignment]
+    """Reads the points of a collection in the order of their ids."""
+    CountPoints: _aio.UnaryUnaryMultiCallable[_point_service_pb2.CountPointsRequest, _point_service_pb2.CountPointsResponse]  # type: ignore[assignment]
+    """Counts points."""
+    FacetPoints: _aio.UnaryUnaryMultiCallable[_point_service_pb2.FacetPointsRequest, _point_service_pb2.FacetPointsResponse]  # type: ignore[assignment]
+    """Counts points by the values of a field."""
 
 class PointServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Writes, reads and deletes points. Writes are visible to every later read."""
+    """Writes, reads, counts and deletes points. Writes are visible to every later read."""
 
     @_abc_1.abstractmethod
     def UpsertPoints(
@@ -61,7 +91,20 @@ class PointServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _point_service_pb2.UpsertPointsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_point_service_pb2.UpsertPointsResponse, _abc.Awaitable[_point_service_pb2.UpsertPointsResponse]]:
-        """Writes points; a point whose id exists is replaced. All of them or none."""
+        """Writes points; a point whose id exists is replaced. All of them or none. Points that
+        are stored so already are not written again.
+        """
+
+    @_abc_1.abstractmethod
+    def BulkUpsertPoints(
+        self,
+        request_iterator: _MaybeAsyncIterator[_point_service_pb2.BulkUpsertPointsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_point_service_pb2.BulkUpsertPointsResponse, _abc.Awaitable[_point_service_pb2.BulkUpsertPointsResponse]]:
+        """Writes many points, column by column. The points of a message are written all or none,
+        in the order of messages; when the call fails, those before may be written, and
+        repeating it is harmless.
+        """
 
     @_abc_1.abstractmethod
     def GetPoints(
@@ -77,6 +120,38 @@ class PointServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _point_service_pb2.DeletePointsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_point_service_pb2.DeletePointsResponse, _abc.Awaitable[_point_service_pb2.DeletePointsResponse]]:
-        """Deletes points by id. Ids that do not exist are passed over."""
+        """Deletes points by id or filter. Ids that do not exist are passed over."""
+
+    @_abc_1.abstractmethod
+    def UpdatePayloads(
+        self,
+        request: _point_service_pb2.UpdatePayloadsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_point_service_pb2.UpdatePayloadsResponse, _abc.Awaitable[_point_service_pb2.UpdatePayloadsResponse]]:
+        """Changes the payloads of points, by id or filter. Vectors stay."""
+
+    @_abc_1.abstractmethod
+    def ScrollPoints(
+        self,
+        request: _point_service_pb2.ScrollPointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_point_service_pb2.ScrollPointsResponse, _abc.Awaitable[_point_service_pb2.ScrollPointsResponse]]:
+        """Reads the points of a collection in the order of their ids."""
+
+    @_abc_1.abstractmethod
+    def CountPoints(
+        self,
+        request: _point_service_pb2.CountPointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_point_service_pb2.CountPointsResponse, _abc.Awaitable[_point_service_pb2.CountPointsResponse]]:
+        """Counts points."""
+
+    @_abc_1.abstractmethod
+    def FacetPoints(
+        self,
+        request: _point_service_pb2.FacetPointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_point_service_pb2.FacetPointsResponse, _abc.Awaitable[_point_service_pb2.FacetPointsResponse]]:
+        """Counts points by the values of a field."""
 
 def add_PointServiceServicer_to_server(servicer: PointServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,139 @@
+"""Collections written into snapshots and made from them, all or nothing."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import numpy as np
+import pytest
+from vector_svc_harness import Client, point, refused
+
+from stepwire.api.vector.v1.collection_pb2 import (
+    ELEMENT_TYPE_BINARY,
+    ELEMENT_TYPE_FLOAT16,
+    ELEMENT_TYPE_FLOAT32,
+    FIELD_TYPE_INT,
+    Collection,
+    PromotedField,
+)
+from stepwire.api.vector.v1.collection_service_pb2 import (
+    CreateCollectionRequest,
+    ListCollectionsRequest,
+)
+from stepwire.api.vector.v1.snapshot_service_pb2 import (
+    ExportCollectionRequest,
+    ImportCollectionRequest,
+)
+from stepwire.errors import Reason
+from vector_svc.engine.records import CollectionConfig, Metric
+from vector_svc.snapshots.format import Writer
+from vector_svc.snapshots.manifest import manifest_of
+from vector_svc.store.codecs import copy_rows, encode_vectors
+
+ROWS = 1_500
+
+
+async def export(client: Client, name: str = "things") -> bytes:
+    stream = client.snapshots.ExportCollection(ExportCollectionRequest(collection=name))
+    return b"".join([part.data async for part in stream])
+
+
+async def restore(client: Client, data: bytes, name: str = "", step: int = 65_536) -> Collection:
+    async def sent() -> AsyncIterator[ImportCollectionRequest]:
+        yield ImportCollectionRequest(collection=name)
+        for start in range(0, len(data), step):
+            yield ImportCollectionRequest(data=data[start : start + step])
+
+    return (await client.snapshots.ImportCollection(sent())).collection
+
+
+async def names(client: Client) -> list[str]:
+    response = await client.collections.ListCollections(ListCollectionsRequest())
+    return [found.name for found in response.collections]
+
+
+async def fill(client: Client, element: Any = ELEMENT_TYPE_FLOAT32) -> list[str]:
+    wanted = Collection(name="things", dimension=64, element_type=element)
+    wanted.fields.append(PromotedField(name="n", type=FIELD_TYPE_INT))
+    wanted.default_ttl.FromSeconds(86_400)
+    await client.collections.CreateCollection(CreateCollectionRequest(collection=wanted))
+    vectors = np.random.default_rng(5).standard_normal((ROWS, 64)).astype("<f4")
+    raws = [bytes(v.view(np.uint8)[:8]) if element == ELEMENT_TYPE_BINARY else v for v in vectors]
+    await client.upsert([point(str(n), v, {"n": n}) for n, v in enumerate(raws)])
+    return [str(n) for n in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    "element", [ELEMENT_TYPE_FLOAT32, ELEMENT_TYPE_FLOAT16, ELEMENT_TYPE_BINARY]
+)
+async def test_what_was_exported_is_imported(client: Client, element: Any) -> None:
+    ids = await fill(client, element)
+    data = await export(client)
+    made = await restore(client, data, "copy")
+    assert (made.name, made.point_count, made.element_type) == ("copy", ROWS, element)
+    assert await client.get(ids, "copy", include_vectors=True) == await client.get(
+        ids, include_vectors=True
+    )
+    assert [field.name for field in made.fields] == ["n"]
+    await client.drop()
+    assert (await restore(client, data)).name == "things"
+
+
+async def test_an_empty_collection_is_a_snapshot_too(client: Client) -> None:
+    await client.create()
+    assert (await restore(client, await export(client), "copy")).point_count == 0
+
+
+async def test_a_name_that_is_taken_is_left_alone(client: Client) -> None:
+    await client.create()
+    data = await export(client)
+    for name, reason in (("things", Reason.COLLECTION_EXISTS), ("No", Reason.FIELD_INVALID)):
+        async with refused() as error:
+            await restore(client, data, name)
+        assert error().reason is reason
+
+
+async def test_what_is_no_whole_snapshot_leaves_nothing(client: Client, database_url: str) -> None:
+    await fill(client)
+    data = await export(client)
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 1
+    for wrong, fault in (
+        (b"", "truncated"),
+        (data[:100], "truncated"),
+        (data[: len(data) // 2], "truncated"),
+        (data[:-1], "truncated"),
+        (bytes(changed), "damaged"),
+        (b"something else", "foreign"),
+        (data + b"x", "trailing"),
+    ):
+        async with refused() as error:
+            await restore(client, wrong, "copy")
+        assert (error().reason, error().metadata) == (Reason.SNAPSHOT_INVALID, {"fault": fault})
+    assert await names(client) == ["things"]
+    connection = await asyncpg.connect(database_url)
+    try:
+        tables = await connection.fetch(
+            "SELECT relname FROM pg_class WHERE relname ~ '^points_[0-9]+$'"
+        )
+        assert len(tables) == 1
+    finally:
+        await connection.close()
+
+
+async def test_points_that_no_upsert_would_let_in_are_refused(client: Client) -> None:
+    """Even with all checksums right: rows that a hand has made."""
+    writer = Writer()
+    begin = writer.begin(manifest_of(CollectionConfig("things", 3, Metric.COSINE)))
+    zero = encode_vectors(np.zeros((1, 3), "<f4"))
+    rows = writer.rows(copy_rows(["a"], zero, [b"{}"], [None]))
+    async with refused() as error:
+        await restore(client, begin + rows + writer.end(rows=1))
+    assert error().metadata == {"fault": "rows"}
+    assert await names(client) == []
+
+
+async def test_a_missing_collection_has_no_snapshot(client: Client) -> None:
+    async with refused() as error:
+        await export(client, "missing")
+    assert error().reason is Reason.COLLECTION_NOT_FOUND

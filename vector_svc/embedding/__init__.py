@@ -1,0 +1,1 @@
+"""Text into vectors, by the model service."""

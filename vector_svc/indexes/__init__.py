@@ -1,0 +1,1 @@
+"""Builds of vector indexes, in the background."""

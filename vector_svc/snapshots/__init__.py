@@ -1,0 +1,1 @@
+"""Collections as streams of bytes, written and read."""
