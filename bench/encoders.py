@@ -89,25 +89,22 @@ class Service:
 
     def tokens(self) -> tuple[float, float]:
         """Tokens run so far: real ones, and with their padding."""
-        with urllib.request.urlopen(self._metrics) as response:
-            text = response.read().decode()
-
-        def value(name: str) -> float:
-            return sum(
-                float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name)
-            )
-
         return (
-            value("stepwire_model_batch_tokens_sum"),
-            value("stepwire_model_batch_padded_tokens_total"),
+            self._metric("stepwire_model_batch_tokens_sum"),
+            self._metric("stepwire_model_batch_padded_tokens_total"),
         )
+
+    def texts(self) -> float:
+        """Texts run so far."""
+        return self._metric("stepwire_model_batch_items_sum")
+
+    def _metric(self, name: str) -> float:
+        with urllib.request.urlopen(self._metrics) as response:
+            lines = response.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
     def memory_mb(self) -> float:
         return float(self._process.memory_info().rss) / 2**20
-
-    def cpu_seconds(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
 
 
 class Peer:

@@ -80,21 +80,25 @@ def make_texts(kind: str, weights: Path) -> list[str]:
 async def drive(
     embed: Embed, texts: list[str], *, per_call: int, concurrency: int, seconds: float
 ) -> tuple[float, list[float]]:
-    """Texts per second, and the sorted latencies of the calls in milliseconds."""
+    """Texts per second, and the sorted latencies of the calls in milliseconds.
+
+    What ends in so many seconds is counted, once so many calls have been in flight for a
+    while and before they become fewer.
+    """
     starts = itertools.cycle(range(0, POOL - per_call, per_call))
     latencies: list[float] = []
-    began = time.perf_counter()
-    end = began + seconds
+    opens = time.perf_counter() + WARM_SECONDS + (WARM_SECONDS if concurrency == MOST else 0)
+    closes = opens + seconds
 
     async def client() -> None:
-        while (start := time.perf_counter()) < end:
+        while (start := time.perf_counter()) < closes:
             first = next(starts)
             await embed(texts[first : first + per_call])
-            latencies.append((time.perf_counter() - start) * 1e3)
+            if opens <= (end := time.perf_counter()) < closes:
+                latencies.append((end - start) * 1e3)
 
     await asyncio.gather(*(client() for _ in range(concurrency)))
-    rate = len(latencies) * per_call / (time.perf_counter() - began)
-    return rate, sorted(latencies)
+    return len(latencies) * per_call / seconds, sorted(latencies)
 
 
 def quantile(latencies: list[float], share: float) -> float:
@@ -131,19 +135,13 @@ class Run:
         self.best[kind] = max(rates, key=lambda choice: rates[choice])
 
     async def kind(self, kind: str) -> None:
-        texts, service = self.texts[kind], self.service
+        texts = self.texts[kind]
         split, batch = self.best[kind]
         bare = self.raw.texts_per_s(texts, batch, split, self.seconds)
         self.note(**{f"raw_texts_per_s_{kind}": bare})
         for concurrency in CONCURRENCIES:
             await self._served(kind, concurrency, bare)
-        many, _ = await drive(
-            service.embed,
-            texts,
-            per_call=CALL_TEXTS,
-            concurrency=BATCH_CONCURRENCY,
-            seconds=self.seconds,
-        )
+        many = await self._in_large_calls(texts)
         self.note(
             **{
                 f"texts_per_s_batch64_{kind}": many,
@@ -151,16 +149,35 @@ class Run:
             }
         )
 
+    async def _in_large_calls(self, texts: list[str]) -> float:
+        """Texts per second that the service runs while calls of many are in flight.
+
+        Its own counts, since in the time of a measurement few such calls end.
+        """
+        driving = asyncio.create_task(
+            drive(
+                self.service.embed,
+                texts,
+                per_call=CALL_TEXTS,
+                concurrency=BATCH_CONCURRENCY,
+                seconds=self.seconds + WARM_SECONDS,
+            )
+        )
+        await asyncio.sleep(WARM_SECONDS)
+        before, start = self.service.texts(), time.perf_counter()
+        await asyncio.sleep(self.seconds)
+        rate = (self.service.texts() - before) / (time.perf_counter() - start)
+        await driving
+        return rate
+
     async def _served(self, kind: str, concurrency: int, bare: float) -> None:
         texts, service = self.texts[kind], self.service
         seconds = self.seconds if concurrency == MOST else self.seconds / 2
         await drive(service.embed, texts, per_call=1, concurrency=concurrency, seconds=WARM_SECONDS)
         real, with_padding = service.tokens()
-        cpu = service.cpu_seconds()
         rate, latencies = await drive(
             service.embed, texts, per_call=1, concurrency=concurrency, seconds=seconds
         )
-        cpu = service.cpu_seconds() - cpu
         real_after, with_padding_after = service.tokens()
         key = f"{kind}_c{concurrency}"
         self.note(
@@ -175,7 +192,6 @@ class Run:
                 **{
                     f"texts_per_s_{kind}": rate,
                     f"ratio_raw_{kind}": rate / bare,
-                    f"texts_per_cpu_s_{kind}": rate * seconds / cpu,
                 }
             )
         if (kind, concurrency) == ("mixed", MOST):
@@ -224,14 +240,13 @@ class Run:
                 await wait_until_serving(peer.embed)
                 for kind in PEER_KINDS[name]:
                     await self.check(peer.embed, kind)
-                    for seconds in (WARM_SECONDS, self.seconds):
-                        rate, latencies = await drive(
-                            peer.embed,
-                            self.texts[kind],
-                            per_call=1,
-                            concurrency=MOST,
-                            seconds=seconds,
-                        )
+                    rate, latencies = await drive(
+                        peer.embed,
+                        self.texts[kind],
+                        per_call=1,
+                        concurrency=MOST,
+                        seconds=self.seconds,
+                    )
                     ours = self.figures[f"texts_per_s_{kind}"][-1]
                     self.note(
                         **{

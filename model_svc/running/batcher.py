@@ -26,6 +26,10 @@ from stepwire.errors import Reason, StepwireError
 
 _RETRY_AFTER: Final = timedelta(seconds=1)
 
+# How long an item waits for company while another batch runs: those who just got their
+# answers are about to ask again, and would come one too late.
+_COMPANY_SECONDS: Final = 0.0005
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -85,7 +89,10 @@ class Batcher:
         self._running: set[asyncio.Task[None]] = set()
         self._calls: set[Call] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._waited = False
         self._closed = False
+        # Requests that never run together gain nothing by waiting.
+        self._company_seconds = _COMPANY_SECONDS if budget.full > 1 else 0
 
     @property
     def waiting(self) -> int:
@@ -188,7 +195,7 @@ class Batcher:
         return now + wanted if deadline is None else min(deadline, now + wanted)
 
     def _start(self, alone: bool) -> bool:  # noqa: FBT001 - as `Start` says
-        if self._lingers():
+        if self._lingers(alone=alone):
             return False
         batch = self._budget.next_batch(self._line)
         if not batch:
@@ -201,10 +208,11 @@ class Batcher:
         task.add_done_callback(self._running.discard)
         return True
 
-    def _lingers(self) -> bool:
+    def _lingers(self, *, alone: bool) -> bool:
         """Whether what waits is to wait for more, for now."""
-        delay = self._plan.max_delay_seconds
-        if not delay or self._line.size >= self._budget.full:
+        delay = self._plan.max_delay_seconds or (0 if alone else self._company_seconds)
+        if not delay or self._waited or self._line.size >= self._budget.full:
+            self._waited = False
             return False
         oldest = self._line.oldest()
         if oldest is None or (left := oldest + delay - self._clock()) <= 0:
@@ -215,6 +223,7 @@ class Batcher:
 
     def _lingered(self) -> None:
         self._timer = None
+        self._waited = True
         self._share.wake()
 
     async def _run(self, batch: Sequence[Item], *, alone: bool) -> None:

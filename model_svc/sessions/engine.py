@@ -40,7 +40,7 @@ class Engine:
 
     On a CPU a batch that runs alone is shared by all threads, for the shortest wait.
     Batches side by side take one thread each: they need not wait for each other's parts,
-    and the same cores do more of them (`docs/adr/0007-how-models-use-cores.md`).
+    and the same cores do more of them (`docs/adr/0008-how-models-use-cores.md`).
 
     A device other than the CPU may fail, at the start or later. What it could not do is
     done on the CPU; after several failures in a row the model stays there, until it is

@@ -382,6 +382,18 @@ async def test_an_idle_batch_may_wait_for_more() -> None:
     assert encoder.ids == [[0, 1]]
 
 
+async def test_beside_another_batch_a_text_waits_a_moment_for_company() -> None:
+    encoder = Encoder(open_gate=False)
+    texts = make(encoder, concurrent=2)
+    calls = [asyncio.create_task(texts.run([row(0, 8)]))]
+    await eventually(lambda: encoder.batches)
+    calls += [asyncio.create_task(texts.run([row(first, 8)])) for first in (1, 2)]
+    await eventually(lambda: len(encoder.batches) == 2)
+    encoder.let_all_end()
+    await asyncio.gather(*calls)
+    assert encoder.ids == [[0], [1, 2]]
+
+
 async def test_a_batch_waits_no_longer_than_its_delay() -> None:
     encoder = Encoder()
     texts = make(encoder, clock=time.monotonic, plan=RunPlan(max_delay_seconds=0.01))
