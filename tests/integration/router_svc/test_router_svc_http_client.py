@@ -1,0 +1,150 @@
+"""The HTTP client against servers that behave as servers may."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from router_svc.providers.http import ConnectionFailedError, HttpClient
+from stepwire.testing.poll import eventually
+
+Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
+
+
+@asynccontextmanager
+async def serving(handle: Handle) -> AsyncIterator[HttpClient]:
+    async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await handle(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handled, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = HttpClient(f"http://127.0.0.1:{port}/v1/", headers={"x": "y"}, connect_seconds=2)
+    try:
+        yield client
+    finally:
+        client.close()
+        server.close()
+
+
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    return head + await reader.readexactly(length)
+
+
+async def post(client: HttpClient, body: bytes = b"{}") -> tuple[int, bytes]:
+    async with await client.post("/chat", body) as response:
+        return response.status, await response.read(limit=10)
+
+
+async def test_a_connection_is_kept_and_used_again() -> None:
+    connections, requests = 0, []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            requests.append(await read_request(reader))
+            writer.write(OK)
+
+    async with serving(handle) as client:
+        assert [await post(client) for _ in range(3)] == [(200, b"hi")] * 3
+    assert connections == 1
+    assert requests[0].startswith(b"POST /v1/chat HTTP/1.1\r\n")
+    assert b"x: y\r\n" in requests[0].lower()
+
+
+async def test_a_kept_connection_that_the_server_closed_is_replaced() -> None:
+    served = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        await read_request(reader)
+        writer.write(OK)
+        # Closes upon the next request, without an answer.
+        await reader.read(1)
+        served += 1
+
+    async with serving(handle) as client:
+        for _ in range(4):
+            assert await post(client) == (200, b"hi")
+        assert served >= 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\ncontent-len",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhi",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\nhello world",
+        b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_whole_answer_within_the_limit_fails(answer: bytes) -> None:
+    requests = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await read_request(reader)
+        requests += 1
+        writer.write(answer)
+        await writer.drain()
+
+    async with serving(handle) as client:
+        with pytest.raises(ConnectionFailedError):
+            await post(client)
+    assert requests == 1
+
+
+async def test_a_cancelled_request_closes_its_connection() -> None:
+    ended = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        try:
+            await reader.read(1)
+        finally:
+            ended.set()
+
+    async with serving(handle) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await post(client)
+        await eventually(ended.is_set)
+
+
+async def test_a_reader_that_is_slow_holds_the_server_back() -> None:
+    written = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 50000000\r\n\r\n")
+        for _ in range(500):
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+            written += 100_000
+
+    async with serving(handle) as client, await client.post("/chat", b"{}") as response:
+        pieces = response.pieces()
+        first = await anext(pieces)
+        before = -1
+        while written != before:
+            before = written
+            for _ in range(200):
+                await asyncio.sleep(0)
+        assert written < 30_000_000
+        size = len(first)
+        async for piece in pieces:
+            size += len(piece)
+    assert size == 50_000_000
