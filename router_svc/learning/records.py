@@ -26,9 +26,8 @@ class Decided:
         propensity: Probability with which `model` was drawn.
         predictor_version: Which predictor gave the qualities; 0 for the catalogue.
         catalogue_version: Which catalogue it was made with.
-        candidates: The models that might have answered, in the order of trying.
-        qualities: Their predicted qualities.
-        costs_micro_usd: Their expected costs.
+        candidates: The models that might have answered, in the order of trying, each with
+            its predicted quality and its expected cost in millionths of a US dollar.
         features: What the request looked like.
         meaning: What it meant; None where that was not asked for.
     """
@@ -40,9 +39,7 @@ class Decided:
     propensity: float
     predictor_version: int
     catalogue_version: str
-    candidates: Sequence[str]
-    qualities: Sequence[float]
-    costs_micro_usd: Sequence[int]
+    candidates: Sequence[tuple[str, float, int]]
     features: Vector
     meaning: Vector | None
 

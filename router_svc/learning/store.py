@@ -152,9 +152,6 @@ def _columns(decided: Sequence[Decided]) -> tuple[Any, ...]:
     def column(name: str) -> list[Any]:
         return [getattr(each, name) for each in decided]
 
-    def arrays(name: str) -> list[str]:
-        return [orjson.dumps(list(getattr(each, name))).decode() for each in decided]
-
     return (
         column("decision_id"),
         column("tenant_id"),
@@ -163,9 +160,7 @@ def _columns(decided: Sequence[Decided]) -> tuple[Any, ...]:
         column("propensity"),
         column("predictor_version"),
         column("catalogue_version"),
-        arrays("candidates"),
-        arrays("qualities"),
-        arrays("costs_micro_usd"),
+        [orjson.dumps(each.candidates).decode() for each in decided],
         FEATURES_VERSION,
         [each.features.astype(_FEATURES).tobytes() for each in decided],
         [_packed(each.meaning) for each in decided],

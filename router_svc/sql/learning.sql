@@ -2,21 +2,16 @@
 
 -- name: add_decisions
 -- Remember decisions. $1 ids, $2 tenants, $3 models, $4 models that answered, $5 propensities,
--- $6 predictors' versions, $7 catalogues' versions, $8 candidates, $9 qualities, $10 costs:
--- arrays as JSON, $11 version of the features, $12 features, $13 meanings.
+-- $6 predictors' versions, $7 catalogues' versions, $8 candidates, $9 version of the
+-- features, $10 features, $11 meanings.
 INSERT INTO router.decisions (decision_id, tenant_id, model, answered_by, propensity,
-    predictor_version, catalogue_version, candidates, qualities, costs_micro_usd,
-    features_version, features, meaning)
+    predictor_version, catalogue_version, candidates, features_version, features, meaning)
 SELECT d.decision_id, d.tenant_id, d.model, d.answered_by, d.propensity, d.predictor_version,
-    d.catalogue_version,
-    ARRAY(SELECT jsonb_array_elements_text(d.candidates)),
-    ARRAY(SELECT jsonb_array_elements_text(d.qualities)::real),
-    ARRAY(SELECT jsonb_array_elements_text(d.costs)::bigint),
-    $11, d.features, d.meaning
+    d.catalogue_version, d.candidates, $9, d.features, d.meaning
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::real[], $6::bigint[],
-    $7::text[], $8::jsonb[], $9::jsonb[], $10::jsonb[], $12::bytea[], $13::bytea[])
+    $7::text[], $8::json[], $10::bytea[], $11::bytea[])
     AS d (decision_id, tenant_id, model, answered_by, propensity, predictor_version,
-        catalogue_version, candidates, qualities, costs, features, meaning)
+        catalogue_version, candidates, features, meaning)
 ON CONFLICT DO NOTHING
 
 -- name: note_answers

@@ -12,18 +12,14 @@ CREATE TABLE router.decisions (
     propensity real NOT NULL CHECK (propensity > 0 AND propensity <= 1),
     predictor_version bigint NOT NULL,
     catalogue_version text NOT NULL,
-    -- The models that might have answered, in the order of trying, with their predicted
-    -- qualities and expected costs: arrays of the same length.
-    candidates text[] NOT NULL,
-    qualities real[] NOT NULL,
-    costs_micro_usd bigint[] NOT NULL,
+    -- The models that might have answered, in the order of trying: an array of [name,
+    -- predicted quality, expected cost in millionths of a US dollar].
+    candidates json NOT NULL,
     -- What the request looked like: little-endian float32 of a version of the features,
     -- and little-endian float16 of its meaning, NULL where that was not asked for.
     features_version integer NOT NULL,
     features bytea NOT NULL,
-    meaning bytea,
-    CHECK (cardinality(candidates) = cardinality(qualities)),
-    CHECK (cardinality(candidates) = cardinality(costs_micro_usd))
+    meaning bytea
 );
 
 -- What was reported: how good the answer of one model was, with all that is learnt from.
