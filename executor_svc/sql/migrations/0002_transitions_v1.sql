@@ -901,8 +901,9 @@ $$;
 --                these say: BLOCKED, or WAITING for something
 CREATE FUNCTION executor.retry_task_v1(
     p_republish interval, p_task_id uuid, p_request_id text, p_key text, p_policy smallint,
-    p_max_running integer, p_step_ids text[], p_waits_for text[], p_needs integer[],
-    p_opens integer[], p_released integer[], p_phases smallint[]
+    p_max_running integer, p_step_ids text[] DEFAULT '{}', p_waits_for text[] DEFAULT '{}',
+    p_needs integer[] DEFAULT '{}', p_opens integer[] DEFAULT '{}',
+    p_released integer[] DEFAULT '{}', p_phases smallint[] DEFAULT '{}'
 ) RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN

@@ -1,6 +1,5 @@
 """A retry of a task that failed since too few steps, or items, have succeeded gets somewhere."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ def needs_file(name: str, **fields: Any) -> dict[str, Any]:
     return python(name, "need_file", input="input", retry=NO_RETRY, **fields)
 
 
-async def retried(client: Client, what: Any, value: dict[str, str], needs: Path) -> Any:
+async def retried(client: Client, what: Any, value: dict[str, str], needs: Any) -> Any:
     """Run a task whose join is unsatisfied, put right what kept it, and retry it."""
     task = await client.run(what, value)
     assert (state_of(task), task.failure.reason) == ("FAILED", Reason.JOIN_UNSATISFIED)
