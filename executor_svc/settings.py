@@ -211,6 +211,13 @@ class ExecutorSettings(RecordSettings, ServiceSettings):
     max_subscriptions: int = Field(
         default=100, ge=1, description="Most subscriptions of one tenant."
     )
+    max_webhook_calls: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="Most calls of one subscription's webhook at a time, over all workers; further"
+        " deliveries wait without holding a worker.",
+    )
     relay_seconds: float = Field(
         default=1,
         gt=0,

@@ -60,6 +60,7 @@ def wire(
         outputs,
         SubscriptionMetrics(),
         limit_bytes=settings.max_payload_bytes,
+        at_once=settings.max_webhook_calls,
     )
     subscriptions = Subscriptions(
         store, starter, deliveries, interest, limit=settings.max_subscriptions

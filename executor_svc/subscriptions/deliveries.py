@@ -57,7 +57,10 @@ _PASSING = frozenset(
 
 
 class Deliveries:
-    """Starts the tasks that deliver events. `limit_bytes` is the largest input of a task."""
+    """Starts the tasks that deliver events.
+
+    `limit_bytes` is the largest input of a task; `at_once` bounds the calls of one webhook.
+    """
 
     def __init__(
         self,
@@ -67,8 +70,10 @@ class Deliveries:
         metrics: SubscriptionMetrics,
         *,
         limit_bytes: int,
+        at_once: int,
     ) -> None:
         self._store = store
+        self._at_once = at_once
         self._starter = starter
         self._outputs = outputs
         self._metrics = metrics
@@ -109,7 +114,8 @@ class Deliveries:
     async def ping(self, subscription: Subscription, request_id: str) -> UUID:
         """Start the delivery of a ping, once for a request_id; return its task."""
         key = hashlib.sha256(request_id.encode()).hexdigest() if request_id else str(uuid7())
-        request = _request(subscription, write_ping(subscription, datetime.now(UTC)))
+        event = write_ping(subscription, datetime.now(UTC))
+        request = _request(subscription, event, at_once=self._at_once)
         request.request_id = f"subscription/{subscription.subscription_id}/ping/{key}"
         try:
             return await self._starter.start(
@@ -131,7 +137,8 @@ class Deliveries:
             )
             self._metrics.event("too_deep")
             return
-        request = _request(subscription, await self._event(subscription, occurrence))
+        event = await self._event(subscription, occurrence)
+        request = _request(subscription, event, at_once=self._at_once)
         request.labels[TASK_LABEL] = str(occurrence.task_id)
         request.request_id = (
             f"subscription/{subscription.subscription_id}/{occurrence.task_id}/{occurrence.cursor}"
@@ -178,23 +185,26 @@ class Deliveries:
         return [found.get(tenant_id, ()) for tenant_id in tenant_ids]
 
 
-def _request(subscription: Subscription, event: bytes) -> CreateTaskRequest:
+def _request(subscription: Subscription, event: bytes, *, at_once: int) -> CreateTaskRequest:
     """Return the request for a task that delivers an event."""
     target = subscription.target
     if isinstance(target, Handler):
         request = CreateTaskRequest.FromString(target.request)
     else:
-        request = CreateTaskRequest(graph=webhook_graph(subscription.subscription_id))
+        graph = webhook_graph(subscription.subscription_id, at_once=at_once)
+        request = CreateTaskRequest(graph=graph)
     request.input.data = event
     request.labels[SUBSCRIPTION_LABEL] = str(subscription.subscription_id)
     return request
 
 
-def webhook_graph(subscription_id: UUID) -> Graph:
-    """Return the graph that calls a subscription's webhook."""
+def webhook_graph(subscription_id: UUID, *, at_once: int) -> Graph:
+    """Return the graph that calls a subscription's webhook, at most `at_once` at a time."""
     step = Step(name=STEP)
     step.webhook.subscription_id = str(subscription_id)
     step.timeout.FromTimedelta(TIMEOUT)
+    step.limit.key = f"'{SUBSCRIPTION_LABEL}/{subscription_id}'"
+    step.limit.max_running = at_once
     step.retry.max_attempts = ATTEMPTS
     step.retry.initial_backoff.FromTimedelta(FIRST_BACKOFF)
     step.retry.max_backoff.FromTimedelta(LONGEST_BACKOFF)

@@ -31,7 +31,7 @@ class SubscriptionServiceStub:
     delivered by a task of its own: the call of a webhook, or a handler. It is therefore
     never lost, retried for about a day, seen by ListTasks under the label
     `stepwire.subscription`, and replayed by RetryTask. Deliveries are not ordered, and may
-    come twice.
+    come twice. At most 10 calls of one webhook (server's setting) are under way at a time.
 
     A subscription concerns the tasks created from two seconds after it on.
     """
@@ -65,7 +65,7 @@ class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
     delivered by a task of its own: the call of a webhook, or a handler. It is therefore
     never lost, retried for about a day, seen by ListTasks under the label
     `stepwire.subscription`, and replayed by RetryTask. Deliveries are not ordered, and may
-    come twice.
+    come twice. At most 10 calls of one webhook (server's setting) are under way at a time.
 
     A subscription concerns the tasks created from two seconds after it on.
     """
@@ -95,7 +95,7 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
     delivered by a task of its own: the call of a webhook, or a handler. It is therefore
     never lost, retried for about a day, seen by ListTasks under the label
     `stepwire.subscription`, and replayed by RetryTask. Deliveries are not ordered, and may
-    come twice.
+    come twice. At most 10 calls of one webhook (server's setting) are under way at a time.
 
     A subscription concerns the tasks created from two seconds after it on.
     """
