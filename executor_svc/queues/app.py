@@ -50,6 +50,7 @@ def wire(
     servicer = QueueServicer(
         queues,
         FailedSteps(store, retrier),
+        store,
         max_wait=timedelta(seconds=settings.max_wait_seconds),
     )
     return rpc.Service(name=SERVICE, add=partial(add_QueueServiceServicer_to_server, servicer))

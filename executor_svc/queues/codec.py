@@ -1,5 +1,6 @@
 """Between the messages of QueueService and its records."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -12,16 +13,17 @@ from executor_svc.graphs.durations import span_of
 from executor_svc.queues.failures import FailurePage, Replay
 from executor_svc.queues.ports import StepKey
 from executor_svc.queues.queues import QueueView, ScalingView
-from executor_svc.queues.records import FailedFilter, FailedStep, WorkerRecord
+from executor_svc.queues.records import FailedFilter, FailedStep, TenantWeight, WorkerRecord
 from executor_svc.queues.signals import Aim, QueueSignals
 from executor_svc.tasks import codec
 from stepwire.api.executor.v1 import queue_service_pb2 as pb
-from stepwire.api.executor.v1 import task_pb2
+from stepwire.api.executor.v1 import task_pb2, tenant_weight_pb2
 from stepwire.errors import field_invalid
 from stepwire.page_tokens import PageTokens
 
 MAX_NOTE_CHARACTERS = 1000
 MAX_NAME_CHARACTERS = 200
+MAX_WEIGHT = 1000
 # A task's id is added to it, and a colon.
 MAX_REPLAY_ID_CHARACTERS = 80
 MAX_QUEUES = 100
@@ -33,6 +35,7 @@ LONGEST_TARGET = timedelta(days=1)
 
 _FAILED_PAGES = PageTokens("ListFailedSteps")
 _REPLAY_PAGES = PageTokens("ReplaySteps")
+_WEIGHT_PAGES = PageTokens("ListTenantWeights")
 
 
 def session_id_of(text: str) -> UUID:
@@ -130,6 +133,38 @@ def replay_tasks_of(request: pb.ReplayStepsRequest) -> list[UUID]:
     if not request.task_ids and filter_of(request.filter) == FailedFilter():
         raise field_invalid("filter", "must have a condition, unless task_ids are given")
     return [_uuid_of(text, f"task_ids[{place}]") for place, text in enumerate(request.task_ids)]
+
+
+def weight_of(request: tenant_weight_pb2.SetTenantWeightRequest) -> TenantWeight:
+    """Read which weight a tenant is to have."""
+    tenant_id = _text_of(request.tenant_id, "tenant_id", MAX_NAME_CHARACTERS)
+    if not tenant_id:
+        raise field_invalid("tenant_id", "is required")
+    if not 0 <= request.weight <= MAX_WEIGHT:
+        raise field_invalid("weight", f"must be from 1 to {MAX_WEIGHT}, or 0")
+    return TenantWeight(tenant_id, request.weight or 1)
+
+
+def weights_after(token: str) -> str:
+    """Read behind which tenant a page begins; empty for the first page.
+
+    Raises:
+        StepwireError: PAGE_TOKEN_INVALID.
+    """
+    return _WEIGHT_PAGES.read("", token)
+
+
+def write_weights(
+    weights: Sequence[TenantWeight],
+    message: tenant_weight_pb2.ListTenantWeightsResponse,
+    *,
+    size: int,
+) -> None:
+    """Write a page of at most `size`; one more says that another page follows."""
+    for weight in weights[:size]:
+        message.tenants.add(tenant_id=weight.tenant_id, weight=weight.weight)
+    if len(weights) > size:
+        message.next_page_token = _WEIGHT_PAGES.make("", weights[size - 1].tenant_id)
 
 
 def write_queue(view: QueueView, message: pb.Queue) -> None:

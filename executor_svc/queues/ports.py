@@ -9,6 +9,7 @@ from executor_svc.queues.records import (
     FailedFilter,
     FailedStep,
     Snapshot,
+    TenantWeight,
     Traffic,
     WorkerRecord,
 )
@@ -66,6 +67,16 @@ class FailureStore(Protocol):
 
     async def failed_per_task(self, task_ids: Sequence[UUID]) -> Mapping[UUID, int]:
         """Count the failed steps of tasks; those without any are left out."""
+
+
+class WeightStore(Protocol):
+    """Keeps the weights of tenants; who has none has weight 1."""
+
+    async def set_weight(self, tenant_id: str, weight: int) -> None:
+        """Give a tenant a weight."""
+
+    async def weights(self, *, after: str, limit: int) -> Sequence[TenantWeight]:
+        """Read weights by tenant, behind one of them."""
 
 
 class Retrier(Protocol):

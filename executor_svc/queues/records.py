@@ -24,6 +24,14 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantWeight:
+    """What part of a queue a tenant gets while others wait too."""
+
+    tenant_id: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
     """What happened in a queue during a span of time.
 

@@ -8,9 +8,11 @@ import grpc.aio
 
 from executor_svc.queues import codec
 from executor_svc.queues.failures import FailedSteps
+from executor_svc.queues.ports import WeightStore
 from executor_svc.queues.queues import Queues
 from executor_svc.tasks.codec import check_request_id, page_size_of, timeout_of
 from stepwire.api.executor.v1 import queue_service_pb2 as pb
+from stepwire.api.executor.v1 import tenant_weight_pb2 as weights_pb
 from stepwire.api.executor.v1.queue_service_pb2_grpc import QueueServiceServicer
 from stepwire.call import current_call
 
@@ -23,9 +25,17 @@ ANSWER_SECONDS = 0.5
 class QueueServicer(QueueServiceServicer):
     """See protos/stepwire/api/executor/v1/queue_service.proto."""
 
-    def __init__(self, queues: Queues, failures: FailedSteps, *, max_wait: timedelta) -> None:
+    def __init__(
+        self,
+        queues: Queues,
+        failures: FailedSteps,
+        weights: WeightStore,
+        *,
+        max_wait: timedelta,
+    ) -> None:
         self._queues = queues
         self._failures = failures
+        self._weights = weights
         self._max_wait = max_wait
 
     async def ListQueues(
@@ -129,6 +139,25 @@ class QueueServicer(QueueServiceServicer):
             )
         response = pb.ReplayStepsResponse()
         codec.write_replay(replay, response, tenant_id=tenant_id)
+        return response
+
+    async def SetTenantWeight(
+        self, request: weights_pb.SetTenantWeightRequest, context: Context
+    ) -> weights_pb.SetTenantWeightResponse:
+        check_request_id(request.request_id)
+        wanted = codec.weight_of(request)
+        await self._weights.set_weight(wanted.tenant_id, wanted.weight)
+        tenant = weights_pb.TenantWeight(tenant_id=wanted.tenant_id, weight=wanted.weight)
+        return weights_pb.SetTenantWeightResponse(tenant=tenant)
+
+    async def ListTenantWeights(
+        self, request: weights_pb.ListTenantWeightsRequest, context: Context
+    ) -> weights_pb.ListTenantWeightsResponse:
+        size = page_size_of(request.page_size)
+        after = codec.weights_after(request.page_token)
+        response = weights_pb.ListTenantWeightsResponse()
+        found = await self._weights.weights(after=after, limit=size + 1)
+        codec.write_weights(found, response, size=size)
         return response
 
 

@@ -15,6 +15,7 @@ from executor_svc.queues.records import (
     Pause,
     RecentTraffic,
     Snapshot,
+    TenantWeight,
     Traffic,
     WorkerRecord,
 )
@@ -25,7 +26,7 @@ queries = load_queries("executor_svc", "sql/queues.sql")
 
 
 class PostgresQueueStore:
-    """See `executor_svc.queues.ports`: QueueStore, TrafficStore and FailureStore."""
+    """See `executor_svc.queues.ports`: QueueStore, TrafficStore, FailureStore, WeightStore."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -47,6 +48,18 @@ class PostgresQueueStore:
             pauses={row["queue"]: Pause(row["note"], row["paused_at"]) for row in pauses},
             workers=[_worker_of(row) for row in workers],
         )
+
+    @retryable()
+    async def set_weight(self, tenant_id: str, weight: int) -> None:
+        if weight == 1:
+            await self._pool.execute(queries.unset_weight, tenant_id)
+        else:
+            await self._pool.execute(queries.set_weight, tenant_id, weight)
+
+    @retryable()
+    async def weights(self, *, after: str, limit: int) -> Sequence[TenantWeight]:
+        rows = await self._pool.fetch(queries.list_weights, after, limit)
+        return [TenantWeight(row["tenant_id"], row["weight"]) for row in rows]
 
     @retryable()
     async def running(self, queue: str) -> int:

@@ -186,3 +186,16 @@ LIMIT $8
 SELECT task_id, count(*) AS steps FROM executor.steps
 WHERE task_id = ANY ($1::uuid[]) AND state = 'FAILED'
 GROUP BY task_id
+
+-- name: set_weight
+-- Give a tenant a weight. $1 tenant, $2 weight.
+INSERT INTO executor.tenants (tenant_id, weight) VALUES ($1, $2)
+ON CONFLICT (tenant_id) DO UPDATE SET weight = excluded.weight
+
+-- name: unset_weight
+-- Have a tenant's weight be that of any other. $1 tenant.
+DELETE FROM executor.tenants WHERE tenant_id = $1
+
+-- name: list_weights
+-- Tenants with a weight of their own. $1 behind this one, $2 most rows.
+SELECT tenant_id, weight FROM executor.tenants WHERE tenant_id > $1 ORDER BY tenant_id LIMIT $2

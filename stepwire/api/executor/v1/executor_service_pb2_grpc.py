@@ -165,7 +165,8 @@ class ExecutorServiceServicer:
 
     def RetryTask(self, request, context):
         """Continues a FAILED task after its last completed steps: its failed steps run
-        again with their attempts counted anew, completed steps do not.
+        again with their attempts counted anew, completed steps do not. Where a step failed
+        with `JOIN_UNSATISFIED`, the steps and items that it lacks run again before it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

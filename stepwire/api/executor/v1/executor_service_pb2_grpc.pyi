@@ -60,7 +60,8 @@ class ExecutorServiceStub:
     """
     RetryTask: _grpc.UnaryUnaryMultiCallable[_executor_service_pb2.RetryTaskRequest, _executor_service_pb2.RetryTaskResponse]
     """Continues a FAILED task after its last completed steps: its failed steps run
-    again with their attempts counted anew, completed steps do not.
+    again with their attempts counted anew, completed steps do not. Where a step failed
+    with `JOIN_UNSATISFIED`, the steps and items that it lacks run again before it.
     """
     PauseTask: _grpc.UnaryUnaryMultiCallable[_executor_service_pb2.PauseTaskRequest, _executor_service_pb2.PauseTaskResponse]
     """Holds a task: steps that run go on and are recorded, nothing new starts. A task
@@ -115,7 +116,8 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     """
     RetryTask: _aio.UnaryUnaryMultiCallable[_executor_service_pb2.RetryTaskRequest, _executor_service_pb2.RetryTaskResponse]  # type: ignore[assignment]
     """Continues a FAILED task after its last completed steps: its failed steps run
-    again with their attempts counted anew, completed steps do not.
+    again with their attempts counted anew, completed steps do not. Where a step failed
+    with `JOIN_UNSATISFIED`, the steps and items that it lacks run again before it.
     """
     PauseTask: _aio.UnaryUnaryMultiCallable[_executor_service_pb2.PauseTaskRequest, _executor_service_pb2.PauseTaskResponse]  # type: ignore[assignment]
     """Holds a task: steps that run go on and are recorded, nothing new starts. A task
@@ -215,7 +217,8 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_executor_service_pb2.RetryTaskResponse, _abc.Awaitable[_executor_service_pb2.RetryTaskResponse]]:
         """Continues a FAILED task after its last completed steps: its failed steps run
-        again with their attempts counted anew, completed steps do not.
+        again with their attempts counted anew, completed steps do not. Where a step failed
+        with `JOIN_UNSATISFIED`, the steps and items that it lacks run again before it.
         """
 
     @_abc_1.abstractmethod

@@ -26,9 +26,10 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from stepwire.api.executor.v1 import task_pb2 as stepwire_dot_api_dot_executor_dot_v1_dot_task__pb2
+from stepwire.api.executor.v1 import tenant_weight_pb2 as stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,stepwire/api/executor/v1/queue_service.proto\x12\x18stepwire.api.executor.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#stepwire/api/executor/v1/task.proto\"\xea\x01\n\x05Queue\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\x12:\n\x05state\x18\x02 \x01(\x0e\x32$.stepwire.api.executor.v1.QueueStateR\x05state\x12\x12\n\x04note\x18\x03 \x01(\tR\x04note\x12\x39\n\npause_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tpauseTime\x12@\n\x07signals\x18\x05 \x01(\x0b\x32&.stepwire.api.executor.v1.QueueSignalsR\x07signals\"\xb8\x04\n\x0cQueueSignals\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\x12\x14\n\x05ready\x18\x02 \x01(\x03R\x05ready\x12\x18\n\x07running\x18\x03 \x01(\x03R\x07running\x12\x18\n\x07waiting\x18\x04 \x01(\x03R\x07waiting\x12\x43\n\x10oldest_ready_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0eoldestReadyAge\x12=\n\rtime_to_start\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0btimeToStart\x12!\n\x0c\x61rrival_rate\x18\x07 \x01(\x01R\x0b\x61rrivalRate\x12\'\n\x0f\x63ompletion_rate\x18\x08 \x01(\x01R\x0e\x63ompletionRate\x12!\n\x0c\x66\x61ilure_rate\x18\t \x01(\x01R\x0b\x66\x61ilureRate\x12<\n\x0cservice_time\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bserviceTime\x12\x18\n\x07workers\x18\x0b \x01(\x05R\x07workers\x12\x14\n\x05slots\x18\x0c \x01(\x03R\x05slots\x12\x1d\n\nbusy_slots\x18\r \x01(\x03R\tbusySlots\x12!\n\x0cslots_wanted\x18\x0e \x01(\x01R\x0bslotsWanted\x12%\n\x0eworkers_wanted\x18\x0f \x01(\x05R\rworkersWanted\"\xb6\x02\n\x06Worker\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n\x06queues\x18\x03 \x03(\tR\x06queues\x12\x14\n\x05slots\x18\x04 \x01(\x05R\x05slots\x12\x1d\n\nbusy_slots\x18\x05 \x01(\x05R\tbusySlots\x12\x18\n\x07version\x18\x06 \x01(\tR\x07version\x12\x39\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12;\n\x0blease_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nleaseUntil\x12\x1a\n\x08\x64raining\x18\t \x01(\x08R\x08\x64raining\"\x13\n\x11ListQueuesRequest\"M\n\x12ListQueuesResponse\x12\x37\n\x06queues\x18\x01 \x03(\x0b\x32\x1f.stepwire.api.executor.v1.QueueR\x06queues\"\'\n\x0fGetQueueRequest\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\"I\n\x10GetQueueResponse\x12\x35\n\x05queue\x18\x01 \x01(\x0b\x32\x1f.stepwire.api.executor.v1.QueueR\x05queue\"\\\n\x11PauseQueueRequest\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\x12\x12\n\x04note\x18\x02 \x01(\tR\x04note\x12\x1d\n\nrequest_id\x18\x03 \x01(\tR\trequestId\"K\n\x12PauseQueueResponse\x12\x35\n\x05queue\x18\x01 \x01(\x0b\x32\x1f.stepwire.api.executor.v1.QueueR\x05queue\"I\n\x12ResumeQueueRequest\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\"L\n\x13ResumeQueueResponse\x12\x35\n\x05queue\x18\x01 \x01(\x0b\x32\x1f.stepwire.api.executor.v1.QueueR\x05queue\"\x91\x01\n\x11\x44rainQueueRequest\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\x12\x33\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12\x12\n\x04note\x18\x03 \x01(\tR\x04note\x12\x1d\n\nrequest_id\x18\x04 \x01(\tR\trequestId\"K\n\x12\x44rainQueueResponse\x12\x35\n\x05queue\x18\x01 \x01(\x0b\x32\x1f.stepwire.api.executor.v1.QueueR\x05queue\"\x14\n\x12ListWorkersRequest\"Q\n\x13ListWorkersResponse\x12:\n\x07workers\x18\x01 \x03(\x0b\x32 .stepwire.api.executor.v1.WorkerR\x07workers\"R\n\x12\x44rainWorkerRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\"O\n\x13\x44rainWorkerResponse\x12\x38\n\x06worker\x18\x01 \x01(\x0b\x32 .stepwire.api.executor.v1.WorkerR\x06worker\"\xbd\x01\n\x18GetScalingSignalsRequest\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\x12\x16\n\x06queues\x18\x02 \x03(\tR\x06queues\x12\x31\n\x06target\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06target\x12\x1f\n\x0bmin_workers\x18\x04 \x01(\x05R\nminWorkers\x12\x1f\n\x0bmax_workers\x18\x05 \x01(\x05R\nmaxWorkers\"\x82\x01\n\x19GetScalingSignalsResponse\x12%\n\x0eworkers_wanted\x18\x01 \x01(\x05R\rworkersWanted\x12>\n\x06queues\x18\x02 \x03(\x0b\x32&.stepwire.api.executor.v1.QueueSignalsR\x06queues\"\xda\x01\n\x10\x46\x61iledStepFilter\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1a\n\x08workflow\x18\x03 \x01(\tR\x08workflow\x12;\n\x0b\x66\x61iled_from\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nfailedFrom\x12?\n\rfailed_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0c\x66\x61iledBefore\"\xc2\x02\n\nFailedStep\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x17\n\x07step_id\x18\x02 \x01(\tR\x06stepId\x12\x14\n\x05queue\x18\x03 \x01(\tR\x05queue\x12\x1a\n\x08workflow\x18\x04 \x01(\tR\x08workflow\x12\x18\n\x07\x61ttempt\x18\x05 \x01(\x05R\x07\x61ttempt\x12;\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32!.stepwire.api.executor.v1.FailureR\x07\x66\x61ilure\x12\x35\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x42\n\ntask_state\x18\x08 \x01(\x0e\x32#.stepwire.api.executor.v1.TaskStateR\ttaskState\";\n\x0bReasonCount\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n\x05steps\x18\x02 \x01(\x03R\x05steps\"\x98\x01\n\x16ListFailedStepsRequest\x12\x42\n\x06\x66ilter\x18\x01 \x01(\x0b\x32*.stepwire.api.executor.v1.FailedStepFilterR\x06\x66ilter\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"\xe5\x01\n\x17ListFailedStepsResponse\x12:\n\x05steps\x18\x01 \x03(\x0b\x32$.stepwire.api.executor.v1.FailedStepR\x05steps\x12?\n\x07reasons\x18\x02 \x03(\x0b\x32%.stepwire.api.executor.v1.ReasonCountR\x07reasons\x12%\n\x0ereasons_capped\x18\x03 \x01(\x08R\rreasonsCapped\x12&\n\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"\xce\x01\n\x12ReplayStepsRequest\x12\x19\n\x08task_ids\x18\x01 \x03(\tR\x07taskIds\x12\x42\n\x06\x66ilter\x18\x02 \x01(\x0b\x32*.stepwire.api.executor.v1.FailedStepFilterR\x06\x66ilter\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12\x1d\n\nrequest_id\x18\x05 \x01(\tR\trequestId\"\x9d\x02\n\x13ReplayStepsResponse\x12%\n\x0etasks_replayed\x18\x01 \x01(\x05R\rtasksReplayed\x12%\n\x0esteps_replayed\x18\x02 \x01(\x05R\rstepsReplayed\x12T\n\x07refused\x18\x03 \x03(\x0b\x32:.stepwire.api.executor.v1.ReplayStepsResponse.RefusedEntryR\x07refused\x12&\n\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\x1a:\n\x0cRefusedEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01*s\n\nQueueState\x12\x1b\n\x17QUEUE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12QUEUE_STATE_ACTIVE\x10\x01\x12\x18\n\x14QUEUE_STATE_DRAINING\x10\x02\x12\x16\n\x12QUEUE_STATE_PAUSED\x10\x03\x32\xc1\x0b\n\x0cQueueService\x12{\n\nListQueues\x12+.stepwire.api.executor.v1.ListQueuesRequest\x1a,.stepwire.api.executor.v1.ListQueuesResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/queues\x12}\n\x08GetQueue\x12).stepwire.api.executor.v1.GetQueueRequest\x1a*.stepwire.api.executor.v1.GetQueueResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/queues/{queue}\x12\x8c\x01\n\nPauseQueue\x12+.stepwire.api.executor.v1.PauseQueueRequest\x1a,.stepwire.api.executor.v1.PauseQueueResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/queues/{queue}:pause:\x01*\x12\x90\x01\n\x0bResumeQueue\x12,.stepwire.api.executor.v1.ResumeQueueRequest\x1a-.stepwire.api.executor.v1.ResumeQueueResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/queues/{queue}:resume:\x01*\x12\x8c\x01\n\nDrainQueue\x12+.stepwire.api.executor.v1.DrainQueueRequest\x1a,.stepwire.api.executor.v1.DrainQueueResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/queues/{queue}:drain:\x01*\x12\x7f\n\x0bListWorkers\x12,.stepwire.api.executor.v1.ListWorkersRequest\x1a-.stepwire.api.executor.v1.ListWorkersResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/workers\x12\x95\x01\n\x0b\x44rainWorker\x12,.stepwire.api.executor.v1.DrainWorkerRequest\x1a-.stepwire.api.executor.v1.DrainWorkerResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/workers/{session_id}:drain:\x01*\x12\xb6\x01\n\x11GetScalingSignals\x12\x32.stepwire.api.executor.v1.GetScalingSignalsRequest\x1a\x33.stepwire.api.executor.v1.GetScalingSignalsResponse\"8\x82\xd3\xe4\x93\x02\x32\x12\x1a/v1/queues/{queue}:scalingZ\x14\x12\x12/v1/queues:scaling\x12\xa7\x01\n\x0fListFailedSteps\x12\x30.stepwire.api.executor.v1.ListFailedStepsRequest\x1a\x31.stepwire.api.executor.v1.ListFailedStepsResponse\"/\x82\xd3\xe4\x93\x02)\x12\x10/v1/steps:failedZ\x15\"\x10/v1/steps:failed:\x01*\x12\x87\x01\n\x0bReplaySteps\x12,.stepwire.api.executor.v1.ReplayStepsRequest\x1a-.stepwire.api.executor.v1.ReplayStepsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/steps:replay:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,stepwire/api/executor/v1/queue_service.proto\x12\x18stepwire.api.executor.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#stepwire/api/executor/v1/task.proto\x1a,stepwire/api/executor/v1/tenant_weight.proto\"\xea\x01\n\x05Queue\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\x12:\n\x05state\x18\x02 \x01(\x0e\x32$.stepwire.api.executor.v1.QueueStateR\x05state\x12\x12\n\x04note\x18\x03 \x01(\tR\x04note\x12\x39\n\npause_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tpauseTime\x12@\n\x07signals\x18\x05 \x01(\x0b\x32&.stepwire.api.executor.v1.QueueSignalsR\x07signals\"\xb8\x04\n\x0cQueueSignals\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\x12\x14\n\x05ready\x18\x02 \x01(\x03R\x05ready\x12\x18\n\x07running\x18\x03 \x01(\x03R\x07running\x12\x18\n\x07waiting\x18\x04 \x01(\x03R\x07waiting\x12\x43\n\x10oldest_ready_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0eoldestReadyAge\x12=\n\rtime_to_start\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0btimeToStart\x12!\n\x0c\x61rrival_rate\x18\x07 \x01(\x01R\x0b\x61rrivalRate\x12\'\n\x0f\x63ompletion_rate\x18\x08 \x01(\x01R\x0e\x63ompletionRate\x12!\n\x0c\x66\x61ilure_rate\x18\t \x01(\x01R\x0b\x66\x61ilureRate\x12<\n\x0cservice_time\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bserviceTime\x12\x18\n\x07workers\x18\x0b \x01(\x05R\x07workers\x12\x14\n\x05slots\x18\x0c \x01(\x03R\x05slots\x12\x1d\n\nbusy_slots\x18\r \x01(\x03R\tbusySlots\x12!\n\x0cslots_wanted\x18\x0e \x01(\x01R\x0bslotsWanted\x12%\n\x0eworkers_wanted\x18\x0f \x01(\x05R\rworkersWanted\"\xb6\x02\n\x06Worker\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n\x06queues\x18\x03 \x03(\tR\x06queues\x12\x14\n\x05slots\x18\x04 \x01(\x05R\x05slots\x12\x1d\n\nbusy_slots\x18\x05 \x01(\x05R\tbusySlots\x12\x18\n\x07version\x18\x06 \x01(\tR\x07version\x12\x39\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12;\n\x0blease_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nleaseUntil\x12\x1a\n\x08\x64raining\x18\t \x01(\x08R\x08\x64raining\"\x13\n\x11ListQueuesRequest\"M\n\x12ListQueuesResponse\x12\x37\n\x06queues\x18\x01 \x03(\x0b\x32\x1f.stepwire.api.executor.v1.QueueR\x06queues\"\'\n\x0fGetQueueRequest\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\"I\n\x10GetQueueResponse\x12\x35\n\x05queue\x18\x01 \x01(\x0b\x32\x1f.stepwire.api.executor.v1.QueueR\x05queue\"\\\n\x11PauseQueueRequest\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\x12\x12\n\x04note\x18\x02 \x01(\tR\x04note\x12\x1d\n\nrequest_id\x18\x03 \x01(\tR\trequestId\"K\n\x12PauseQueueResponse\x12\x35\n\x05queue\x18\x01 \x01(\x0b\x32\x1f.stepwire.api.executor.v1.QueueR\x05queue\"I\n\x12ResumeQueueRequest\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\"L\n\x13ResumeQueueResponse\x12\x35\n\x05queue\x18\x01 \x01(\x0b\x32\x1f.stepwire.api.executor.v1.QueueR\x05queue\"\x91\x01\n\x11\x44rainQueueRequest\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\x12\x33\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12\x12\n\x04note\x18\x03 \x01(\tR\x04note\x12\x1d\n\nrequest_id\x18\x04 \x01(\tR\trequestId\"K\n\x12\x44rainQueueResponse\x12\x35\n\x05queue\x18\x01 \x01(\x0b\x32\x1f.stepwire.api.executor.v1.QueueR\x05queue\"\x14\n\x12ListWorkersRequest\"Q\n\x13ListWorkersResponse\x12:\n\x07workers\x18\x01 \x03(\x0b\x32 .stepwire.api.executor.v1.WorkerR\x07workers\"R\n\x12\x44rainWorkerRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\"O\n\x13\x44rainWorkerResponse\x12\x38\n\x06worker\x18\x01 \x01(\x0b\x32 .stepwire.api.executor.v1.WorkerR\x06worker\"\xbd\x01\n\x18GetScalingSignalsRequest\x12\x14\n\x05queue\x18\x01 \x01(\tR\x05queue\x12\x16\n\x06queues\x18\x02 \x03(\tR\x06queues\x12\x31\n\x06target\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06target\x12\x1f\n\x0bmin_workers\x18\x04 \x01(\x05R\nminWorkers\x12\x1f\n\x0bmax_workers\x18\x05 \x01(\x05R\nmaxWorkers\"\x82\x01\n\x19GetScalingSignalsResponse\x12%\n\x0eworkers_wanted\x18\x01 \x01(\x05R\rworkersWanted\x12>\n\x06queues\x18\x02 \x03(\x0b\x32&.stepwire.api.executor.v1.QueueSignalsR\x06queues\"\xda\x01\n\x10\x46\x61iledStepFilter\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1a\n\x08workflow\x18\x03 \x01(\tR\x08workflow\x12;\n\x0b\x66\x61iled_from\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nfailedFrom\x12?\n\rfailed_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0c\x66\x61iledBefore\"\xc2\x02\n\nFailedStep\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x17\n\x07step_id\x18\x02 \x01(\tR\x06stepId\x12\x14\n\x05queue\x18\x03 \x01(\tR\x05queue\x12\x1a\n\x08workflow\x18\x04 \x01(\tR\x08workflow\x12\x18\n\x07\x61ttempt\x18\x05 \x01(\x05R\x07\x61ttempt\x12;\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32!.stepwire.api.executor.v1.FailureR\x07\x66\x61ilure\x12\x35\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x42\n\ntask_state\x18\x08 \x01(\x0e\x32#.stepwire.api.executor.v1.TaskStateR\ttaskState\";\n\x0bReasonCount\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n\x05steps\x18\x02 \x01(\x03R\x05steps\"\x98\x01\n\x16ListFailedStepsRequest\x12\x42\n\x06\x66ilter\x18\x01 \x01(\x0b\x32*.stepwire.api.executor.v1.FailedStepFilterR\x06\x66ilter\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"\xe5\x01\n\x17ListFailedStepsResponse\x12:\n\x05steps\x18\x01 \x03(\x0b\x32$.stepwire.api.executor.v1.FailedStepR\x05steps\x12?\n\x07reasons\x18\x02 \x03(\x0b\x32%.stepwire.api.executor.v1.ReasonCountR\x07reasons\x12%\n\x0ereasons_capped\x18\x03 \x01(\x08R\rreasonsCapped\x12&\n\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"\xce\x01\n\x12ReplayStepsRequest\x12\x19\n\x08task_ids\x18\x01 \x03(\tR\x07taskIds\x12\x42\n\x06\x66ilter\x18\x02 \x01(\x0b\x32*.stepwire.api.executor.v1.FailedStepFilterR\x06\x66ilter\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12\x1d\n\nrequest_id\x18\x05 \x01(\tR\trequestId\"\x9d\x02\n\x13ReplayStepsResponse\x12%\n\x0etasks_replayed\x18\x01 \x01(\x05R\rtasksReplayed\x12%\n\x0esteps_replayed\x18\x02 \x01(\x05R\rstepsReplayed\x12T\n\x07refused\x18\x03 \x03(\x0b\x32:.stepwire.api.executor.v1.ReplayStepsResponse.RefusedEntryR\x07refused\x12&\n\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\x1a:\n\x0cRefusedEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01*s\n\nQueueState\x12\x1b\n\x17QUEUE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12QUEUE_STATE_ACTIVE\x10\x01\x12\x18\n\x14QUEUE_STATE_DRAINING\x10\x02\x12\x16\n\x12QUEUE_STATE_PAUSED\x10\x03\x32\xf9\r\n\x0cQueueService\x12{\n\nListQueues\x12+.stepwire.api.executor.v1.ListQueuesRequest\x1a,.stepwire.api.executor.v1.ListQueuesResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/queues\x12}\n\x08GetQueue\x12).stepwire.api.executor.v1.GetQueueRequest\x1a*.stepwire.api.executor.v1.GetQueueResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/queues/{queue}\x12\x8c\x01\n\nPauseQueue\x12+.stepwire.api.executor.v1.PauseQueueRequest\x1a,.stepwire.api.executor.v1.PauseQueueResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/queues/{queue}:pause:\x01*\x12\x90\x01\n\x0bResumeQueue\x12,.stepwire.api.executor.v1.ResumeQueueRequest\x1a-.stepwire.api.executor.v1.ResumeQueueResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/queues/{queue}:resume:\x01*\x12\x8c\x01\n\nDrainQueue\x12+.stepwire.api.executor.v1.DrainQueueRequest\x1a,.stepwire.api.executor.v1.DrainQueueResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/queues/{queue}:drain:\x01*\x12\x7f\n\x0bListWorkers\x12,.stepwire.api.executor.v1.ListWorkersRequest\x1a-.stepwire.api.executor.v1.ListWorkersResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/workers\x12\x95\x01\n\x0b\x44rainWorker\x12,.stepwire.api.executor.v1.DrainWorkerRequest\x1a-.stepwire.api.executor.v1.DrainWorkerResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/workers/{session_id}:drain:\x01*\x12\xb6\x01\n\x11GetScalingSignals\x12\x32.stepwire.api.executor.v1.GetScalingSignalsRequest\x1a\x33.stepwire.api.executor.v1.GetScalingSignalsResponse\"8\x82\xd3\xe4\x93\x02\x32\x12\x1a/v1/queues/{queue}:scalingZ\x14\x12\x12/v1/queues:scaling\x12\xa7\x01\n\x0fListFailedSteps\x12\x30.stepwire.api.executor.v1.ListFailedStepsRequest\x1a\x31.stepwire.api.executor.v1.ListFailedStepsResponse\"/\x82\xd3\xe4\x93\x02)\x12\x10/v1/steps:failedZ\x15\"\x10/v1/steps:failed:\x01*\x12\x87\x01\n\x0bReplaySteps\x12,.stepwire.api.executor.v1.ReplayStepsRequest\x1a-.stepwire.api.executor.v1.ReplayStepsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/steps:replay:\x01*\x12\xa1\x01\n\x0fSetTenantWeight\x12\x30.stepwire.api.executor.v1.SetTenantWeightRequest\x1a\x31.stepwire.api.executor.v1.SetTenantWeightResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/tenants/{tenant_id}:weight:\x01*\x12\x91\x01\n\x11ListTenantWeights\x12\x32.stepwire.api.executor.v1.ListTenantWeightsRequest\x1a\x33.stepwire.api.executor.v1.ListTenantWeightsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/tenantsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,62 +58,66 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUEUESERVICE'].methods_by_name['ListFailedSteps']._serialized_options = b'\202\323\344\223\002)\022\020/v1/steps:failedZ\025\"\020/v1/steps:failed:\001*'
   _globals['_QUEUESERVICE'].methods_by_name['ReplaySteps']._loaded_options = None
   _globals['_QUEUESERVICE'].methods_by_name['ReplaySteps']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/steps:replay:\001*'
-  _globals['_QUEUESTATE']._serialized_start=4178
-  _globals['_QUEUESTATE']._serialized_end=4293
-  _globals['_QUEUE']._serialized_start=207
-  _globals['_QUEUE']._serialized_end=441
-  _globals['_QUEUESIGNALS']._serialized_start=444
-  _globals['_QUEUESIGNALS']._serialized_end=1012
-  _globals['_WORKER']._serialized_start=1015
-  _globals['_WORKER']._serialized_end=1325
-  _globals['_LISTQUEUESREQUEST']._serialized_start=1327
-  _globals['_LISTQUEUESREQUEST']._serialized_end=1346
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=1348
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=1425
-  _globals['_GETQUEUEREQUEST']._serialized_start=1427
-  _globals['_GETQUEUEREQUEST']._serialized_end=1466
-  _globals['_GETQUEUERESPONSE']._serialized_start=1468
-  _globals['_GETQUEUERESPONSE']._serialized_end=1541
-  _globals['_PAUSEQUEUEREQUEST']._serialized_start=1543
-  _globals['_PAUSEQUEUEREQUEST']._serialized_end=1635
-  _globals['_PAUSEQUEUERESPONSE']._serialized_start=1637
-  _globals['_PAUSEQUEUERESPONSE']._serialized_end=1712
-  _globals['_RESUMEQUEUEREQUEST']._serialized_start=1714
-  _globals['_RESUMEQUEUEREQUEST']._serialized_end=1787
-  _globals['_RESUMEQUEUERESPONSE']._serialized_start=1789
-  _globals['_RESUMEQUEUERESPONSE']._serialized_end=1865
-  _globals['_DRAINQUEUEREQUEST']._serialized_start=1868
-  _globals['_DRAINQUEUEREQUEST']._serialized_end=2013
-  _globals['_DRAINQUEUERESPONSE']._serialized_start=2015
-  _globals['_DRAINQUEUERESPONSE']._serialized_end=2090
-  _globals['_LISTWORKERSREQUEST']._serialized_start=2092
-  _globals['_LISTWORKERSREQUEST']._serialized_end=2112
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=2114
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=2195
-  _globals['_DRAINWORKERREQUEST']._serialized_start=2197
-  _globals['_DRAINWORKERREQUEST']._serialized_end=2279
-  _globals['_DRAINWORKERRESPONSE']._serialized_start=2281
-  _globals['_DRAINWORKERRESPONSE']._serialized_end=2360
-  _globals['_GETSCALINGSIGNALSREQUEST']._serialized_start=2363
-  _globals['_GETSCALINGSIGNALSREQUEST']._serialized_end=2552
-  _globals['_GETSCALINGSIGNALSRESPONSE']._serialized_start=2555
-  _globals['_GETSCALINGSIGNALSRESPONSE']._serialized_end=2685
-  _globals['_FAILEDSTEPFILTER']._serialized_start=2688
-  _globals['_FAILEDSTEPFILTER']._serialized_end=2906
-  _globals['_FAILEDSTEP']._serialized_start=2909
-  _globals['_FAILEDSTEP']._serialized_end=3231
-  _globals['_REASONCOUNT']._serialized_start=3233
-  _globals['_REASONCOUNT']._serialized_end=3292
-  _globals['_LISTFAILEDSTEPSREQUEST']._serialized_start=3295
-  _globals['_LISTFAILEDSTEPSREQUEST']._serialized_end=3447
-  _globals['_LISTFAILEDSTEPSRESPONSE']._serialized_start=3450
-  _globals['_LISTFAILEDSTEPSRESPONSE']._serialized_end=3679
-  _globals['_REPLAYSTEPSREQUEST']._serialized_start=3682
-  _globals['_REPLAYSTEPSREQUEST']._serialized_end=3888
-  _globals['_REPLAYSTEPSRESPONSE']._serialized_start=3891
-  _globals['_REPLAYSTEPSRESPONSE']._serialized_end=4176
-  _globals['_REPLAYSTEPSRESPONSE_REFUSEDENTRY']._serialized_start=4118
-  _globals['_REPLAYSTEPSRESPONSE_REFUSEDENTRY']._serialized_end=4176
-  _globals['_QUEUESERVICE']._serialized_start=4296
-  _globals['_QUEUESERVICE']._serialized_end=5769
+  _globals['_QUEUESERVICE'].methods_by_name['SetTenantWeight']._loaded_options = None
+  _globals['_QUEUESERVICE'].methods_by_name['SetTenantWeight']._serialized_options = b'\202\323\344\223\002#\"\036/v1/tenants/{tenant_id}:weight:\001*'
+  _globals['_QUEUESERVICE'].methods_by_name['ListTenantWeights']._loaded_options = None
+  _globals['_QUEUESERVICE'].methods_by_name['ListTenantWeights']._serialized_options = b'\202\323\344\223\002\r\022\013/v1/tenants'
+  _globals['_QUEUESTATE']._serialized_start=4224
+  _globals['_QUEUESTATE']._serialized_end=4339
+  _globals['_QUEUE']._serialized_start=253
+  _globals['_QUEUE']._serialized_end=487
+  _globals['_QUEUESIGNALS']._serialized_start=490
+  _globals['_QUEUESIGNALS']._serialized_end=1058
+  _globals['_WORKER']._serialized_start=1061
+  _globals['_WORKER']._serialized_end=1371
+  _globals['_LISTQUEUESREQUEST']._serialized_start=1373
+  _globals['_LISTQUEUESREQUEST']._serialized_end=1392
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=1394
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=1471
+  _globals['_GETQUEUEREQUEST']._serialized_start=1473
+  _globals['_GETQUEUEREQUEST']._serialized_end=1512
+  _globals['_GETQUEUERESPONSE']._serialized_start=1514
+  _globals['_GETQUEUERESPONSE']._serialized_end=1587
+  _globals['_PAUSEQUEUEREQUEST']._serialized_start=1589
+  _globals['_PAUSEQUEUEREQUEST']._serialized_end=1681
+  _globals['_PAUSEQUEUERESPONSE']._serialized_start=1683
+  _globals['_PAUSEQUEUERESPONSE']._serialized_end=1758
+  _globals['_RESUMEQUEUEREQUEST']._serialized_start=1760
+  _globals['_RESUMEQUEUEREQUEST']._serialized_end=1833
+  _globals['_RESUMEQUEUERESPONSE']._serialized_start=1835
+  _globals['_RESUMEQUEUERESPONSE']._serialized_end=1911
+  _globals['_DRAINQUEUEREQUEST']._serialized_start=1914
+  _globals['_DRAINQUEUEREQUEST']._serialized_end=2059
+  _globals['_DRAINQUEUERESPONSE']._serialized_start=2061
+  _globals['_DRAINQUEUERESPONSE']._serialized_end=2136
+  _globals['_LISTWORKERSREQUEST']._serialized_start=2138
+  _globals['_LISTWORKERSREQUEST']._serialized_end=2158
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=2160
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=2241
+  _globals['_DRAINWORKERREQUEST']._serialized_start=2243
+  _globals['_DRAINWORKERREQUEST']._serialized_end=2325
+  _globals['_DRAINWORKERRESPONSE']._serialized_start=2327
+  _globals['_DRAINWORKERRESPONSE']._serialized_end=2406
+  _globals['_GETSCALINGSIGNALSREQUEST']._serialized_start=2409
+  _globals['_GETSCALINGSIGNALSREQUEST']._serialized_end=2598
+  _globals['_GETSCALINGSIGNALSRESPONSE']._serialized_start=2601
+  _globals['_GETSCALINGSIGNALSRESPONSE']._serialized_end=2731
+  _globals['_FAILEDSTEPFILTER']._serialized_start=2734
+  _globals['_FAILEDSTEPFILTER']._serialized_end=2952
+  _globals['_FAILEDSTEP']._serialized_start=2955
+  _globals['_FAILEDSTEP']._serialized_end=3277
+  _globals['_REASONCOUNT']._serialized_start=3279
+  _globals['_REASONCOUNT']._serialized_end=3338
+  _globals['_LISTFAILEDSTEPSREQUEST']._serialized_start=3341
+  _globals['_LISTFAILEDSTEPSREQUEST']._serialized_end=3493
+  _globals['_LISTFAILEDSTEPSRESPONSE']._serialized_start=3496
+  _globals['_LISTFAILEDSTEPSRESPONSE']._serialized_end=3725
+  _globals['_REPLAYSTEPSREQUEST']._serialized_start=3728
+  _globals['_REPLAYSTEPSREQUEST']._serialized_end=3934
+  _globals['_REPLAYSTEPSRESPONSE']._serialized_start=3937
+  _globals['_REPLAYSTEPSRESPONSE']._serialized_end=4222
+  _globals['_REPLAYSTEPSRESPONSE_REFUSEDENTRY']._serialized_start=4164
+  _globals['_REPLAYSTEPSRESPONSE_REFUSEDENTRY']._serialized_end=4222
+  _globals['_QUEUESERVICE']._serialized_start=4342
+  _globals['_QUEUESERVICE']._serialized_end=6127
 # @@protoc_insertion_point(module_scope)

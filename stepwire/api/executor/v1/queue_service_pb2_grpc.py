@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from stepwire.api.executor.v1 import queue_service_pb2 as stepwire_dot_api_dot_executor_dot_v1_dot_queue__service__pb2
+from stepwire.api.executor.v1 import tenant_weight_pb2 as stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -86,6 +87,16 @@ class QueueServiceStub:
                 '/stepwire.api.executor.v1.QueueService/ReplaySteps',
                 request_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_queue__service__pb2.ReplayStepsRequest.SerializeToString,
                 response_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_queue__service__pb2.ReplayStepsResponse.FromString,
+                _registered_method=True)
+        self.SetTenantWeight = channel.unary_unary(
+                '/stepwire.api.executor.v1.QueueService/SetTenantWeight',
+                request_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2.SetTenantWeightRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2.SetTenantWeightResponse.FromString,
+                _registered_method=True)
+        self.ListTenantWeights = channel.unary_unary(
+                '/stepwire.api.executor.v1.QueueService/ListTenantWeights',
+                request_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2.ListTenantWeightsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2.ListTenantWeightsResponse.FromString,
                 _registered_method=True)
 
 
@@ -173,6 +184,21 @@ class QueueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetTenantWeight(self, request, context):
+        """Says what part of each queue a tenant gets while others wait too: of what is sent to
+        workers, among steps of the same priority. It holds at once, for all executors.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTenantWeights(self, request, context):
+        """Lists the tenants whose weight was set, by name. All others have weight 1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueueServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -225,6 +251,16 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     servicer.ReplaySteps,
                     request_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_queue__service__pb2.ReplayStepsRequest.FromString,
                     response_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_queue__service__pb2.ReplayStepsResponse.SerializeToString,
+            ),
+            'SetTenantWeight': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTenantWeight,
+                    request_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2.SetTenantWeightRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2.SetTenantWeightResponse.SerializeToString,
+            ),
+            'ListTenantWeights': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTenantWeights,
+                    request_deserializer=stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2.ListTenantWeightsRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2.ListTenantWeightsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -500,6 +536,60 @@ class QueueService:
             '/stepwire.api.executor.v1.QueueService/ReplaySteps',
             stepwire_dot_api_dot_executor_dot_v1_dot_queue__service__pb2.ReplayStepsRequest.SerializeToString,
             stepwire_dot_api_dot_executor_dot_v1_dot_queue__service__pb2.ReplayStepsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTenantWeight(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.executor.v1.QueueService/SetTenantWeight',
+            stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2.SetTenantWeightRequest.SerializeToString,
+            stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2.SetTenantWeightResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTenantWeights(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.executor.v1.QueueService/ListTenantWeights',
+            stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2.ListTenantWeightsRequest.SerializeToString,
+            stepwire_dot_api_dot_executor_dot_v1_dot_tenant__weight__pb2.ListTenantWeightsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ Operations: queues, workers, steps that failed, and what autoscalers ask for."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from stepwire.api.executor.v1 import queue_service_pb2 as _queue_service_pb2
+from stepwire.api.executor.v1 import tenant_weight_pb2 as _tenant_weight_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -71,6 +72,12 @@ class QueueServiceStub:
     """Replays failed steps: continues their tasks as RetryTask does, which runs all failed
     steps of each of these tasks again.
     """
+    SetTenantWeight: _grpc.UnaryUnaryMultiCallable[_tenant_weight_pb2.SetTenantWeightRequest, _tenant_weight_pb2.SetTenantWeightResponse]
+    """Says what part of each queue a tenant gets while others wait too: of what is sent to
+    workers, among steps of the same priority. It holds at once, for all executors.
+    """
+    ListTenantWeights: _grpc.UnaryUnaryMultiCallable[_tenant_weight_pb2.ListTenantWeightsRequest, _tenant_weight_pb2.ListTenantWeightsResponse]
+    """Lists the tenants whose weight was set, by name. All others have weight 1."""
 
 @_typing.type_check_only
 class QueueServiceAsyncStub(QueueServiceStub):
@@ -115,6 +122,12 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Replays failed steps: continues their tasks as RetryTask does, which runs all failed
     steps of each of these tasks again.
     """
+    SetTenantWeight: _aio.UnaryUnaryMultiCallable[_tenant_weight_pb2.SetTenantWeightRequest, _tenant_weight_pb2.SetTenantWeightResponse]  # type: ignore[assignment]
+    """Says what part of each queue a tenant gets while others wait too: of what is sent to
+    workers, among steps of the same priority. It holds at once, for all executors.
+    """
+    ListTenantWeights: _aio.UnaryUnaryMultiCallable[_tenant_weight_pb2.ListTenantWeightsRequest, _tenant_weight_pb2.ListTenantWeightsResponse]  # type: ignore[assignment]
+    """Lists the tenants whose weight was set, by name. All others have weight 1."""
 
 class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows and steers the queues in which steps wait and the workers that serve them, lists
@@ -216,5 +229,23 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         """Replays failed steps: continues their tasks as RetryTask does, which runs all failed
         steps of each of these tasks again.
         """
+
+    @_abc_1.abstractmethod
+    def SetTenantWeight(
+        self,
+        request: _tenant_weight_pb2.SetTenantWeightRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_weight_pb2.SetTenantWeightResponse, _abc.Awaitable[_tenant_weight_pb2.SetTenantWeightResponse]]:
+        """Says what part of each queue a tenant gets while others wait too: of what is sent to
+        workers, among steps of the same priority. It holds at once, for all executors.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTenantWeights(
+        self,
+        request: _tenant_weight_pb2.ListTenantWeightsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_weight_pb2.ListTenantWeightsResponse, _abc.Awaitable[_tenant_weight_pb2.ListTenantWeightsResponse]]:
+        """Lists the tenants whose weight was set, by name. All others have weight 1."""
 
 def add_QueueServiceServicer_to_server(servicer: QueueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
