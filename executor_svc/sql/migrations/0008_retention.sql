@@ -145,9 +145,9 @@ BEGIN
 END
 $$;
 
--- Delete request ids and signals of tasks that are gone, for ids from p_lower to before
--- p_upper. Returns how many, of which each kind is at most p_limit. What limits and
--- deadlines have of them, their own sweeps find.
+-- Delete request ids and signals of tasks that are gone, and their waits for a place under a
+-- limit, for ids from p_lower to before p_upper. Returns how many, of which each kind is at
+-- most p_limit. The places themselves, and deadlines, their own sweeps find.
 CREATE FUNCTION executor.forget_v1(p_lower uuid, p_upper uuid, p_limit integer)
 RETURNS bigint LANGUAGE sql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -167,8 +167,17 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
                 AND NOT EXISTS (SELECT FROM executor.tasks t WHERE t.task_id = h.task_id)
             LIMIT p_limit)
         RETURNING 1
+    ), waiters AS (
+        DELETE FROM executor.limit_waiters w
+        WHERE (w.task_id, w.step_id) IN (
+            SELECT v.task_id, v.step_id FROM executor.limit_waiters v
+            WHERE v.task_id >= p_lower AND v.task_id < p_upper
+                AND NOT EXISTS (SELECT FROM executor.tasks t WHERE t.task_id = v.task_id)
+            LIMIT p_limit)
+        RETURNING 1
     )
-    SELECT (SELECT count(*) FROM requests) + (SELECT count(*) FROM signals);
+    SELECT (SELECT count(*) FROM requests) + (SELECT count(*) FROM signals)
+        + (SELECT count(*) FROM waiters);
 $$;
 
 -- A plan for one call's ids would name only their partitions, and seem cheaper by more than

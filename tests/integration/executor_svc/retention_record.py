@@ -78,6 +78,7 @@ async def add_task(
         "INSERT INTO executor.payloads VALUES ($1, 'a', 1, 'large')",
         "INSERT INTO executor.requests VALUES ('t', $1::uuid::text, $1, 'd')",
         "INSERT INTO executor.signals (task_id, name, payload) VALUES ($1, 'n', 'p')",
+        "INSERT INTO executor.limit_waiters VALUES ('t', 'k', 5, DEFAULT, $1, 'a', 1, 1)",
     ):
         await pool.execute(statement, task_id)
     return task_id
@@ -87,7 +88,7 @@ async def in_record(pool: asyncpg.Pool) -> set[UUID]:
     """The tasks that are there, after a look that they are there with all of their rows."""
     found = [
         {row["task_id"] for row in await pool.fetch(f"SELECT task_id FROM executor.{table}")}
-        for table in (*TABLES, "requests", "signals")
+        for table in (*TABLES, "requests", "signals", "limit_waiters")
     ]
     assert all(each == found[0] for each in found), found
     return found[0]
