@@ -8,7 +8,7 @@ from executor_svc.graphs.cache import ACCEPTED
 from executor_svc.graphs.compile import compile_graph
 from executor_svc.graphs.graph import Graph
 from stepwire.api.executor.v1 import graph_pb2
-from tests.property.model import MAX_ATTEMPTS, Join, Node
+from tests.property.model_values import MAX_ATTEMPTS, Join, Node
 
 MAX_ITEMS = 4
 WAITS = ("", "", "", "sleep", "signal:go")

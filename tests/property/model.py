@@ -7,98 +7,22 @@ all steps; nothing is counted along.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-from stepwire.api.executor.v1.task_pb2 import TaskEventType
-
-MAX_ATTEMPTS = 2
-FINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
-Event = tuple[str, str, int]
-
-
-class Join(StrEnum):
-    """Which of several steps must succeed."""
-
-    ALL = "ALL"
-    ANY = "ANY"
-    AT_LEAST = "AT_LEAST"
-    ALL_DONE = "ALL_DONE"
-
-
-class Ending(StrEnum):
-    """How an attempt ends."""
-
-    SUCCESS = "success"
-    SKIP = "skip"
-    FAILURE = "failure"
-    PERMANENT_FAILURE = "permanent failure"
-    WAIT = "wait"
-    DECLINED = "declined"
-    ITEMS = "items"
-    STEPS = "steps"
-
-
-class Why(StrEnum):
-    """Why an attempt was started."""
-
-    NEW = "new"
-    CAME = "what it waited for is over"
-    UNSATISFIED = "its join cannot be satisfied"
-
-
-@dataclass(frozen=True)
-class Node:
-    """A step of a graph."""
-
-    name: str
-    depends_on: tuple[str, ...] = ()
-    join: Join = Join.ALL
-    at_least: int = 0
-    each: bool = False
-    items_join: Join = Join.ALL
-    items_at_least: int = 0
-    max_parallel: int = 0
-    waits: str = ""
-    may_skip: bool = False
-
-
-@dataclass(frozen=True)
-class End:
-    """How a run of an attempt has ended; what it waits for parts an attempt in runs."""
-
-    step_id: str
-    attempt: int
-    is_first_run: bool
-    ending: Ending
-    output: bytes | None = None
-    items: int = 0
-    nodes: tuple[Node, ...] = ()
-    announced: bool = False
-
-
-@dataclass
-class Step:
-    """A step of a task; `fired` once nothing of the graph keeps it from starting."""
-
-    step_id: str
-    ordinal: int
-    node: Node
-    scope: str = ""
-    item: int | None = None
-    state: str = "ABSENT"
-    fired: bool = False
-    begun: bool = False
-    why: Why = Why.NEW
-    attempt: int = 1
-    failures: int = 0
-    session: Any = None
-    waits_for: str = ""
-    output: bytes | None = None
-
-    @property
-    def open(self) -> bool:
-        return self.state not in (*FINAL, "SKIPPED")
+from tests.property.model_values import (
+    FINAL,
+    MAX_ATTEMPTS,
+    End,
+    Ending,
+    Event,
+    Join,
+    Node,
+    Step,
+    Why,
+    decide,
+    least_of,
+    path_of,
+)
 
 
 @dataclass
@@ -274,7 +198,7 @@ class Task:
         return sorted(items, key=lambda each: each.item or 0)
 
     def dependencies(self, step: Step) -> list[Step]:
-        return [self.steps[_path(step.scope, name)] for name in step.node.depends_on]
+        return [self.steps[path_of(step.scope, name)] for name in step.node.depends_on]
 
     def _all_dependencies(self, step: Step) -> list[Step]:
         return [] if step.item is not None else self.dependencies(step)
@@ -339,7 +263,7 @@ class Task:
     def _expand(self, step: Step, count: int) -> Ending:
         """Start the items, unless there are none, or too few; say how the step ends then."""
         node = step.node
-        if count < _least(node.items_join, node.items_at_least, 0):
+        if count < least_of(node.items_join, node.items_at_least, 0):
             return Ending.PERMANENT_FAILURE
         if count == 0:
             return Ending.SUCCESS
@@ -353,7 +277,7 @@ class Task:
 
     def _add(self, nodes: Sequence[Node], scope: str) -> None:
         for ordinal, node in enumerate(nodes):
-            step_id = _path(scope, node.name)
+            step_id = path_of(scope, node.name)
             # A step with one dependency gets its row when that has ended.
             state = "ABSENT" if len(node.depends_on) == 1 else "BLOCKED"
             self.steps[step_id] = Step(step_id, ordinal, node, scope, state=state)
@@ -380,7 +304,7 @@ class Task:
         deps = self.dependencies(step)
         over = [dep for dep in deps if self._is_over(dep)]
         succeeded = sum(dep.state == "SUCCEEDED" for dep in deps)
-        return _decide(step.node.join, step.node.at_least, len(deps), len(over), succeeded)
+        return decide(step.node.join, step.node.at_least, len(deps), len(over), succeeded)
 
     def _children_are_over(self, step: Step) -> bool:
         if step.waits_for == "steps":
@@ -389,7 +313,7 @@ class Task:
         over = sum(self._is_over(item) for item in items)
         succeeded = sum(item.state == "SUCCEEDED" for item in items)
         node = step.node
-        decided = _decide(node.items_join, node.items_at_least, len(items), over, succeeded)
+        decided = decide(node.items_join, node.items_at_least, len(items), over, succeeded)
         return decided is not None
 
     def _has_a_lane(self, item: Step) -> bool:
@@ -482,27 +406,3 @@ class Task:
             if step.open and step.state != "ABSENT":
                 step.state, step.session, step.waits_for = "CANCELLED", None, ""
                 self.became_ready.discard((step.step_id, step.attempt))
-
-
-def _path(scope: str, name: str) -> str:
-    return f"{scope}/{name}" if scope else name
-
-
-def _least(join: Join, at_least: int, count: int) -> int:
-    """How many of `count` steps must succeed."""
-    return {Join.ALL: count, Join.ANY: 1, Join.AT_LEAST: at_least, Join.ALL_DONE: 0}[join]
-
-
-def _decide(join: Join, at_least: int, count: int, over: int, succeeded: int) -> bool | None:
-    """Whether a join of `count` steps is satisfied; None while that is open."""
-    if join is Join.ALL_DONE:
-        return True if over == count else None
-    least = _least(join, at_least, count)
-    if succeeded >= least:
-        return True
-    return False if succeeded + count - over < least else None
-
-
-def event_name(number: int) -> str:
-    """The name under which the model logs an event of this type."""
-    return TaskEventType.Name(number).removeprefix("TASK_EVENT_TYPE_")

@@ -25,7 +25,7 @@ from executor_svc.tasks.retry import plan_retry
 from executor_svc.work.runner import RunLimits
 from stepwire.ids import uuid7
 from tests.property.graphs import compiled
-from tests.property.model import Ending, Event, Node, event_name
+from tests.property.model_values import Ending, Event, Node, event_name
 
 REPUBLISH = timedelta(hours=1)
 LONG = timedelta(hours=1)
