@@ -95,7 +95,43 @@ EXECUTOR = (
     Row("steps lost", "lost", floor=0, at_most=True),
     Row("steps run again after completion", "repeated", floor=0, at_most=True),
 )
-TABLES: Mapping[str, Sequence[Row]] = {"executor": EXECUTOR}
+_PER_BARE = "… over the bare loop"
+MODEL = (
+    Row("texts of 16 tokens, one per call, 64 in flight, per second", "texts_per_s_16"),
+    Row(_PER_BARE, "ratio_raw_16", floor=0.8, digits=2),
+    Row("texts of 128 tokens", "texts_per_s_128"),
+    Row(_PER_BARE, "ratio_raw_128", floor=0.85, digits=2),
+    Row("texts of mixed lengths", "texts_per_s_mixed"),
+    Row(_PER_BARE, "ratio_raw_mixed", floor=0.85, digits=2),
+    Row(
+        "padding, as a part of the mixed batches",
+        "padding_waste_mixed",
+        floor=0.1,
+        at_most=True,
+        digits=3,
+    ),
+    Row(
+        "64 texts per call over the bare loop, 16 tokens",
+        "ratio_raw_batch64_16",
+        floor=0.95,
+        digits=2,
+    ),
+    Row("the same, 128 tokens", "ratio_raw_batch64_128", floor=0.95, digits=2),
+    Row("the same, mixed lengths", "ratio_raw_batch64_mixed", floor=0.95, digits=2),
+    Row("over MLServer, 16 tokens", "ratio_mlserver_16", floor=1.4, digits=2),
+    Row("over MLServer, mixed lengths", "ratio_mlserver_mixed", floor=2, digits=2),
+    Row("over Triton, 16 tokens", "ratio_triton_16", floor=1.1, digits=2),
+    Row("over Triton, mixed lengths", "ratio_triton_mixed", digits=2),
+    Row("int8 over float32, 16 tokens", "ratio_int8_16", floor=1.5, digits=2),
+    Row("int8 over float32, 128 tokens", "ratio_int8_128", floor=1.5, digits=2),
+    Row("cosine of int8 to float32, mean", "int8_cosine_mean", floor=0.98, digits=3),
+    Row("the same, lowest of 64 texts of random words", "int8_cosine_min", digits=3),
+    Row("one short text, idle, p50", "latency_ms_p50", " ms", digits=1),
+    Row("the same in the bare loop", "raw_latency_ms_p50", " ms", digits=1),
+    Row("one short text, idle, p99", "latency_ms_p99", " ms", digits=1),
+    Row("memory, with the int8 model", "memory_mb", " MB"),
+)
+TABLES: Mapping[str, Sequence[Row]] = {"executor": EXECUTOR, "model": MODEL}
 
 
 def table(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
@@ -130,8 +166,7 @@ def _shown(row: Row, value: float) -> str:
 def _floor(row: Row, value: float) -> str:
     assert row.floor is not None
     missed = value > row.floor if row.at_most else value < row.floor
-    digits = 0 if row.floor == int(row.floor) else 1
-    return f"{row.floor:,.{digits}f}{row.unit}" + (", **missed**" if missed else "")
+    return f"{row.floor:,}{row.unit}" + (", **missed**" if missed else "")
 
 
 def _best(row: Row, result: Mapping[str, Any]) -> float | None:

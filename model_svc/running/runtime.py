@@ -42,6 +42,9 @@ _WAITING_ROWS: Final = 4_096
 
 DEFAULT_PLAN: Final = RunPlan()
 
+# As many as steps of tasks have.
+ENCODER_PLAN: Final = RunPlan(priority_levels=9)
+
 
 class Runtime:
     """The devices of this process, and the loading of models onto them.
@@ -138,7 +141,7 @@ class Runtime:
         version: str,
         checkpoint: Path,
         variant: Variant = Variant.FLOAT32,
-        plan: RunPlan = DEFAULT_PLAN,
+        plan: RunPlan = ENCODER_PLAN,
     ) -> EmbeddingModel:
         """Loads a sentence encoder, exporting it to ONNX first if that was not done yet.
 

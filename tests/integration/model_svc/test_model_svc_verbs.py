@@ -73,6 +73,7 @@ async def test_a_call_tells_how_it_was_carried_out(model_stub: ModelServiceAsync
         (pb.EmbedRequest(texts=["x " * 300], refuse_longer=True), Reason.MODEL_INPUT_INVALID),
         (pb.EmbedRequest(texts=["x"], dimensions=385), Reason.MODEL_INPUT_INVALID),
         (pb.EmbedRequest(texts=["x"], dimensions=-1), Reason.FIELD_INVALID),
+        (pb.EmbedRequest(texts=["x"], priority=10), Reason.MODEL_INPUT_INVALID),
         (pb.EmbedRequest(texts=["x " * 1_000_000]), Reason.FIELD_INVALID),
     ],
 )
