@@ -1,11 +1,16 @@
 """Collections written into snapshots and made from them, all or nothing."""
 
+import asyncio
+import json
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 from vector_svc_harness import Client, point, refused
 
 from stepwire.api.vector.v1.collection_pb2 import (
@@ -24,6 +29,8 @@ from stepwire.api.vector.v1.snapshot_service_pb2 import (
     ExportCollectionRequest,
     ImportCollectionRequest,
 )
+from stepwire.cli.app import app
+from stepwire.cli.exits import ExitCode
 from stepwire.errors import Reason
 from vector_svc.engine.records import CollectionConfig, Metric
 from vector_svc.snapshots.format import Writer
@@ -137,3 +144,30 @@ async def test_a_missing_collection_has_no_snapshot(client: Client) -> None:
     async with refused() as error:
         await export(client, "missing")
     assert error().reason is Reason.COLLECTION_NOT_FOUND
+
+
+async def test_the_command_line_saves_restores_and_names(client: Client, tmp_path: Path) -> None:
+    async def stepwire(*words: str, code: int = 0) -> str:
+        arguments = ["collections", *words, "--gateway", client.address]
+        result = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+        assert result.exit_code == code, result.output
+        return result.stdout
+
+    await client.create()
+    await client.upsert([point("a", [1, 2, 3])])
+    file = tmp_path / "things.snapshot"
+    await stepwire("save", "things", str(file))
+    assert await asyncio.to_thread(os.listdir, tmp_path) == ["things.snapshot"]
+    assert "Restored copy: 1 points." in await stepwire("restore", str(file), "--name", "copy")
+    await stepwire("alias", "live", "copy")
+    listed = json.loads(await stepwire("list", "--output", "json"))
+    assert [(row["name"], row["points"], row["aliases"]) for row in listed] == [
+        ("copy", 1, ["live"]),
+        ("things", 1, []),
+    ]
+    await stepwire("alias", "live")
+    assert "copy" in await stepwire("list")
+    file.write_bytes(file.read_bytes()[:-3])
+    await stepwire("restore", str(file), "--name", "half", code=ExitCode.REFUSED)
+    await stepwire("save", "missing", str(tmp_path / "x"), code=ExitCode.NOT_FOUND)
+    assert await asyncio.to_thread(os.listdir, tmp_path) == ["things.snapshot"]

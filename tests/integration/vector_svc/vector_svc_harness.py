@@ -46,7 +46,8 @@ if TYPE_CHECKING:  # the generated module has it for type checkers only
 class Client:
     """The service as a caller sees it, in few words."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, address: str = "") -> None:
+        self.address = address
         self.collections: CollectionServiceAsyncStub = CollectionServiceStub(channel)
         self.points: PointServiceAsyncStub = PointServiceStub(channel)
         self.searches: SearchServiceAsyncStub = SearchServiceStub(channel)
@@ -137,4 +138,4 @@ async def serving(url: str, **options: Any) -> AsyncIterator[Client]:
         server = await stack.enter_async_context(Server(app.NAME, settings, services))
         channel = open_channel(server.address, retry_unavailable=False)
         await stack.enter_async_context(channel)
-        yield Client(channel)
+        yield Client(channel, server.address)
