@@ -1,0 +1,61 @@
+"""The router: how well it chooses, and what a decision costs.
+
+    python -m bench.router --train F [F ...] --test F [--splits 10]     quality
+    python -m bench.router --decide [--rate 500] [--seconds 10]         cost of Decide
+    python -m bench.router --load [--seconds 5] [--runs 3] [--no-peer]  what Generate adds
+
+Files are CSV, plain or .gz, with the columns source, prompt, weak_correct and
+strong_correct. Each prints one JSON object as its last line.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import uvloop
+
+from bench.router_decide import measure_decide
+from bench.router_load import measure_load
+from bench.router_quality import measure_quality
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.train:
+        result = measure_quality(arguments.train, arguments.test, splits=arguments.splits)
+    elif arguments.load:
+        measuring = measure_load(
+            seconds=arguments.seconds,
+            runs=arguments.runs,
+            calls=arguments.calls,
+            with_peer=not arguments.no_peer,
+        )
+        result = uvloop.run(measuring)
+    else:
+        result = uvloop.run(measure_decide(rate=arguments.rate, seconds=arguments.seconds))
+    print(json.dumps(result))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--train", type=Path, nargs="+")
+    parser.add_argument("--test", type=Path, nargs="+")
+    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--decide", action="store_true")
+    parser.add_argument("--load", action="store_true")
+    parser.add_argument("--runs", type=int, default=3, help="of --load")
+    parser.add_argument("--calls", type=int, default=10_000, help="of --load, for memory")
+    parser.add_argument("--no-peer", action="store_true", help="of --load")
+    parser.add_argument("--rate", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--json", action="store_true", help="printed anyway")
+    arguments = parser.parse_args()
+    if bool(arguments.train) != bool(arguments.test):
+        parser.error("give --train and --test together")
+    if not (arguments.train or arguments.decide or arguments.load):
+        parser.error("give --train and --test, --decide or --load")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
