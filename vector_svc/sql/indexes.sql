@@ -52,7 +52,7 @@ LIMIT 1
 -- no build open and none that failed or was ended lately.
 SELECT collections.* FROM vector.collections
 WHERE NOT index_ready AND index_kind <> 'none'
-    AND pg_relation_size(to_regclass('vector.points_' || collection_id)) >= index_min_points * (dimension / 8)
+    AND pg_relation_size(to_regclass('vector.points_' || collection_id)) >= index_min_points::bigint * (dimension / 8)
     AND NOT EXISTS (
         SELECT FROM vector.index_builds
         WHERE index_builds.collection_id = collections.collection_id AND (
