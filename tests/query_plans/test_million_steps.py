@@ -7,12 +7,13 @@ proportion to what it finds, and may read no partition from end to end.
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 
-from executor_svc.engine.records import StepRef
-from executor_svc.store import open_record
+from executor_svc.engine.records import StepAddress, StepRef, TaskRecord
+from executor_svc.store import PostgresTaskStore, open_record
 from executor_svc.store.sweep import PostgresSweepStore
 from executor_svc.tasks.task_ids import first_id_at
 from stepwire.db import migrate
@@ -21,6 +22,7 @@ from stepwire.testing.postgres import fresh_database
 from tests.integration.executor_svc.limit_record import REPUBLISH, LimitRecord
 
 PARTITIONS = 35
+NOBODY = UUID(int=0)
 TASKS, STEPS_EACH = 200_000, 5
 FOUND = 100
 # Rows that may be touched for each step found, and for each partition.
@@ -82,6 +84,8 @@ async def full(postgres: PostgresServer):
                     first_id_at(lower + DAY),
                 )
             async with pool.acquire() as connection:
+                # Its plans are made while the tables are empty, and are kept.
+                await read_one(OneConnection(connection), NOBODY)
                 first, *others = FILL
                 milliseconds = int(FIRST.timestamp() * 1000)
                 await connection.execute(first.replace("$1", str(milliseconds)))
@@ -102,6 +106,19 @@ class OneConnection:
     @asynccontextmanager
     async def acquire(self):
         yield self._connection
+
+
+async def read_one(connection: OneConnection, task_id: UUID) -> TaskRecord | None:
+    """Look at a task in all the ways its owner may."""
+    store = PostgresTaskStore(connection, republish_after=REPUBLISH, inline_bytes=1)
+    found = await store.get_with_outputs(task_id, ["s1", "s2"], tenant_id="t")
+    await store.outputs([StepAddress(task_id, "s1"), StepAddress(task_id, "s2")])
+    await store.steps(task_id, outputs=True)
+    if found is None:
+        return None
+    task, _ = found
+    await store.events(task, after=0, limit=10)
+    return task
 
 
 class Reading:
@@ -157,6 +174,15 @@ async def reading(pool: asyncpg.Pool):
 async def look(full):
     async with reading(full) as opened:
         yield opened
+
+
+async def test_reading_a_task(look):
+    task_id = await look.connection.fetchval(
+        "SELECT task_id FROM executor.tasks ORDER BY task_id DESC LIMIT 1"
+    )
+    await look.begin()
+    assert await read_one(look.connection, task_id) is not None
+    await look.check(STEPS_EACH)
 
 
 async def test_claiming_and_settling(look):
