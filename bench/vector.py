@@ -25,6 +25,7 @@ import grpc.aio
 import uvloop
 
 from bench.vector_data import DIMENSION, FILTERS, LIMIT, Data
+from bench.vector_ingest import measure_ingest
 from bench.vector_measure import Figures, Found, Query, measure
 from stepwire.api.vector.v1.collection_pb2 import (
     INDEX_STATE_READY,
@@ -79,7 +80,7 @@ class Ours:
             name=NAME,
             dimension=DIMENSION,
             # So many points never come: the index is built when all are there.
-            index=IndexOptions(min_points=2**31 - 1),
+            index=IndexOptions(min_points=10**9),
             text=TextOptions(field="text"),
         )
         await self._collections.CreateCollection(CreateCollectionRequest(collection=collection))
@@ -249,6 +250,7 @@ async def bench(server: PostgresServer, url: str, arguments: argparse.Namespace)
     data = Data(arguments.rows)
     async with service(url) as channel:
         ours = Ours(channel)
+        figures |= await measure_ingest(url, channel, data)
         figures["upsert_with_words_rows_per_s"] = round(data.rows / await timed(ours.load(data)))
         figures["build_seconds"] = round(await timed(ours.build()), 1)
         figures |= await ours.recall()

@@ -166,7 +166,7 @@ async def test_a_build_that_is_cut_off_is_done_by_another(
         return await watching.fetchval(
             "SELECT pid FROM pg_stat_activity"
             " WHERE application_name = 'stepwire-vector-index'"
-            " AND query LIKE 'CREATE INDEX%' AND wait_event_type = 'Lock'"
+            " AND query ~ '^(CREATE|DROP) INDEX' AND wait_event_type = 'Lock'"
         )
 
     try:
