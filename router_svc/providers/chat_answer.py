@@ -163,13 +163,15 @@ class StreamReader:
         self._usage: Usage | None = None
         self._finish: FinishReason | None = None
         self._model = ""
+        self._events = 0
+        self._ended = False
         self.error: Any = None
         """An error that the stream told of; nothing follows it."""
 
     @property
     def done(self) -> bool:
         """Whether the stream has said that it is at its end."""
-        return self._finish is not None
+        return self._ended or self._finish is not None
 
     def feed(self, piece: bytes) -> Iterator[Delta]:
         """Takes bytes as they come, and yields the pieces of the answer in them.
@@ -182,7 +184,11 @@ class StreamReader:
         for line in lines:
             data = line.strip()
             # Comments, empty lines and other fields of events say nothing.
-            if data.startswith(_DATA) and (data := data[len(_DATA) :].strip()) != _DONE:
+            if not data.startswith(_DATA):
+                continue
+            if (data := data[len(_DATA) :].strip()) == _DONE:
+                self._ended = True
+            else:
                 yield from self._event(data)
 
     def end(self) -> Iterator[Delta]:
@@ -191,10 +197,11 @@ class StreamReader:
         Raises:
             ProviderFailure: There is no answer, or it broke off.
         """
+        if self._ended and self._finish is None:
+            # Some endpoints say that they are done, and not why.
+            self._finish = FinishReason.UNKNOWN
         if self._finish is None:
-            raise ProviderFailure(
-                FailureKind.NETWORK, "the stream ended before the answer did", status="cut"
-            )
+            raise self._cut_off()
         if rest := self._citations.flush():
             self._text.append(rest)
             yield Delta(text=rest)
@@ -209,11 +216,21 @@ class StreamReader:
             )
         )
 
+    def _cut_off(self) -> ProviderFailure:
+        if not self._events:
+            return ProviderFailure(
+                FailureKind.NONSENSE, "the answer is not a stream of events", status="malformed"
+            )
+        return ProviderFailure(
+            FailureKind.NETWORK, "the stream ended before the answer did", status="cut"
+        )
+
     def _event(self, data: bytes) -> Iterator[Delta]:
         try:
             chunk = _Chunk.model_validate_json(data)
         except ValidationError as error:
             raise _nonsense(error) from error
+        self._events += 1
         if chunk.error is not None:
             self.error = chunk.error
             return

@@ -148,7 +148,9 @@ async def test_over_many_bad_calls_everything_is_settled_once(seed: int) -> None
     assert max(attempts) <= MAX_ATTEMPTS
     for held in (*book.money, *book.room):
         assert len(held.settled) == 1
-        assert 0 <= held.settled[0] <= held.amount
+        assert held.settled[0] >= 0
+    # Money is held for the worst case; room under a rate for an estimate of the tokens.
+    assert all(held.settled[0] <= held.amount for held in book.money)
     assert all(len(answer.failed) < MAX_ATTEMPTS + 2 for answer in answers)
     assert sum(held.settled[0] for held in book.money) == sum(
         entry.cost_micro_usd for entry in book.entries

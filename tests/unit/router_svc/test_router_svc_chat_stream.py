@@ -1,0 +1,98 @@
+"""Streams of chat completions, as endpoints really send them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from router_svc.generate.failures import FailureKind, ProviderFailure
+from router_svc.generate.records import Completion, FinishReason
+from router_svc.providers.chat_answer import StreamReader
+from router_svc.requests.records import Message, Request, Role
+
+REQUEST = Request(messages=(Message(Role.USER, "How high was it?"),))
+DONE = b"data: [DONE]\n\n"
+
+
+def event(**fields: Any) -> bytes:
+    return b"data: " + json.dumps(fields).encode() + b"\n\n"
+
+
+def says(text: str | None = None, finish: str | None = None, **delta: Any) -> bytes:
+    return event(choices=[{"delta": {"content": text, **delta}, "finish_reason": finish}])
+
+
+def read(*pieces: bytes) -> tuple[list[str], Completion]:
+    reader = StreamReader(REQUEST)
+    deltas = [delta for piece in pieces for delta in reader.feed(piece)]
+    deltas += reader.end()
+    end = deltas[-1].end
+    assert end is not None
+    return [delta.text for delta in deltas if delta.text], end
+
+
+def failure_of(*pieces: bytes) -> ProviderFailure:
+    with pytest.raises(ProviderFailure) as caught:
+        read(*pieces)
+    return caught.value
+
+
+def test_pieces_may_be_cut_anywhere() -> None:
+    whole = (
+        b": ping\r\n\r\n"
+        + says("It rö")
+        + says("se.").replace(b"\n", b"\r\n")
+        + says(finish="stop")
+    )
+    usage = {"prompt_tokens": 9, "completion_tokens": 4}
+    usage |= {"prompt_tokens_details": {"cached_tokens": 5}}
+    whole += event(choices=[], usage=usage, model="m-1") + DONE
+    for size in (1, 7, len(whole)):
+        pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
+        texts, end = read(*pieces)
+        assert texts == ["It rö", "se."]
+        assert (end.text, end.finish, end.model) == ("It röse.", FinishReason.STOP, "m-1")
+        assert end.usage is not None
+        assert (end.usage.input_tokens, end.usage.cached_input_tokens) == (9, 5)
+
+
+def test_calls_of_tools_are_put_together_by_their_index() -> None:
+    def call(index: int, **fields: Any) -> bytes:
+        return says(tool_calls=[{"index": index, **fields}])
+
+    _, end = read(
+        call(0, id="a", function={"name": "gauge", "arguments": ""}),
+        call(1, id="b", function={"name": "clock", "arguments": "{"}),
+        call(0, function={"arguments": '{"metres": 1}'}),
+        call(1, function={"arguments": "}"}),
+        says(finish="tool_calls"),
+    )
+    assert [(each.id, each.name, each.arguments_json) for each in end.tool_calls] == [
+        ("a", "gauge", '{"metres": 1}'),
+        ("b", "clock", "{}"),
+    ]
+
+
+def test_an_end_without_a_reason_is_an_end() -> None:
+    assert read(says("Here."), DONE)[1].finish is FinishReason.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kind"),
+    [
+        ([says("It ro")], FailureKind.NETWORK),
+        ([b"<html>oops</html>"], FailureKind.NONSENSE),
+        ([b""], FailureKind.NONSENSE),
+        ([says("It ro"), b"data: {]\n\n"], FailureKind.NONSENSE),
+        ([event(choices=[{"delta": {"content": 7}}])], FailureKind.NONSENSE),
+        (
+            [event(choices=[], usage={"prompt_tokens": -1, "completion_tokens": 1})],
+            FailureKind.NONSENSE,
+        ),
+        ([says(finish="content_filter"), DONE], FailureKind.CONTENT_FILTERED),
+        ([says(finish="stop"), DONE], FailureKind.NONSENSE),
+        ([DONE], FailureKind.NONSENSE),
+    ],
+)
+def test_what_is_no_answer(pieces: list[bytes], kind: FailureKind) -> None:
+    assert failure_of(*pieces).kind is kind
