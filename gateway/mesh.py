@@ -30,6 +30,8 @@ class Behaviour(Enum):
     """A read that waits for something to happen, for minutes."""
     STREAM = auto()
     """A read that streams for as long as the client listens."""
+    WRITE_STREAM = auto()
+    """Streams for as long as it takes, and changes something or costs money."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,17 @@ QUEUE_SERVICE = PublicService(
         "ListWorkers": Behaviour.READ,
         "GetScalingSignals": Behaviour.READ,
         "ListFailedSteps": Behaviour.READ,
+        "ListTenantWeights": Behaviour.READ,
     },
 )
 ROUTER_SERVICE = PublicService(
     name="stepwire.api.router.v1.RouterService",
     upstream=Upstream.ROUTER,
-    # Generate is left out: a second try may cost money a second time.
+    # A second try of Generate may cost money a second time.
     methods={
         "Decide": Behaviour.READ,
         "ListModels": Behaviour.READ,
-        "StreamGenerate": Behaviour.STREAM,
+        "StreamGenerate": Behaviour.WRITE_STREAM,
     },
 )
 PREDICTOR_SERVICE = PublicService(
@@ -133,6 +136,7 @@ POINT_SERVICE = PublicService(
     name="stepwire.api.vector.v1.PointService",
     upstream=Upstream.VECTOR,
     methods={
+        "BulkUpsertPoints": Behaviour.WRITE_STREAM,
         "GetPoints": Behaviour.READ,
         "ScrollPoints": Behaviour.READ,
         "CountPoints": Behaviour.READ,
@@ -156,13 +160,25 @@ INDEX_SERVICE = PublicService(
 SNAPSHOT_SERVICE = PublicService(
     name="stepwire.api.vector.v1.SnapshotService",
     upstream=Upstream.VECTOR,
-    methods={"ExportCollection": Behaviour.STREAM},
+    methods={
+        "ExportCollection": Behaviour.STREAM,
+        "ImportCollection": Behaviour.WRITE_STREAM,
+    },
     json=False,
 )
 MODEL_SERVICE = PublicService(
     name="stepwire.api.model.v1.ModelService",
     upstream=Upstream.MODEL,
-    methods={"Embed": Behaviour.READ, "Extract": Behaviour.READ},
+    methods={
+        "Tokenize": Behaviour.READ,
+        "Embed": Behaviour.READ,
+        "Score": Behaviour.READ,
+        "Classify": Behaviour.READ,
+        "Rerank": Behaviour.READ,
+        "Answer": Behaviour.READ,
+        "Summarize": Behaviour.READ,
+        "Extract": Behaviour.READ,
+    },
 )
 INFERENCE_SERVICE = PublicService(
     name="inference.GRPCInferenceService",

@@ -38,6 +38,7 @@ _RETRY_ON = {
     Behaviour.READ: f"{_NEVER_SENT},reset-before-request,unavailable",
     Behaviour.LONG_POLL: f"{_NEVER_SENT},reset-before-request,unavailable",
     Behaviour.STREAM: f"{_NEVER_SENT},reset-before-request,unavailable",
+    Behaviour.WRITE_STREAM: _NEVER_SENT,
 }
 
 
@@ -121,7 +122,7 @@ def _route(service: PublicService, method: str, settings: GatewaySettings) -> Ro
 
 def _duration(behaviour: Behaviour, settings: GatewaySettings) -> MaxStreamDuration:
     """Returns how long a call may take, without and with a deadline of the client."""
-    if behaviour is Behaviour.STREAM:
+    if behaviour in {Behaviour.STREAM, Behaviour.WRITE_STREAM}:
         return MaxStreamDuration(max_stream_duration=_UNLIMITED, grpc_timeout_header_max=_UNLIMITED)
     without = (
         settings.long_poll_seconds

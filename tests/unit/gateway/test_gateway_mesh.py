@@ -106,9 +106,15 @@ def test_named_methods_exist(service: PublicService) -> None:
 @pytest.mark.parametrize("service", PUBLIC_SERVICES, ids=lambda service: service.name)
 def test_streams_behave_as_streams(service: PublicService) -> None:
     descriptor = reflection_pool().FindServiceByName(service.name)
-    streams = {method.name for method in descriptor.methods if method.server_streaming}
+    streams = {
+        method.name
+        for method in descriptor.methods
+        if method.server_streaming or method.client_streaming
+    }
     assert streams == {
-        name for name, behaviour in service.methods.items() if behaviour is Behaviour.STREAM
+        name
+        for name, behaviour in service.methods.items()
+        if behaviour in {Behaviour.STREAM, Behaviour.WRITE_STREAM}
     }
 
 
