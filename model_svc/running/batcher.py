@@ -72,7 +72,7 @@ class Batcher:
             execute: Runs one batch.
             budget: Says what runs together.
             plan: The model's priorities, delays and share of the device.
-            max_waiting: What may wait, in tokens or rows.
+            max_waiting: What may wait, in tokens or calls.
             pool: The slots of its device.
             clock: The time in seconds, on the clock of deadlines.
             observer: Is told about every batch.
@@ -123,7 +123,7 @@ class Batcher:
                 it does not have.
             Exception: What `execute` raised for a batch with one of the pieces.
         """
-        self._admit(sum(size for _, size, _ in pieces))
+        self._admit(self._budget.load([size for _, size, _ in pieces]))
         now = self._clock()
         call = Call(
             pieces,
@@ -158,7 +158,7 @@ class Batcher:
             self._timer.cancel()
         self._share.leave()
 
-    def _admit(self, size: int) -> None:
+    def _admit(self, load: int) -> None:
         if self._closed:
             raise StepwireError(
                 Reason.DEPENDENCY_UNAVAILABLE,
@@ -166,7 +166,7 @@ class Batcher:
                 metadata={"dependency": self._name},
             )
         limit = self._max_waiting
-        if self._line.size + size > limit:
+        if self._budget.waiting(self._line) + load > limit:
             raise StepwireError(
                 Reason.OVERLOADED,
                 f"model {self._name}: at most {limit} may wait",

@@ -24,6 +24,12 @@ class Budget(Protocol):
     def padded(self, batch: Sequence[Item]) -> int:
         """Returns the size of a batch as it is run, padding included."""
 
+    def waiting(self, line: Line) -> int:
+        """Returns how much waits, in the unit of the limit: tokens, or calls."""
+
+    def load(self, sizes: Sequence[int]) -> int:
+        """Returns how much a call with items of these sizes adds to it."""
+
 
 class TokenBudget:
     """Texts of nearly the same length, up to a number of tokens with their padding.
@@ -61,6 +67,14 @@ class TokenBudget:
         """See `Budget`."""
         return len(batch) * max(item.size for item in batch)
 
+    def waiting(self, line: Line) -> int:
+        """See `Budget`."""
+        return line.size
+
+    def load(self, sizes: Sequence[int]) -> int:
+        """See `Budget`."""
+        return sum(sizes)
+
 
 class RowBudget:
     """Requests whose other dimensions agree, up to a number of rows.
@@ -89,3 +103,11 @@ class RowBudget:
     def padded(self, batch: Sequence[Item]) -> int:
         """See `Budget`; rows are not padded."""
         return sum(item.size for item in batch)
+
+    def waiting(self, line: Line) -> int:
+        """See `Budget`."""
+        return len(line)
+
+    def load(self, sizes: Sequence[int]) -> int:
+        """See `Budget`."""
+        return len(sizes)

@@ -38,7 +38,7 @@ from model_svc.tokenize import TextTokenizer
 
 # Rows of a batch where nobody says how many; what a CPU's caches hold of most models.
 _BATCH_ROWS: Final = 32
-_WAITING_ROWS: Final = 4_096
+_WAITING_CALLS: Final = 4_096
 
 DEFAULT_PLAN: Final = RunPlan()
 
@@ -248,7 +248,7 @@ class Runtime:
             budget=budget,
             plan=plan,
             max_waiting=plan.max_waiting
-            or (self._settings.max_waiting_tokens if reads_text else _WAITING_ROWS),
+            or (self._settings.max_waiting_tokens if reads_text else _WAITING_CALLS),
             pool=self._pools[engine.device],
             clock=self._clock,
             observer=metrics,

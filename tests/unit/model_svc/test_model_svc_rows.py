@@ -14,6 +14,7 @@ from model_svc.running.slots import ComputePool
 from model_svc.sessions.devices import Device
 from model_svc.sessions.errors import InputRefusedError
 from model_svc.sessions.runner import Runner
+from stepwire.errors import Reason, StepwireError
 from stepwire.testing.poll import eventually
 from tests.unit.model_svc.batch_recorder import BatchRecorder
 
@@ -38,7 +39,7 @@ class Execute:
 class Rows:
     """A batcher of rows whose first batch is held back until all calls wait."""
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, max_waiting: int = 1_000) -> None:
         self.execute = Execute()
         self.recorder = BatchRecorder()
         self.batcher = Batcher(
@@ -46,7 +47,7 @@ class Rows:
             self.execute,
             budget=RowBudget(budget),
             plan=RunPlan(),
-            max_waiting=1_000,
+            max_waiting=max_waiting,
             pool=ComputePool(1),
             clock=asyncio.get_running_loop().time,
             observer=self.recorder,
@@ -94,6 +95,23 @@ async def test_a_refused_request_does_not_harm_its_company() -> None:
     assert isinstance(results[1], RefusedError)
     assert [result.results for result in results if isinstance(result, Outcome)] == [["A"], ["C"]]
     assert rows.recorder.failed == 1
+
+
+async def test_the_limit_of_what_waits_is_one_of_calls() -> None:
+    rows = Rows(8, max_waiting=2)
+    # More rows than the limit has calls, and more than a batch has.
+    results = await rows.run(("a", 50, "x"), ("b", 50, "x"))
+    assert all(isinstance(result, Outcome) for result in results)
+    rows = Rows(8, max_waiting=1)
+    first = asyncio.create_task(rows.batcher.run([("first", 1, "x")]))
+    await eventually(lambda: rows.execute.batches)
+    second = asyncio.create_task(rows.batcher.run([("second", 1, "x")]))
+    await eventually(lambda: rows.batcher.waiting == 1)
+    with pytest.raises(StepwireError) as raised:
+        await rows.batcher.run([("third", 1, "x")])
+    assert raised.value.reason is Reason.OVERLOADED
+    rows.execute.gate.set()
+    await asyncio.gather(first, second)
 
 
 class Doubling:
