@@ -16,7 +16,7 @@ from tests.integration.executor_svc.executor_mesh import (
     transform,
 )
 
-ASLEEP = {"name": "wait", "sleep": {"duration": {"seconds": 3600}}}
+WAITING = {"name": "wait", "wait_signal": {"name": "go"}}
 
 
 def seconds_from_now(seconds):
@@ -74,7 +74,7 @@ async def test_the_deadline_is_counted_from_the_start(client):
 
 
 async def test_the_graph_has_a_timeout_which_the_request_can_replace(client):
-    what = graph(ASLEEP)
+    what = graph(WAITING)
     what.timeout.seconds = 100
     for fields, seconds in (({}, 100), ({"timeout": {"seconds": 7}}, 7)):
         created = (await client.call("CreateTask", create_request(what, **fields))).task
@@ -84,7 +84,7 @@ async def test_the_graph_has_a_timeout_which_the_request_can_replace(client):
 
 
 async def test_a_task_that_takes_too_long_fails(client):
-    task = await client.run(graph(ASLEEP), timeout={"nanos": 300_000_000})
+    task = await client.run(graph(WAITING), timeout={"nanos": 300_000_000})
     assert state_of(task) == "FAILED"
     assert task.failure.reason == "TASK_TIMED_OUT"
     assert task.end_time.ToDatetime() >= task.deadline.ToDatetime()
