@@ -69,10 +69,6 @@ SELECT * FROM executor.claim_v1($1, $2, $3, $4)
 -- See executor.claim_v1.
 SELECT * FROM executor.claim_v1($1, $2, $3, $4, true)
 
--- name: be_durable
--- Have this transaction wait for the disk, although claims do not.
-SET LOCAL synchronous_commit TO DEFAULT
-
 -- name: lock_tasks
 -- See executor.lock_tasks. $1 tasks.
 SELECT executor.lock_tasks($1)

@@ -74,7 +74,6 @@ class PostgresSweepStore:
                 [ref.step_id for ref in steps],
                 [ref.attempt for ref in steps],
             )
-            await connection.execute(queries.be_durable)
             # What the task's input is does not matter any more.
             contexts = [context_of(row, defaultdict(bytes)) for row in rows]
             settlements = [

@@ -120,14 +120,6 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True)
-class Crash:
-    """A time in which Postgres lost what it had not written to disk, by the monotonic clock."""
-
-    begun: float
-    ended: float
-
-
-@dataclass(frozen=True, slots=True)
 class History:
     """A whole run.
 
@@ -135,14 +127,12 @@ class History:
         executions: what the ledgers say, in the order in which they began.
         blocks: event loops that were blocked.
         halts: when processes stopped and ended.
-        crashes: those of Postgres.
     """
 
     tasks: tuple[TaskHistory, ...]
     executions: tuple[Execution, ...]
     blocks: tuple[Block, ...] = ()
     halts: tuple[Halt, ...] = ()
-    crashes: tuple[Crash, ...] = ()
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -159,7 +149,6 @@ def load(path: Path) -> History:
         ),
         blocks=tuple(Block(**each) for each in data["blocks"]),
         halts=tuple(Halt(**each) for each in data["halts"]),
-        crashes=tuple(Crash(**each) for each in data["crashes"]),
     )
 
 

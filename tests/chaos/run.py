@@ -113,7 +113,6 @@ class Run:
             executions=tuple(read_ledgers(cluster.ledgers)),
             blocks=tuple(block for fault in plan.armed for block in fault.blocks),
             halts=tuple(halt for part in cluster.parts for halt in part.halts),
-            crashes=tuple(each for each in self._servers.crashes if each.begun >= begun),
         )
         history.save(self._folder / "history.json")
         internal = {

@@ -7,10 +7,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -23,7 +22,6 @@ from stepwire.stack.probes import port_open
 from stepwire.stack.rabbitmq import RabbitServer
 from stepwire.testing.poll import eventually
 from tests.chaos.clocks import Clocks
-from tests.chaos.history import Crash
 
 START_SECONDS = 90.0
 DISK_BYTES = 320 * 2**20
@@ -32,20 +30,14 @@ POSTGRES_OPTIONS = ("-c", "max_wal_size=64MB")
 POSTGRES_CLOCK = "postgres"
 FILLING = bytes(4096)
 NO_SPACE = "No space left on device"
-CRASHED = "database system was not properly shut down"
 
 
 class Servers:
-    """The two servers. Their processes end with the one that started them.
-
-    Attributes:
-        crashes: when Postgres crashed.
-    """
+    """The two servers. Their processes end with the one that started them."""
 
     def __init__(self, folder: Path, postgres_folder: Path, account: str | None) -> None:
         self.folder = folder
         self.clocks = Clocks(folder)
-        self.crashes: list[Crash] = []
         self.postgres = PostgresServer(
             folder=postgres_folder,
             port=free_port(),
@@ -109,23 +101,14 @@ class Servers:
         """
         process = self._postgres
         assert process is not None
-        with self.noting_crashes():
-            process.send_signal(number)
-            await eventually(lambda: process.poll() is not None, START_SECONDS)
-            try:
-                yield
-            finally:
-                self._start_postgres()
-                await eventually(self._postgres_answers, START_SECONDS)
+        process.send_signal(number)
+        await eventually(lambda: process.poll() is not None, START_SECONDS)
+        try:
+            yield
+        finally:
+            self._start_postgres()
+            await eventually(self._postgres_answers, START_SECONDS)
         assert self._postgres is not process
-
-    @contextmanager
-    def noting_crashes(self) -> Iterator[None]:
-        """Note if Postgres has crashed by the time the block ends."""
-        begun, before = time.monotonic(), self._count_in_log(CRASHED)
-        yield
-        if self._count_in_log(CRASHED) > before:
-            self.crashes.append(Crash(begun, time.monotonic()))
 
     @asynccontextmanager
     async def without_rabbit(self) -> AsyncIterator[None]:
@@ -155,10 +138,7 @@ class Servers:
 
     def count_no_space(self) -> int:
         """How often Postgres has said that its disk was full."""
-        return self._count_in_log(NO_SPACE)
-
-    def _count_in_log(self, text: str) -> int:
-        return self.postgres_log.read_text("utf-8", "replace").count(text)
+        return self.postgres_log.read_text("utf-8", "replace").count(NO_SPACE)
 
     def fill_disk(self) -> None:
         """Take all the room that is left where Postgres writes."""

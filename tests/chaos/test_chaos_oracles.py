@@ -7,7 +7,6 @@ import pytest
 from tests.chaos.answers import expected
 from tests.chaos.history import (
     Block,
-    Crash,
     Event,
     Halt,
     History,
@@ -231,16 +230,6 @@ def behind(text, line, *more):
     return text.replace(line, "\n".join([line, *more]))
 
 
-def run_twice(history, task, step):
-    """Execute a step at 1.0 s, and again at 3.0 s."""
-    again = replace(execution(task, step, 1), nonce="another", begun=3.0, ended=4.0)
-    return with_execution(history, again)
-
-
-def crashed(history, at):
-    return replace(history, crashes=(Crash(at, at + 0.5),))
-
-
 def lost_in_a_block(history):
     """Process 2 was blocked when each[1] was taken from it, at 111 s."""
     return replace(history, blocks=(Block(2, begun=5.0, ended=10.0, at=109.0),))
@@ -254,9 +243,6 @@ BROKEN = {
     ),
     "P2 runs again": lambda h: with_execution(h, execution("t0", "a", 2)),
     "P2 runs twice": lambda h: with_execution(h, replace(execution("t0", "a", 1), nonce="another")),
-    "P2 runs twice long before a crash": lambda h: crashed(run_twice(h, "t0", "a"), 2.5),
-    "P2 runs twice before a crash": lambda h: crashed(run_twice(h, "t0", "a"), 3.5),
-    "P2 runs twice under a limit": lambda h: crashed(run_twice(h, "t2", "a"), 1.5),
     "P2 runs unclaimed": lambda h: with_execution(h, execution("t1", "b", 2)),
     "P2 runs for nobody": lambda h: with_execution(h, execution("t9", "a", 1)),
     "P2 runs unheard of": lambda h: with_execution(h, execution("t1", "c", 1)),
@@ -377,10 +363,6 @@ def test_every_oracle_is_shown_a_broken_history():
     assert {what.split()[0] for what in BROKEN} == ORACLES.keys()
 
 
-def test_an_attempt_may_run_again_whose_claim_a_crash_took_back():
-    assert judge(crashed(run_twice(sound(), "t0", "a"), 1.5)) == []
-
-
 def test_a_step_taken_from_a_process_that_was_not_blocked_is_no_violation():
     history = replace(sound(), blocks=(Block(1, begun=5.0, ended=10.0, at=109.0),))
     assert judge(history) == []
@@ -454,6 +436,6 @@ def test_a_task_is_without_its_place_from_its_failure_to_its_retry(begun, ended,
 
 
 def test_histories_are_read_as_they_were_saved(tmp_path):
-    history = replace(lost_in_a_block(crashed(sound(), 1.0)), halts=(Halt(1, 1.0),))
+    history = replace(lost_in_a_block(sound()), halts=(Halt(1, 1.0),))
     history.save(tmp_path / "history.json")
     assert load(tmp_path / "history.json") == history

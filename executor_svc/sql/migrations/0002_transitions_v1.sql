@@ -199,15 +199,6 @@ BEGIN
 END
 $$;
 
--- Have this transaction wait for the disk when it commits, as it does by default. Gives what
--- it is given.
-CREATE FUNCTION executor.durably(p_phase smallint) RETURNS smallint LANGUAGE plpgsql AS $$
-BEGIN
-    SET LOCAL synchronous_commit TO DEFAULT;
-    RETURN p_phase;
-END
-$$;
-
 -- Claim ready steps for a worker session. Steps that are not READY in the attempt given
 -- are passed over: their message was doubled or late.
 --
@@ -226,11 +217,6 @@ CREATE FUNCTION executor.claim_v1(
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
-    -- A claim that a crash of the server takes back costs an attempt that is refused later;
-    -- what is recorded of an attempt is written to disk behind its claim in any case. Not so
-    -- with a step that has its place under a limit: the attempt would run on beside the next
-    -- one, and beyond the limit. (One that asks for its place writes that behind its claim.)
-    PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
     WITH picked AS (
         SELECT s.task_id, s.step_id
@@ -250,8 +236,7 @@ BEGIN
     WHERE s.task_id = p.task_id AND s.step_id = p.step_id
         AND executor.is_live(t.state, t.failure, s.step_id)
     RETURNING s.task_id, s.step_id, s.ordinal, s.item, s.items, s.attempt, s.failures,
-        s.losses, CASE s.phase WHEN 1 THEN executor.durably(s.phase) ELSE s.phase END,
-        s.item_input, s.inbox, s.heartbeat, s.scope, s.graph_hash,
+        s.losses, s.phase, s.item_input, s.inbox, s.heartbeat, s.scope, s.graph_hash,
         CASE WHEN s.scope IS NOT NULL THEN (
             SELECT a.inbox FROM executor.steps a
             WHERE a.task_id = s.task_id AND a.step_id = s.scope) END,

@@ -146,15 +146,14 @@ class DiskFull(Fault):
     async def strike(self, cluster: Cluster) -> str:
         servers = cluster.servers
         before = servers.count_no_space()
-        with servers.noting_crashes():
-            servers.fill_disk()
-            try:
-                with or_not_fired(self.name):
-                    await eventually(lambda: servers.count_no_space() > before, FIRE_SECONDS)
-                await asyncio.sleep(self.seconds)
-            finally:
-                servers.free_disk()
-            await servers.ready()
+        servers.fill_disk()
+        try:
+            with or_not_fired(self.name):
+                await eventually(lambda: servers.count_no_space() > before, FIRE_SECONDS)
+            await asyncio.sleep(self.seconds)
+        finally:
+            servers.free_disk()
+        await servers.ready()
         return f"{servers.count_no_space() - before} writes failed"
 
 

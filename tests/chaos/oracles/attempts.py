@@ -1,44 +1,35 @@
 """P2, P3 and the lease: what runs, how often, and whose result counts."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterator
 
 from tests.chaos.answers import expected
-from tests.chaos.history import Crash, History, TaskEnd, TaskHistory
+from tests.chaos.history import History, TaskEnd, TaskHistory
 from tests.chaos.intents import SUCCEEDED
 from tests.chaos.ledger import Execution
 from tests.chaos.oracles.common import ends_by_id, step_of
 from tests.chaos.values import nonces
 
 ENDED = frozenset({"STEP_SUCCEEDED", "STEP_EXPANDED", "STEP_RETRYING", "STEP_FAILED", "STEP_LOST"})
-# For how long a claim may not be on disk: three rounds of Postgres' WAL writer, and a margin.
-UNWRITTEN_SECONDS = 1.0
 # After these an attempt goes on: when what it waits for has come.
 PARTLY = frozenset({"STEP_EXPANDED"})
 
 
 def p2_a_completed_step_never_runs_again(history: History) -> Iterator[str]:
-    """No attempt starts behind a step's completion, and none twice, by events and ledgers.
-
-    Claims do not wait for the disk: the attempt of one that a crash of Postgres took back is
-    executed again, unless its step is under a limit.
-    """
+    """No attempt starts behind a step's completion, and none twice, by events and ledgers."""
     ends = ends_by_id(history)
     for name, end in ends.values():
         yield from _starts_after_success(name, end)
     runs: dict[tuple[str, str, int], list[Execution]] = defaultdict(list)
     for each in history.executions:
         runs[each.task, each.step, each.attempt].append(each)
-    limited = _limited_steps(history)
     for (task_id, step_id, attempt), executions in runs.items():
         if task_id not in ends:
             yield f"{task_id}: {step_id} was executed for a task that the record does not have"
             continue
         name, end = ends[task_id]
         where = f"{name}: {step_id}, attempt {attempt},"
-        crashes = () if (task_id, step_id) in limited else history.crashes
-        if not all(_by_a_crash(*pair, crashes) for pair in pairwise(executions)):
+        if len(executions) > 1:
             yield f"{where} was executed {len(executions)} times"
         step = step_of(end, step_id)
         if step is None:
@@ -82,25 +73,6 @@ def _starts_after_success(name: str, end: TaskEnd) -> Iterator[str]:
             yield f"{name}: {event.step} started as {event.attempt} after it had succeeded"
         if event.type == "STEP_SUCCEEDED":
             completed.add(event.step)
-
-
-def _limited_steps(history: History) -> set[tuple[str, str]]:
-    """Steps under limits, by their tasks' ids."""
-    return {
-        (task.recorded[0], step.name)
-        for task in history.tasks
-        if task.recorded
-        for step in task.intent.steps
-        if step.limit is not None
-    }
-
-
-def _by_a_crash(one: Execution, other: Execution, crashes: Iterable[Crash]) -> bool:
-    """Whether the claim of one execution may have been lost before the other began."""
-    return any(
-        crash.begun - UNWRITTEN_SECONDS < one.begun < crash.ended and other.begun > crash.begun
-        for crash in crashes
-    )
 
 
 def _results_after_the_end_of_an_attempt(name: str, end: TaskEnd) -> Iterator[str]:

@@ -146,22 +146,6 @@ async def test_a_promised_start_runs_straight_when_it_is_due(record):
     assert attempt.phase == 1
 
 
-async def test_the_claim_of_a_step_that_has_its_place_outlives_a_crash(record):
-    """Taken back, its attempt would run on beside the next one, and beyond the limit."""
-    task_id = await record.task("a", "b")
-    await record.pool.execute("UPDATE executor.steps SET phase = 1 WHERE step_id = 'b'")
-    session_id = await record.session()
-    async with record.pool.acquire() as connection:
-        for step_id, waits_for_disk in (("a", "off"), ("b", "on")):
-            async with connection.transaction():
-                claimed = await connection.fetch(
-                    "SELECT * FROM executor.claim_v1($1, $2, $3, $4)",
-                    *(session_id, [task_id], [step_id], [1]),
-                )
-                assert len(claimed) == 1
-                assert await connection.fetchval("SHOW synchronous_commit") == waits_for_disk
-
-
 async def test_a_start_that_comes_late_is_asked_for_anew(record):
     task_id = await record.task("a")
     assert await record.run(task_id, "a", starts=5) == [True]
