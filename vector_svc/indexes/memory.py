@@ -3,7 +3,7 @@
 pgvector builds the graph of HNSW in memory and writes it at the end; what goes beyond
 maintenance_work_mem is linked in on disk, many times slower. A point takes its vector, its
 neighbours (2m at the bottom, m above, which one point in m reaches) and a fixed part.
-Compared with where pgvector says that the graph no longer fits: see the unit test.
+A test compares it with where pgvector says that the graph no longer fits.
 """
 
 import math
