@@ -38,10 +38,10 @@ class FixedModel:
         self.input_sets = sets or [frozenset(spec.name for spec in inputs)]
 
     async def infer(self, call: InferCall) -> Inferred:
-        raise NotImplementedError
+        raise AssertionError("decoding runs no model")
 
     async def close(self) -> None:
-        raise NotImplementedError
+        raise AssertionError("decoding closes no model")
 
 
 def served(
