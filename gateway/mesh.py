@@ -122,6 +122,20 @@ BREAKER_SERVICE = PublicService(
     upstream=Upstream.ROUTER,
     methods={"ListBreakers": Behaviour.READ},
 )
+BUDGET_SERVICE = PublicService(
+    name="stepwire.api.router.v1.BudgetService",
+    upstream=Upstream.ROUTER,
+    methods={
+        "GetBudget": Behaviour.READ,
+        "ListBudgets": Behaviour.READ,
+        "ListBudgetAccounts": Behaviour.READ,
+    },
+)
+USAGE_SERVICE = PublicService(
+    name="stepwire.api.router.v1.UsageService",
+    upstream=Upstream.ROUTER,
+    methods={"GetUsage": Behaviour.READ},
+)
 COLLECTION_SERVICE = PublicService(
     name="stepwire.api.vector.v1.CollectionService",
     upstream=Upstream.VECTOR,
@@ -152,6 +166,15 @@ SEARCH_SERVICE = PublicService(
         "SearchGroups": Behaviour.READ,
     },
 )
+MEMORY_SERVICE = PublicService(
+    name="stepwire.api.vector.v1.MemoryService",
+    upstream=Upstream.VECTOR,
+    methods={
+        "Recall": Behaviour.READ,
+        "ListMemories": Behaviour.READ,
+        "ListMemorySpaces": Behaviour.READ,
+    },
+)
 INDEX_SERVICE = PublicService(
     name="stepwire.api.vector.v1.IndexService",
     upstream=Upstream.VECTOR,
@@ -178,6 +201,8 @@ MODEL_SERVICE = PublicService(
         "Answer": Behaviour.READ,
         "Summarize": Behaviour.READ,
         "Extract": Behaviour.READ,
+        # A second try would write another text.
+        "Generate": Behaviour.WRITE_STREAM,
     },
 )
 INFERENCE_SERVICE = PublicService(
@@ -243,9 +268,12 @@ PUBLIC_SERVICES = (
     ROUTER_SERVICE,
     PREDICTOR_SERVICE,
     BREAKER_SERVICE,
+    BUDGET_SERVICE,
+    USAGE_SERVICE,
     COLLECTION_SERVICE,
     POINT_SERVICE,
     SEARCH_SERVICE,
+    MEMORY_SERVICE,
     INDEX_SERVICE,
     SNAPSHOT_SERVICE,
     MODEL_SERVICE,

@@ -89,6 +89,7 @@ class Reason(_NamedValue):
 
     MODEL_NOT_READY = auto()
     MODEL_LOAD_FAILED = auto()
+    PROMPT_TOO_LONG = auto()
 
     NAME_TAKEN = auto()
     POINT_CHANGED = auto()
@@ -96,12 +97,18 @@ class Reason(_NamedValue):
     SNAPSHOT_INVALID = auto()
     INDEX_BUILD_NOT_FOUND = auto()
     INDEX_TOO_LARGE = auto()
+    NOT_OF_MEMORIES = auto()
 
     DECISION_NOT_FOUND = auto()
     PREDICTOR_NOT_FOUND = auto()
 
     MODELS_EXHAUSTED = auto()
     BREAKER_NOT_FOUND = auto()
+    ANSWER_OFF_SCHEMA = auto()
+    BUDGET_EXHAUSTED = auto()
+    BUDGET_NOT_FOUND = auto()
+    BUDGET_EXISTS = auto()
+    BUDGET_CHANGED = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,16 +71,23 @@ CODES: Final[Mapping[Reason, grpc.StatusCode]] = {
     Reason.GRAPH_TOO_NEW: grpc.StatusCode.UNAVAILABLE,
     Reason.MODEL_NOT_READY: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.MODEL_LOAD_FAILED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.PROMPT_TOO_LONG: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.NAME_TAKEN: grpc.StatusCode.ALREADY_EXISTS,
     Reason.POINT_CHANGED: grpc.StatusCode.ABORTED,
     Reason.COLLECTION_CHANGED: grpc.StatusCode.ABORTED,
     Reason.SNAPSHOT_INVALID: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.INDEX_BUILD_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.INDEX_TOO_LARGE: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.NOT_OF_MEMORIES: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.DECISION_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.PREDICTOR_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.MODELS_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.BREAKER_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.ANSWER_OFF_SCHEMA: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.BUDGET_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.BUDGET_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.BUDGET_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
+    Reason.BUDGET_CHANGED: grpc.StatusCode.ABORTED,
 }
 
 _Detail = TypeVar("_Detail", bound=Message)

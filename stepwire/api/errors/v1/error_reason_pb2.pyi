@@ -212,6 +212,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A model could not be loaded; what was loaded before stays.
     Code FAILED_PRECONDITION. Metadata: `model`.
     """
+    ERROR_REASON_PROMPT_TOO_LONG: _ErrorReason.ValueType  # 112
+    """A prompt has as many tokens as the model's context, or more: nothing can be written.
+    Code INVALID_ARGUMENT. Metadata: `model`, `tokens`, `limit`.
+    """
     ERROR_REASON_NAME_TAKEN: _ErrorReason.ValueType  # 130
     """A name is taken: of a collection by an alias, or of an alias by a collection.
     Code ALREADY_EXISTS. Metadata: `name`.
@@ -236,6 +240,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The build of an index would take more memory than builds have.
     Code FAILED_PRECONDITION. Metadata: `collection`, `estimated_bytes`, `limit_bytes`.
     """
+    ERROR_REASON_NOT_OF_MEMORIES: _ErrorReason.ValueType  # 138
+    """The collection is not one of memories: it lacks the fields `space` and `time`, or names
+    no model. Code FAILED_PRECONDITION. Metadata: `collection`.
+    """
     ERROR_REASON_DECISION_NOT_FOUND: _ErrorReason.ValueType  # 160
     """No decision of the router has this id for the caller's tenant, or it was made so long
     ago that it is forgotten. Code NOT_FOUND. Metadata: `decision_id`.
@@ -253,6 +261,29 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_BREAKER_NOT_FOUND: _ErrorReason.ValueType  # 171
     """The router has no breaker with this name.
     Code NOT_FOUND. Metadata: `breaker`.
+    """
+    ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 172
+    """A call could cost more than a budget has left, and no model that costs less may answer.
+    Code RESOURCE_EXHAUSTED, with a `google.rpc.RetryInfo` when the budget begins anew.
+    Metadata: `budget`, its name; `key`, the project, task or model for a budget that is
+    split; `needed_micro_usd`, `left_micro_usd`; `resets_at`, empty when it never does.
+    """
+    ERROR_REASON_BUDGET_NOT_FOUND: _ErrorReason.ValueType  # 173
+    """No budget with this name exists for the caller's tenant.
+    Code NOT_FOUND. Metadata: `budget`.
+    """
+    ERROR_REASON_BUDGET_EXISTS: _ErrorReason.ValueType  # 174
+    """A budget with this name exists with another configuration.
+    Code ALREADY_EXISTS. Metadata: `budget`.
+    """
+    ERROR_REASON_BUDGET_CHANGED: _ErrorReason.ValueType  # 175
+    """The budget is no longer what the caller has read: read it again.
+    Code ABORTED. Metadata: `budget`, `etag`.
+    """
+    ERROR_REASON_ANSWER_OFF_SCHEMA: _ErrorReason.ValueType  # 185
+    """Models answered, but none by the JSON Schema that was asked for, nor after it was told
+    what was wrong. Code FAILED_PRECONDITION. Metadata: `model`, the last one; `attempts`;
+    and one `tried.<n>` for each try.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -452,6 +483,10 @@ ERROR_REASON_MODEL_LOAD_FAILED: ErrorReason.ValueType  # 111
 """A model could not be loaded; what was loaded before stays.
 Code FAILED_PRECONDITION. Metadata: `model`.
 """
+ERROR_REASON_PROMPT_TOO_LONG: ErrorReason.ValueType  # 112
+"""A prompt has as many tokens as the model's context, or more: nothing can be written.
+Code INVALID_ARGUMENT. Metadata: `model`, `tokens`, `limit`.
+"""
 ERROR_REASON_NAME_TAKEN: ErrorReason.ValueType  # 130
 """A name is taken: of a collection by an alias, or of an alias by a collection.
 Code ALREADY_EXISTS. Metadata: `name`.
@@ -476,6 +511,10 @@ ERROR_REASON_INDEX_TOO_LARGE: ErrorReason.ValueType  # 135
 """The build of an index would take more memory than builds have.
 Code FAILED_PRECONDITION. Metadata: `collection`, `estimated_bytes`, `limit_bytes`.
 """
+ERROR_REASON_NOT_OF_MEMORIES: ErrorReason.ValueType  # 138
+"""The collection is not one of memories: it lacks the fields `space` and `time`, or names
+no model. Code FAILED_PRECONDITION. Metadata: `collection`.
+"""
 ERROR_REASON_DECISION_NOT_FOUND: ErrorReason.ValueType  # 160
 """No decision of the router has this id for the caller's tenant, or it was made so long
 ago that it is forgotten. Code NOT_FOUND. Metadata: `decision_id`.
@@ -493,5 +532,28 @@ provider named a time. Metadata: `attempts`, the calls made, and for each try on
 ERROR_REASON_BREAKER_NOT_FOUND: ErrorReason.ValueType  # 171
 """The router has no breaker with this name.
 Code NOT_FOUND. Metadata: `breaker`.
+"""
+ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 172
+"""A call could cost more than a budget has left, and no model that costs less may answer.
+Code RESOURCE_EXHAUSTED, with a `google.rpc.RetryInfo` when the budget begins anew.
+Metadata: `budget`, its name; `key`, the project, task or model for a budget that is
+split; `needed_micro_usd`, `left_micro_usd`; `resets_at`, empty when it never does.
+"""
+ERROR_REASON_BUDGET_NOT_FOUND: ErrorReason.ValueType  # 173
+"""No budget with this name exists for the caller's tenant.
+Code NOT_FOUND. Metadata: `budget`.
+"""
+ERROR_REASON_BUDGET_EXISTS: ErrorReason.ValueType  # 174
+"""A budget with this name exists with another configuration.
+Code ALREADY_EXISTS. Metadata: `budget`.
+"""
+ERROR_REASON_BUDGET_CHANGED: ErrorReason.ValueType  # 175
+"""The budget is no longer what the caller has read: read it again.
+Code ABORTED. Metadata: `budget`, `etag`.
+"""
+ERROR_REASON_ANSWER_OFF_SCHEMA: ErrorReason.ValueType  # 185
+"""Models answered, but none by the JSON Schema that was asked for, nor after it was told
+what was wrong. Code FAILED_PRECONDITION. Metadata: `model`, the last one; `attempts`;
+and one `tried.<n>` for each try.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
