@@ -46,6 +46,10 @@ class _DecisionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decisi
     """The request's meaning could not be had in time, so that only its text's form
     was looked at.
     """
+    DECISION_REASON_CACHED: _DecisionReason.ValueType  # 9
+    """Nothing was decided: an earlier answer of this model was given again. The decision's
+    id is that of the earlier one, so that its outcome can be reported.
+    """
 
 class DecisionReason(_DecisionReason, metaclass=_DecisionReasonEnumTypeWrapper):
     """What led to a decision."""
@@ -69,6 +73,10 @@ DECISION_REASON_LEARNT_QUALITY: DecisionReason.ValueType  # 7
 DECISION_REASON_WITHOUT_EMBEDDING: DecisionReason.ValueType  # 8
 """The request's meaning could not be had in time, so that only its text's form
 was looked at.
+"""
+DECISION_REASON_CACHED: DecisionReason.ValueType  # 9
+"""Nothing was decided: an earlier answer of this model was given again. The decision's
+id is that of the earlier one, so that its outcome can be reported.
 """
 Global___DecisionReason: _TypeAlias = DecisionReason  # noqa: Y015
 

@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)stepwire/api/router/v1/requirements.proto\x12\x16stepwire.api.router.v1\x1a\x1egoogle/protobuf/duration.proto\"\xff\x01\n\x0cRequirements\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1f\n\x0bmin_quality\x18\x02 \x01(\x01R\nminQuality\x12\"\n\x0c\x63\x61pabilities\x18\x03 \x03(\tR\x0c\x63\x61pabilities\x12+\n\x12max_cost_micro_usd\x18\x04 \x01(\x03R\x0fmaxCostMicroUsd\x12\x1a\n\x08language\x18\x05 \x01(\tR\x08language\x12\x37\n\x08min_tier\x18\x06 \x01(\x0e\x32\x1c.stepwire.api.router.v1.TierR\x07minTier\x12\x12\n\x04seed\x18\x07 \x01(\x04R\x04seed\"Y\n\x0b\x41ttribution\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12\x17\n\x07task_id\x18\x02 \x01(\tR\x06taskId\x12\x17\n\x07step_id\x18\x03 \x01(\tR\x06stepId\"\x8d\x01\n\x0c\x43\x61\x63heControl\x12\x35\n\x04mode\x18\x01 \x01(\x0e\x32!.stepwire.api.router.v1.CacheModeR\x04mode\x12\x32\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06maxAge\x12\x12\n\x04tags\x18\x03 \x03(\tR\x04tags*O\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0e\n\nTIER_SMALL\x10\x01\x12\x11\n\rTIER_BALANCED\x10\x02\x12\x0e\n\nTIER_LARGE\x10\x03*j\n\tCacheMode\x12\x1a\n\x16\x43\x41\x43HE_MODE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43\x41\x43HE_MODE_OFF\x10\x01\x12\x14\n\x10\x43\x41\x43HE_MODE_EXACT\x10\x02\x12\x17\n\x13\x43\x41\x43HE_MODE_SEMANTIC\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)stepwire/api/router/v1/requirements.proto\x12\x16stepwire.api.router.v1\x1a\x1egoogle/protobuf/duration.proto\"\xff\x01\n\x0cRequirements\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1f\n\x0bmin_quality\x18\x02 \x01(\x01R\nminQuality\x12\"\n\x0c\x63\x61pabilities\x18\x03 \x03(\tR\x0c\x63\x61pabilities\x12+\n\x12max_cost_micro_usd\x18\x04 \x01(\x03R\x0fmaxCostMicroUsd\x12\x1a\n\x08language\x18\x05 \x01(\tR\x08language\x12\x37\n\x08min_tier\x18\x06 \x01(\x0e\x32\x1c.stepwire.api.router.v1.TierR\x07minTier\x12\x12\n\x04seed\x18\x07 \x01(\x04R\x04seed\"Y\n\x0b\x41ttribution\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12\x17\n\x07task_id\x18\x02 \x01(\tR\x06taskId\x12\x17\n\x07step_id\x18\x03 \x01(\tR\x06stepId\"\xa3\x01\n\x0c\x43\x61\x63heControl\x12\x35\n\x04mode\x18\x01 \x01(\x0e\x32!.stepwire.api.router.v1.CacheModeR\x04mode\x12\x32\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06maxAge\x12\x12\n\x04tags\x18\x03 \x03(\tR\x04tags\x12\x14\n\x05scope\x18\x04 \x01(\tR\x05scope*O\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0e\n\nTIER_SMALL\x10\x01\x12\x11\n\rTIER_BALANCED\x10\x02\x12\x0e\n\nTIER_LARGE\x10\x03*j\n\tCacheMode\x12\x1a\n\x16\x43\x41\x43HE_MODE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43\x41\x43HE_MODE_OFF\x10\x01\x12\x14\n\x10\x43\x41\x43HE_MODE_EXACT\x10\x02\x12\x17\n\x13\x43\x41\x43HE_MODE_SEMANTIC\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwire.api.router.v1.requirements_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TIER']._serialized_start=594
-  _globals['_TIER']._serialized_end=673
-  _globals['_CACHEMODE']._serialized_start=675
-  _globals['_CACHEMODE']._serialized_end=781
+  _globals['_TIER']._serialized_start=616
+  _globals['_TIER']._serialized_end=695
+  _globals['_CACHEMODE']._serialized_start=697
+  _globals['_CACHEMODE']._serialized_end=803
   _globals['_REQUIREMENTS']._serialized_start=102
   _globals['_REQUIREMENTS']._serialized_end=357
   _globals['_ATTRIBUTION']._serialized_start=359
   _globals['_ATTRIBUTION']._serialized_end=448
   _globals['_CACHECONTROL']._serialized_start=451
-  _globals['_CACHECONTROL']._serialized_end=592
+  _globals['_CACHECONTROL']._serialized_end=614
 # @@protoc_insertion_point(module_scope)

@@ -59,9 +59,13 @@ class _CacheModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheMode.V
     CACHE_MODE_OFF: _CacheMode.ValueType  # 1
     """None."""
     CACHE_MODE_EXACT: _CacheMode.ValueType  # 2
-    """Answers to an equal request."""
+    """Answers to an equal request, and the one that is under way."""
     CACHE_MODE_SEMANTIC: _CacheMode.ValueType  # 3
-    """Those, and answers to questions of the same meaning."""
+    """Those, and answers to a last message of the same meaning in a request that is equal in
+    all else. Numbers, names, dates, units and negations must be the same. Only where the
+    last message is the user's, without pictures, and at most 1,000 characters long;
+    otherwise as CACHE_MODE_EXACT.
+    """
 
 class CacheMode(_CacheMode, metaclass=_CacheModeEnumTypeWrapper):
     """Which earlier answers may be given again."""
@@ -71,9 +75,13 @@ CACHE_MODE_UNSPECIFIED: CacheMode.ValueType  # 0
 CACHE_MODE_OFF: CacheMode.ValueType  # 1
 """None."""
 CACHE_MODE_EXACT: CacheMode.ValueType  # 2
-"""Answers to an equal request."""
+"""Answers to an equal request, and the one that is under way."""
 CACHE_MODE_SEMANTIC: CacheMode.ValueType  # 3
-"""Those, and answers to questions of the same meaning."""
+"""Those, and answers to a last message of the same meaning in a request that is equal in
+all else. Numbers, names, dates, units and negations must be the same. Only where the
+last message is the user's, without pictures, and at most 1,000 characters long;
+otherwise as CACHE_MODE_EXACT.
+"""
 Global___CacheMode: _TypeAlias = CacheMode  # noqa: Y015
 
 @_typing.final
@@ -170,22 +178,42 @@ Global___Attribution: _TypeAlias = Attribution  # noqa: Y015
 
 @_typing.final
 class CacheControl(_message.Message):
-    """Whether an answer may come from the cache, and go into it."""
+    """Whether an answer may come from the cache, and go into it.
+
+    Requests are equal when tenant, scope, messages, documents, tools, schema, sampling
+    settings, longest answer, and what is asked of the model are, with the catalogue's entry of
+    a model that is named, or the whole catalogue where the router chooses. Attribution and
+    tags are no part of it. A temperature above 0 keeps nothing from the cache: whoever asks
+    for an earlier answer gets it as it was drawn then; for a new one leave the cache off, or
+    set another `sampling_seed`.
+
+    An answer is kept when the model ended it by itself, or asks for tools, and when it is the
+    model that was first chosen, with nothing in its way and not by chance: an answer of a
+    fallback is not given again when all is well.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODE_FIELD_NUMBER: _builtins.int
     MAX_AGE_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     mode: Global___CacheMode.ValueType
     """Which answers may be given again."""
+    scope: _builtins.str
+    """Answers are given again only to requests of the same scope, such as a user's id. At
+    most 200 characters; empty is the scope of all that name none.
+    """
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
         """Oldest answer accepted. Unset means the router's own limit."""
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names by which stored answers are removed later. At most 16; empty means none."""
+        """Names by which the answer, if it is kept, is removed later; an answer that is given
+        again keeps those that it had. At most 16, each at most 100 characters; empty means
+        none.
+        """
 
     def __init__(
         self,
@@ -193,10 +221,11 @@ class CacheControl(_message.Message):
         mode: Global___CacheMode.ValueType = ...,
         max_age: _duration_pb2.Duration | None = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
+        scope: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "mode", b"mode", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "mode", b"mode", "scope", b"scope", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from stepwire.api.router.v1 import cache_pb2 as stepwire_dot_api_dot_router_dot_v1_dot_cache__pb2
 from stepwire.api.router.v1 import catalogue_pb2 as stepwire_dot_api_dot_router_dot_v1_dot_catalogue__pb2
 from stepwire.api.router.v1 import decision_pb2 as stepwire_dot_api_dot_router_dot_v1_dot_decision__pb2
 from stepwire.api.router.v1 import message_pb2 as stepwire_dot_api_dot_router_dot_v1_dot_message__pb2
 from stepwire.api.router.v1 import requirements_pb2 as stepwire_dot_api_dot_router_dot_v1_dot_requirements__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+stepwire/api/router/v1/router_service.proto\x12\x16stepwire.api.router.v1\x1a\x1cgoogle/api/annotations.proto\x1a&stepwire/api/router/v1/catalogue.proto\x1a%stepwire/api/router/v1/decision.proto\x1a$stepwire/api/router/v1/message.proto\x1a)stepwire/api/router/v1/requirements.proto\"\xf0\x05\n\x0fGenerateRequest\x12;\n\x08messages\x18\x01 \x03(\x0b\x32\x1f.stepwire.api.router.v1.MessageR\x08messages\x12>\n\tdocuments\x18\x02 \x03(\x0b\x32 .stepwire.api.router.v1.DocumentR\tdocuments\x12H\n\x0crequirements\x18\x03 \x01(\x0b\x32$.stepwire.api.router.v1.RequirementsR\x0crequirements\x12*\n\x11max_output_tokens\x18\x04 \x01(\x05R\x0fmaxOutputTokens\x12%\n\x0btemperature\x18\x05 \x01(\x01H\x00R\x0btemperature\x88\x01\x01\x12\x32\n\x05tools\x18\x06 \x03(\x0b\x32\x1c.stepwire.api.router.v1.ToolR\x05tools\x12\x43\n\x0btool_choice\x18\x07 \x01(\x0b\x32\".stepwire.api.router.v1.ToolChoiceR\ntoolChoice\x12\x43\n\x0bjson_schema\x18\x08 \x01(\x0b\x32\".stepwire.api.router.v1.JsonSchemaR\njsonSchema\x12\x18\n\x05top_p\x18\t \x01(\x01H\x01R\x04topP\x88\x01\x01\x12\x12\n\x04stop\x18\n \x03(\tR\x04stop\x12(\n\rsampling_seed\x18\x0b \x01(\x03H\x02R\x0csamplingSeed\x88\x01\x01\x12\x45\n\x0b\x61ttribution\x18\x0c \x01(\x0b\x32#.stepwire.api.router.v1.AttributionR\x0b\x61ttribution\x12:\n\x05\x63\x61\x63he\x18\r \x01(\x0b\x32$.stepwire.api.router.v1.CacheControlR\x05\x63\x61\x63heB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x10\n\x0e_sampling_seed\"\xbe\x03\n\x10GenerateResponse\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12>\n\tcitations\x18\x02 \x03(\x0b\x32 .stepwire.api.router.v1.CitationR\tcitations\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x33\n\x05usage\x18\x04 \x01(\x0b\x32\x1d.stepwire.api.router.v1.UsageR\x05usage\x12<\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0b\x32 .stepwire.api.router.v1.DecisionR\x08\x64\x65\x63ision\x12?\n\ntool_calls\x18\x06 \x03(\x0b\x32 .stepwire.api.router.v1.ToolCallR\ttoolCalls\x12I\n\rfinish_reason\x18\x07 \x01(\x0e\x32$.stepwire.api.router.v1.FinishReasonR\x0c\x66inishReason\x12\x41\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32%.stepwire.api.router.v1.FailedAttemptR\x08\x61ttempts\"\xb7\x01\n\rFailedAttempt\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1a\n\x08\x65ndpoint\x18\x02 \x01(\tR\x08\x65ndpoint\x12\x12\n\x04kind\x18\x03 \x01(\tR\x04kind\x12\x18\n\x07message\x18\x04 \x01(\tR\x07message\x12\x16\n\x06\x63\x61lled\x18\x05 \x01(\x08R\x06\x63\x61lled\x12\x14\n\x05hedge\x18\x06 \x01(\x08R\x05hedge\x12\x18\n\x07seconds\x18\x07 \x01(\x01R\x07seconds\"Z\n\x15StreamGenerateRequest\x12\x41\n\x07request\x18\x01 \x01(\x0b\x32\'.stepwire.api.router.v1.GenerateRequestR\x07request\"\xb6\x01\n\x16StreamGenerateResponse\x12\x14\n\x04text\x18\x01 \x01(\tH\x00R\x04text\x12?\n\ttool_call\x18\x02 \x01(\x0b\x32 .stepwire.api.router.v1.ToolCallH\x00R\x08toolCall\x12<\n\x03\x65nd\x18\x03 \x01(\x0b\x32(.stepwire.api.router.v1.GenerateResponseH\x00R\x03\x65ndB\x07\n\x05\x65vent\"R\n\rDecideRequest\x12\x41\n\x07request\x18\x01 \x01(\x0b\x32\'.stepwire.api.router.v1.GenerateRequestR\x07request\"N\n\x0e\x44\x65\x63ideResponse\x12<\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32 .stepwire.api.router.v1.DecisionR\x08\x64\x65\x63ision\"\xa5\x01\n\x14ReportOutcomeRequest\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tR\ndecisionId\x12\x1a\n\x07success\x18\x02 \x01(\x08H\x00R\x07success\x12\x16\n\x05score\x18\x03 \x01(\x01H\x00R\x05score\x12-\n\x12\x63hosen_alternative\x18\x04 \x01(\tR\x11\x63hosenAlternativeB\t\n\x07outcome\"\x17\n\x15ReportOutcomeResponse\"\x13\n\x11ListModelsRequest\"\x9b\x01\n\x12ListModelsResponse\x12>\n\x06models\x18\x01 \x03(\x0b\x32&.stepwire.api.router.v1.CatalogueModelR\x06models\x12+\n\x11\x63\x61talogue_version\x18\x02 \x01(\tR\x10\x63\x61talogueVersion\x12\x18\n\x07refused\x18\x03 \x01(\tR\x07refused2\xb6\x05\n\rRouterService\x12u\n\x06\x44\x65\x63ide\x12%.stepwire.api.router.v1.DecideRequest\x1a&.stepwire.api.router.v1.DecideResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/models:decide:\x01*\x12}\n\x08Generate\x12\'.stepwire.api.router.v1.GenerateRequest\x1a(.stepwire.api.router.v1.GenerateResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/models:generate:\x01*\x12\x97\x01\n\x0eStreamGenerate\x12-.stepwire.api.router.v1.StreamGenerateRequest\x1a..stepwire.api.router.v1.StreamGenerateResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models:streamGenerate:\x01*0\x01\x12\x9b\x01\n\rReportOutcome\x12,.stepwire.api.router.v1.ReportOutcomeRequest\x1a-.stepwire.api.router.v1.ReportOutcomeResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/decisions/{decision_id}:report:\x01*\x12w\n\nListModels\x12).stepwire.api.router.v1.ListModelsRequest\x1a*.stepwire.api.router.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/modelsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+stepwire/api/router/v1/router_service.proto\x12\x16stepwire.api.router.v1\x1a\x1cgoogle/api/annotations.proto\x1a\"stepwire/api/router/v1/cache.proto\x1a&stepwire/api/router/v1/catalogue.proto\x1a%stepwire/api/router/v1/decision.proto\x1a$stepwire/api/router/v1/message.proto\x1a)stepwire/api/router/v1/requirements.proto\"\xf0\x05\n\x0fGenerateRequest\x12;\n\x08messages\x18\x01 \x03(\x0b\x32\x1f.stepwire.api.router.v1.MessageR\x08messages\x12>\n\tdocuments\x18\x02 \x03(\x0b\x32 .stepwire.api.router.v1.DocumentR\tdocuments\x12H\n\x0crequirements\x18\x03 \x01(\x0b\x32$.stepwire.api.router.v1.RequirementsR\x0crequirements\x12*\n\x11max_output_tokens\x18\x04 \x01(\x05R\x0fmaxOutputTokens\x12%\n\x0btemperature\x18\x05 \x01(\x01H\x00R\x0btemperature\x88\x01\x01\x12\x32\n\x05tools\x18\x06 \x03(\x0b\x32\x1c.stepwire.api.router.v1.ToolR\x05tools\x12\x43\n\x0btool_choice\x18\x07 \x01(\x0b\x32\".stepwire.api.router.v1.ToolChoiceR\ntoolChoice\x12\x43\n\x0bjson_schema\x18\x08 \x01(\x0b\x32\".stepwire.api.router.v1.JsonSchemaR\njsonSchema\x12\x18\n\x05top_p\x18\t \x01(\x01H\x01R\x04topP\x88\x01\x01\x12\x12\n\x04stop\x18\n \x03(\tR\x04stop\x12(\n\rsampling_seed\x18\x0b \x01(\x03H\x02R\x0csamplingSeed\x88\x01\x01\x12\x45\n\x0b\x61ttribution\x18\x0c \x01(\x0b\x32#.stepwire.api.router.v1.AttributionR\x0b\x61ttribution\x12:\n\x05\x63\x61\x63he\x18\r \x01(\x0b\x32$.stepwire.api.router.v1.CacheControlR\x05\x63\x61\x63heB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x10\n\x0e_sampling_seed\"\xfd\x03\n\x10GenerateResponse\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12>\n\tcitations\x18\x02 \x03(\x0b\x32 .stepwire.api.router.v1.CitationR\tcitations\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x33\n\x05usage\x18\x04 \x01(\x0b\x32\x1d.stepwire.api.router.v1.UsageR\x05usage\x12<\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0b\x32 .stepwire.api.router.v1.DecisionR\x08\x64\x65\x63ision\x12?\n\ntool_calls\x18\x06 \x03(\x0b\x32 .stepwire.api.router.v1.ToolCallR\ttoolCalls\x12I\n\rfinish_reason\x18\x07 \x01(\x0e\x32$.stepwire.api.router.v1.FinishReasonR\x0c\x66inishReason\x12\x41\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32%.stepwire.api.router.v1.FailedAttemptR\x08\x61ttempts\x12=\n\tcache_hit\x18\t \x01(\x0b\x32 .stepwire.api.router.v1.CacheHitR\x08\x63\x61\x63heHit\"\xb7\x01\n\rFailedAttempt\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1a\n\x08\x65ndpoint\x18\x02 \x01(\tR\x08\x65ndpoint\x12\x12\n\x04kind\x18\x03 \x01(\tR\x04kind\x12\x18\n\x07message\x18\x04 \x01(\tR\x07message\x12\x16\n\x06\x63\x61lled\x18\x05 \x01(\x08R\x06\x63\x61lled\x12\x14\n\x05hedge\x18\x06 \x01(\x08R\x05hedge\x12\x18\n\x07seconds\x18\x07 \x01(\x01R\x07seconds\"Z\n\x15StreamGenerateRequest\x12\x41\n\x07request\x18\x01 \x01(\x0b\x32\'.stepwire.api.router.v1.GenerateRequestR\x07request\"\xb6\x01\n\x16StreamGenerateResponse\x12\x14\n\x04text\x18\x01 \x01(\tH\x00R\x04text\x12?\n\ttool_call\x18\x02 \x01(\x0b\x32 .stepwire.api.router.v1.ToolCallH\x00R\x08toolCall\x12<\n\x03\x65nd\x18\x03 \x01(\x0b\x32(.stepwire.api.router.v1.GenerateResponseH\x00R\x03\x65ndB\x07\n\x05\x65vent\"R\n\rDecideRequest\x12\x41\n\x07request\x18\x01 \x01(\x0b\x32\'.stepwire.api.router.v1.GenerateRequestR\x07request\"N\n\x0e\x44\x65\x63ideResponse\x12<\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32 .stepwire.api.router.v1.DecisionR\x08\x64\x65\x63ision\"\xa5\x01\n\x14ReportOutcomeRequest\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tR\ndecisionId\x12\x1a\n\x07success\x18\x02 \x01(\x08H\x00R\x07success\x12\x16\n\x05score\x18\x03 \x01(\x01H\x00R\x05score\x12-\n\x12\x63hosen_alternative\x18\x04 \x01(\tR\x11\x63hosenAlternativeB\t\n\x07outcome\"\x17\n\x15ReportOutcomeResponse\"\x13\n\x11ListModelsRequest\"\x9b\x01\n\x12ListModelsResponse\x12>\n\x06models\x18\x01 \x03(\x0b\x32&.stepwire.api.router.v1.CatalogueModelR\x06models\x12+\n\x11\x63\x61talogue_version\x18\x02 \x01(\tR\x10\x63\x61talogueVersion\x12\x18\n\x07refused\x18\x03 \x01(\tR\x07refused2\xb9\x05\n\rRouterService\x12u\n\x06\x44\x65\x63ide\x12%.stepwire.api.router.v1.DecideRequest\x1a&.stepwire.api.router.v1.DecideResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/models:decide:\x01*\x12}\n\x08Generate\x12\'.stepwire.api.router.v1.GenerateRequest\x1a(.stepwire.api.router.v1.GenerateResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/models:generate:\x01*\x12\x97\x01\n\x0eStreamGenerate\x12-.stepwire.api.router.v1.StreamGenerateRequest\x1a..stepwire.api.router.v1.StreamGenerateResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models:streamGenerate:\x01*0\x01\x12\x9b\x01\n\rReportOutcome\x12,.stepwire.api.router.v1.ReportOutcomeRequest\x1a-.stepwire.api.router.v1.ReportOutcomeResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/decisions/{decision_id}:report:\x01*\x12z\n\nListModels\x12).stepwire.api.router.v1.ListModelsRequest\x1a*.stepwire.api.router.v1.ListModelsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/catalogueb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,29 +46,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTERSERVICE'].methods_by_name['ReportOutcome']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['ReportOutcome']._serialized_options = b'\202\323\344\223\002\'\"\"/v1/decisions/{decision_id}:report:\001*'
   _globals['_ROUTERSERVICE'].methods_by_name['ListModels']._loaded_options = None
-  _globals['_ROUTERSERVICE'].methods_by_name['ListModels']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/models'
-  _globals['_GENERATEREQUEST']._serialized_start=262
-  _globals['_GENERATEREQUEST']._serialized_end=1014
-  _globals['_GENERATERESPONSE']._serialized_start=1017
-  _globals['_GENERATERESPONSE']._serialized_end=1463
-  _globals['_FAILEDATTEMPT']._serialized_start=1466
-  _globals['_FAILEDATTEMPT']._serialized_end=1649
-  _globals['_STREAMGENERATEREQUEST']._serialized_start=1651
-  _globals['_STREAMGENERATEREQUEST']._serialized_end=1741
-  _globals['_STREAMGENERATERESPONSE']._serialized_start=1744
-  _globals['_STREAMGENERATERESPONSE']._serialized_end=1926
-  _globals['_DECIDEREQUEST']._serialized_start=1928
-  _globals['_DECIDEREQUEST']._serialized_end=2010
-  _globals['_DECIDERESPONSE']._serialized_start=2012
-  _globals['_DECIDERESPONSE']._serialized_end=2090
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=2093
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=2258
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=2260
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=2283
-  _globals['_LISTMODELSREQUEST']._serialized_start=2285
-  _globals['_LISTMODELSREQUEST']._serialized_end=2304
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2307
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2462
-  _globals['_ROUTERSERVICE']._serialized_start=2465
-  _globals['_ROUTERSERVICE']._serialized_end=3159
+  _globals['_ROUTERSERVICE'].methods_by_name['ListModels']._serialized_options = b'\202\323\344\223\002\017\022\r/v1/catalogue'
+  _globals['_GENERATEREQUEST']._serialized_start=298
+  _globals['_GENERATEREQUEST']._serialized_end=1050
+  _globals['_GENERATERESPONSE']._serialized_start=1053
+  _globals['_GENERATERESPONSE']._serialized_end=1562
+  _globals['_FAILEDATTEMPT']._serialized_start=1565
+  _globals['_FAILEDATTEMPT']._serialized_end=1748
+  _globals['_STREAMGENERATEREQUEST']._serialized_start=1750
+  _globals['_STREAMGENERATEREQUEST']._serialized_end=1840
+  _globals['_STREAMGENERATERESPONSE']._serialized_start=1843
+  _globals['_STREAMGENERATERESPONSE']._serialized_end=2025
+  _globals['_DECIDEREQUEST']._serialized_start=2027
+  _globals['_DECIDEREQUEST']._serialized_end=2109
+  _globals['_DECIDERESPONSE']._serialized_start=2111
+  _globals['_DECIDERESPONSE']._serialized_end=2189
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=2192
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=2357
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=2359
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=2382
+  _globals['_LISTMODELSREQUEST']._serialized_start=2384
+  _globals['_LISTMODELSREQUEST']._serialized_end=2403
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2406
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2561
+  _globals['_ROUTERSERVICE']._serialized_start=2564
+  _globals['_ROUTERSERVICE']._serialized_end=3261
 # @@protoc_insertion_point(module_scope)

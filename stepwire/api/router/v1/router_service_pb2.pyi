@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from stepwire.api.router.v1 import cache_pb2 as _cache_pb2
 from stepwire.api.router.v1 import catalogue_pb2 as _catalogue_pb2
 from stepwire.api.router.v1 import decision_pb2 as _decision_pb2
 from stepwire.api.router.v1 import message_pb2 as _message_pb2
@@ -75,7 +76,12 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def json_schema(self) -> _message_pb2.JsonSchema:
-        """Schema that the answer must keep. Unset means free text."""
+        """Schema that the answer must keep. Unset means free text. An answer that does not keep
+        it counts as failed. Not held against it are answers that are cut (FINISH_REASON_LENGTH,
+        FINISH_REASON_CONTENT_FILTER) or call tools. A stream is sent before it can be judged,
+        and ends with ANSWER_OFF_SCHEMA when it does not keep the schema. In a JSON answer,
+        numbers in square brackets are no citations.
+        """
 
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -139,6 +145,7 @@ class GenerateResponse(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    CACHE_HIT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The answer. Empty when the model only asks for calls of tools."""
     model: _builtins.str
@@ -165,6 +172,12 @@ class GenerateResponse(_message.Message):
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedAttempt]:
         """The tries before it that brought no answer, in order. Empty when the first did."""
 
+    @_builtins.property
+    def cache_hit(self) -> _cache_pb2.CacheHit:
+        """Where this answer comes from when no model was called for it; unset when one was.
+        `usage` then has the tokens of the earlier answer, and no cost.
+        """
+
     def __init__(
         self,
         *,
@@ -176,10 +189,11 @@ class GenerateResponse(_message.Message):
         tool_calls: _abc.Iterable[_message_pb2.ToolCall] | None = ...,
         finish_reason: _message_pb2.FinishReason.ValueType = ...,
         attempts: _abc.Iterable[Global___FailedAttempt] | None = ...,
+        cache_hit: _cache_pb2.CacheHit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_hit", b"cache_hit", "decision", b"decision", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "citations", b"citations", "decision", b"decision", "finish_reason", b"finish_reason", "model", b"model", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cache_hit", b"cache_hit", "citations", b"citations", "decision", b"decision", "finish_reason", b"finish_reason", "model", b"model", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -207,7 +221,7 @@ class FailedAttempt(_message.Message):
     kind: _builtins.str
     """Class of the failure: `rate_limited`, `no_credit`, `misconfigured`,
     `context_too_long`, `content_filtered`, `server`, `network`, `timeout`,
-    `nonsense`, `unfit`, `bad_request` or `over_budget`.
+    `nonsense`, `off_schema`, `unfit`, `bad_request` or `over_budget`.
     """
     message: _builtins.str
     """What happened, for people."""

@@ -98,7 +98,7 @@ class RouterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists the catalogue.
+        """Lists the catalogue. `/v1/models` lists the same models as OpenAI does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,7 @@ class RouterServiceStub:
     same decision takes the place of an earlier one.
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ListModelsRequest, _router_service_pb2.ListModelsResponse]
-    """Lists the catalogue."""
+    """Lists the catalogue. `/v1/models` lists the same models as OpenAI does."""
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -70,7 +70,7 @@ class RouterServiceAsyncStub(RouterServiceStub):
     same decision takes the place of an earlier one.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListModelsRequest, _router_service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists the catalogue."""
+    """Lists the catalogue. `/v1/models` lists the same models as OpenAI does."""
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Chooses models and calls them through their providers."""
@@ -119,6 +119,6 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_router_service_pb2.ListModelsResponse, _abc.Awaitable[_router_service_pb2.ListModelsResponse]]:
-        """Lists the catalogue."""
+        """Lists the catalogue. `/v1/models` lists the same models as OpenAI does."""
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
