@@ -12,12 +12,16 @@ from datetime import UTC, datetime, timedelta
 
 from executor_svc.retention.ports import BusyError, Partitions, RetentionStore
 from executor_svc.retention.spans import Partition, first_partitioned, outdated, wanted
-from executor_svc.tasks.task_ids import FIRST_ID, first_id_at
+from executor_svc.tasks.task_ids import FIRST_ID, created_at, first_id_at
 
 logger = logging.getLogger(__name__)
 
 # After a turn that had to give way.
 AGAIN_SECONDS = 5.0
+# By how much a graph may have been used later than the record says: by a day, since that is
+# written once a day, by how long an executor counts on having it written
+# (`executor_svc.tasks.stored_graphs`), and by as long as clocks and processes may stand still.
+GRAPH_MARGIN = timedelta(days=3)
 
 
 def _now() -> datetime:
@@ -85,9 +89,10 @@ class Retention:
         done = True
         for partition in outdated(cutoff, await partitions.existing()):
             done = await self._drop(partitions, partition, cutoff) and done
-        left = await partitions.existing()
-        await partitions.purge(FIRST_ID, first_partitioned(cutoff, left), ended=cutoff)
+        upper = first_partitioned(cutoff, await partitions.existing())
+        await partitions.purge(FIRST_ID, upper, ended=cutoff)
         await partitions.forget(FIRST_ID, first_id_at(cutoff))
+        await partitions.drop_graphs(upper, unused=created_at(upper) - GRAPH_MARGIN)
         return done
 
     async def _drop(self, partitions: Partitions, partition: Partition, cutoff: datetime) -> bool:

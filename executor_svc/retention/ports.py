@@ -46,6 +46,12 @@ class Partitions(Protocol):
     async def forget(self, lower: UUID, upper: UUID) -> None:
         """Delete what else the record has of tasks between ids that are gone."""
 
+    async def drop_graphs(self, upper: UUID, *, unused: datetime) -> None:
+        """Delete graphs not used since `unused` that nothing needs.
+
+        No task with the id `upper` or a later one may have been made with a graph so old.
+        """
+
 
 class RetentionStore(Protocol):
     """Where the partitions are."""

@@ -24,6 +24,7 @@ SEARCH_SECONDS = 600.0
 MOST_KEPT = 1000
 PURGE_BATCH = 500
 FORGET_BATCH = 5000
+GRAPH_BATCH = 1000
 
 BUSY = (
     asyncpg.LockNotAvailableError,
@@ -77,6 +78,13 @@ class PostgresPartitions:
     async def forget(self, lower: UUID, upper: UUID) -> None:
         while await self._connection.fetchval(queries.forget, lower, upper, FORGET_BATCH):
             pass
+
+    async def drop_graphs(self, upper: UUID, *, unused: datetime) -> None:
+        looked = GRAPH_BATCH
+        while looked == GRAPH_BATCH:
+            looked = await self._connection.fetchval(
+                queries.drop_graphs, unused, upper, GRAPH_BATCH, timeout=SEARCH_SECONDS
+            )
 
     async def _briefly(self, query: str, *arguments: object) -> bool:
         """Run what stops everybody else, or give way."""

@@ -32,6 +32,10 @@ SELECT executor.drop_partition_v1($1, $2, $3)
 -- See executor.purge_v1.
 SELECT executor.purge_v1($1, $2, $3, $4)
 
+-- name: drop_graphs
+-- See executor.drop_graphs_v1.
+SELECT executor.drop_graphs_v1($1, $2, $3)
+
 -- name: forget
 -- See executor.forget_v1.
 SELECT executor.forget_v1($1, $2, $3)

@@ -1,9 +1,22 @@
 -- Statements of workers and of the sweep. Transitions are functions (migrations/0002).
 
 -- name: add_graphs
--- Store graphs. $1 hashes, $2 specs.
+-- Store graphs, and say of those that are there that they will be used; once a day, so that
+-- one that is added all the time is not written all the time. $1 hashes, $2 specs. What
+-- retention drops meanwhile is not found by the first part, and so is stored by the second.
+WITH stale AS MATERIALIZED (
+    SELECT g.graph_hash FROM executor.graphs g
+    WHERE g.graph_hash = ANY ($1::bytea[]) AND g.used_at < now() - interval '1 day'
+    ORDER BY g.graph_hash FOR NO KEY UPDATE
+), used AS (
+    UPDATE executor.graphs g SET used_at = now()
+    FROM stale s WHERE g.graph_hash = s.graph_hash
+    RETURNING g.graph_hash
+)
 INSERT INTO executor.graphs (graph_hash, spec)
-SELECT * FROM unnest($1::bytea[], $2::bytea[])
+SELECT n.graph_hash, n.spec FROM unnest($1::bytea[], $2::bytea[]) AS n (graph_hash, spec)
+WHERE n.graph_hash NOT IN (SELECT u.graph_hash FROM used u)
+ORDER BY n.graph_hash
 ON CONFLICT DO NOTHING
 
 -- name: read_graphs

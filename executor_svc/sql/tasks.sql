@@ -238,9 +238,28 @@ SELECT * FROM executor.signal_task_v1($1, $2, $3, $4, $5, $6)
 SELECT * FROM executor.wake_parent_v1($1, $2, $3, $4)
 
 -- name: mark_fork
--- Say of which task another is a fork. $1 new task, $2 the task it is made from.
+-- Say of which task another is a fork, and hold that one: retention passes over it until the
+-- fork is there. $1 new task, $2 the task it is made from. No row when that one has gone.
+WITH origin AS (
+    SELECT o.task_id, o.depth FROM executor.tasks o WHERE o.task_id = $2 FOR KEY SHARE
+)
 UPDATE executor.tasks t SET forked_from = o.task_id, depth = o.depth
-FROM executor.tasks o WHERE t.task_id = $1 AND o.task_id = $2
+FROM origin o WHERE t.task_id = $1
+RETURNING t.task_id
+
+-- name: use_graphs_of
+-- Say that the graphs that a task runs will be used. $1 task.
+UPDATE executor.graphs g SET used_at = now()
+FROM (
+    SELECT u.graph_hash FROM executor.graphs u
+    WHERE u.used_at < now() - interval '1 day' AND u.graph_hash IN (
+        SELECT t.graph_hash FROM executor.tasks t WHERE t.task_id = $1
+        UNION ALL
+        SELECT s.added_graph FROM executor.steps s
+        WHERE s.task_id = $1 AND s.added_graph IS NOT NULL)
+    ORDER BY u.graph_hash FOR NO KEY UPDATE
+) AS u
+WHERE g.graph_hash = u.graph_hash
 
 -- name: copy_steps
 -- Copy steps with their items and what they have added; what of these is not over is

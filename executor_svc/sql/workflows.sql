@@ -1,5 +1,6 @@
 -- Statements on workflows. Where a version's use races with its change or its end, the
--- condition on `used_at` in one statement decides.
+-- condition on `used_at` in one statement decides. A graph that is there is locked by the
+-- statement that refers to it, lest retention drops it in between.
 
 -- name: find_workflow_version
 -- Read a version. $1 tenant, $2 name, $3 version.
@@ -24,7 +25,8 @@ WHERE tenant_id = $1 AND name = $2
 -- Add a version and its graph. $1 tenant, $2 name, $3 version, $4 place, $5 graph hash,
 -- $6 spec, $7 labels, $8 priority, $9 description. No row when version or place is taken.
 WITH graph AS (
-    INSERT INTO executor.graphs (graph_hash, spec) VALUES ($5, $6) ON CONFLICT DO NOTHING
+    INSERT INTO executor.graphs (graph_hash, spec) VALUES ($5, $6)
+    ON CONFLICT (graph_hash) DO UPDATE SET used_at = now()
 )
 INSERT INTO executor.workflow_versions
     (tenant_id, name, version, place, graph_hash, labels, priority, description)
@@ -36,7 +38,8 @@ RETURNING *
 -- Give a version its content, unless it was used with another one. $1 tenant, $2 name,
 -- $3 version, $4 graph hash, $5 spec, $6 labels, $7 priority, $8 description.
 WITH graph AS (
-    INSERT INTO executor.graphs (graph_hash, spec) VALUES ($4, $5) ON CONFLICT DO NOTHING
+    INSERT INTO executor.graphs (graph_hash, spec) VALUES ($4, $5)
+    ON CONFLICT (graph_hash) DO UPDATE SET used_at = now()
 )
 UPDATE executor.workflow_versions
 SET graph_hash = $4, labels = $6::jsonb, priority = $7, description = $8,

@@ -84,7 +84,9 @@ class PostgresTaskStore:
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(queries.create_tasks, *self._create_arguments([task], ()))
-                await connection.execute(queries.mark_fork, task.task_id, source)
+                if await connection.fetchval(queries.mark_fork, task.task_id, source) is None:
+                    raise task_not_found(source)
+                await connection.execute(queries.use_graphs_of, source)
                 rows = await connection.fetch(queries.copy_steps, task.task_id, source, kept)
                 if len(rows) < len(kept):
                     raise task_not_found(source)

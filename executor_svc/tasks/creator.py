@@ -13,6 +13,7 @@ from executor_svc.metrics import ExecutorMetrics
 from executor_svc.tasks.ports import NewTaskStore
 from executor_svc.tasks.recent import Recent, RecentTasks
 from executor_svc.tasks.refusals import request_id_reused
+from executor_svc.tasks.stored_graphs import StoredGraphs
 from executor_svc.tasks.task_ids import created_at
 from executor_svc.waking.announce import Announcer
 from executor_svc.waking.window import Window
@@ -21,7 +22,6 @@ from stepwire.errors import StepwireError
 from stepwire.failpoints import failpoint
 from stepwire.ids import uuid7
 
-MAX_REMEMBERED_GRAPHS = 100_000
 # Where many are created one by one, all that follows from a commit (wakeups, claims,
 # settlements) costs less by the task when commits are fewer.
 REST = Rest(seconds=0.012, above_per_second=800)
@@ -101,8 +101,7 @@ class Creator:
         self._metrics = metrics
         self._recent = recent
         self._has_subscriptions = has_subscriptions
-        # Some of the graphs that are in the record; they are never taken out of it.
-        self._stored: set[bytes] = set()
+        self._stored = StoredGraphs()
         self._batcher: Batcher[Sequence[Submission], Sequence[Accepted]] = Batcher(
             "create", self._flush, max_batch=max_batch, max_waiting=max_waiting, rest=REST
         )
@@ -170,16 +169,11 @@ class Creator:
         return submission.notify and self._has_subscriptions(submission.tenant_id)
 
     async def _store_graphs(self, submissions: Sequence[Submission]) -> None:
-        new = {
-            submission.graph.graph_hash: submission.graph
-            for submission in submissions
-            if submission.graph.graph_hash not in self._stored
-        }
+        asked = self._stored.now()
+        new = self._stored.missing(each.graph for each in submissions)
         if new:
-            await self._store.add_graphs(list(new.values()))
-            if len(self._stored) >= MAX_REMEMBERED_GRAPHS:
-                self._stored.clear()
-            self._stored |= new.keys()
+            await self._store.add_graphs(new)
+            self._stored.remember(new, asked=asked)
 
 
 def new_task(submission: Submission, *, notify: bool = False) -> NewTask:

@@ -13,13 +13,13 @@ process is stopped. Its attempts have thus ended when others may take their step
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from executor_svc.clock import boot_seconds
 from executor_svc.engine.ports import SessionStore, WorkerProfile
 from stepwire.ids import uuid7
 
@@ -29,11 +29,6 @@ OpenStore = Callable[[], AbstractAsyncContextManager[SessionStore]]
 
 # After a renewal that failed, the next one is tried after so much of the usual time.
 RETRY_SHARE = 0.25
-
-
-def boot_seconds() -> float:
-    """Return a monotonic time in seconds that goes on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True)

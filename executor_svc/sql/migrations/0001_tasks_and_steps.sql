@@ -11,12 +11,16 @@ CREATE TYPE executor.step_state AS ENUM
     ('BLOCKED', 'READY', 'RUNNING', 'WAITING', 'SUCCEEDED', 'FAILED', 'SKIPPED', 'CANCELLED');
 
 -- Graphs by the SHA-256 of their canonical encoding: a graph is stored once, however many
--- tasks run it. Rows never change.
+-- tasks run it. Hash and spec never change.
 CREATE TABLE executor.graphs (
     graph_hash bytea PRIMARY KEY,
     spec bytea NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    -- When somebody last said that tasks will run it, give or take a day: before those tasks
+    -- are written. It says which graphs may go (migrations/0008).
+    used_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX graphs_used ON executor.graphs (used_at);
 
 -- Which task a request_id has made. `digest` is the SHA-256 of what was asked for.
 CREATE TABLE executor.requests (

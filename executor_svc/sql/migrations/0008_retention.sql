@@ -7,7 +7,8 @@
 --   that they give way, and do before what takes long.
 -- * A task is kept until it has ended and the time of retention has passed since; it is
 --   kept longer while there are notices of it, and while its parent is in the record.
--- * Graphs stay: executors and workers count on those that they have seen.
+-- * A graph is kept while something in the record refers to it, and for days after somebody
+--   last said that tasks will run it: so long may an executor count on having said so.
 
 CREATE FUNCTION executor.partitioned() RETURNS text[] LANGUAGE sql IMMUTABLE
     RETURN ARRAY['tasks', 'steps', 'task_events', 'payloads'];
@@ -178,6 +179,43 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
     )
     SELECT (SELECT count(*) FROM requests) + (SELECT count(*) FROM signals)
         + (SELECT count(*) FROM waiters);
+$$;
+
+-- Delete graphs of which nobody has said since p_unused that they will be used, at most
+-- p_limit, and that neither a workflow nor a task needs. Returns at how many it has looked:
+-- those that are needed count as used now, so that the next look at them comes late.
+--
+-- p_upper        no task with this id or a later one was made with a graph so old
+CREATE FUNCTION executor.drop_graphs_v1(p_unused timestamptz, p_upper uuid, p_limit integer)
+RETURNS bigint LANGUAGE sql
+SET enable_seqscan = off AS $$
+    WITH old AS MATERIALIZED (
+        -- Somebody who has one of them in hand says right now that it will be used.
+        SELECT g.graph_hash FROM executor.graphs g
+        WHERE g.used_at < p_unused ORDER BY g.used_at LIMIT p_limit
+        FOR UPDATE SKIP LOCKED
+    ), needed AS MATERIALIZED (
+        SELECT t.graph_hash FROM executor.tasks t WHERE t.task_id < p_upper
+        UNION
+        SELECT s.graph_hash FROM executor.steps s
+        WHERE s.task_id < p_upper AND s.graph_hash IS NOT NULL
+        UNION
+        SELECT s.added_graph FROM executor.steps s
+        WHERE s.task_id < p_upper AND s.added_graph IS NOT NULL
+        UNION
+        SELECT v.graph_hash FROM executor.workflow_versions v
+        WHERE v.graph_hash IN (SELECT o.graph_hash FROM old o)
+    ), stays AS (
+        UPDATE executor.graphs g SET used_at = now()
+        FROM old o
+        WHERE g.graph_hash = o.graph_hash
+            AND o.graph_hash IN (SELECT n.graph_hash FROM needed n)
+    ), goes AS (
+        DELETE FROM executor.graphs g USING old o
+        WHERE g.graph_hash = o.graph_hash
+            AND o.graph_hash NOT IN (SELECT n.graph_hash FROM needed n)
+    )
+    SELECT count(*) FROM old;
 $$;
 
 -- A plan for one call's ids would name only their partitions, and seem cheaper by more than
