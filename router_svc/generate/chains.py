@@ -49,6 +49,8 @@ CHAINS: Mapping[FailureKind, Chain] = {
     FailureKind.TIMEOUT: Chain(again=0, onward=Onward.ANY),
     # Paid for, most likely: not more than once again.
     FailureKind.NONSENSE: Chain(again=1, onward=Onward.ANY),
+    # Once more, with what was wrong.
+    FailureKind.OFF_SCHEMA: Chain(again=1, onward=Onward.ANY),
     FailureKind.UNFIT: Chain(again=0, onward=Onward.ANY),
     FailureKind.BAD_REQUEST: Chain(again=0, onward=Onward.NONE),
     FailureKind.OVER_BUDGET: Chain(again=0, onward=Onward.CHEAPER),

@@ -25,6 +25,8 @@ class FailureKind(Enum):
     """No answer came within the model's time."""
     NONSENSE = "nonsense"
     """What came is no answer."""
+    OFF_SCHEMA = "off_schema"
+    """What came is an answer, but does not keep the JSON Schema that was asked for."""
     UNFIT = "unfit"
     """This request is not for this model."""
     BAD_REQUEST = "bad_request"
@@ -43,6 +45,7 @@ class ProviderFailure(Exception):  # noqa: N818  (it fails; an error is what the
         retry_after: How long the provider asks to be left alone.
         called: Whether the provider was called; not where a breaker or a limit kept the
             try from it.
+        said: What the model said, where it is OFF_SCHEMA.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class ProviderFailure(Exception):  # noqa: N818  (it fails; an error is what the
         status: str = "",
         retry_after: timedelta | None = None,
         called: bool = True,
+        said: str = "",
     ) -> None:
         super().__init__(kind, message)
         self.kind = kind
@@ -60,6 +64,7 @@ class ProviderFailure(Exception):  # noqa: N818  (it fails; an error is what the
         self.status = status
         self.retry_after = retry_after
         self.called = called
+        self.said = said
 
     def __str__(self) -> str:
         return self.message

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from router_svc.catalogue.models import Model
 from router_svc.decide.records import Candidate, Decision, Rejection, RejectionCode
-from router_svc.generate.failures import FailureKind, ProviderFailure
+from router_svc.generate.failures import FailureKind
 from router_svc.generate.records import FailedTry
 from stepwire.errors import Reason, StepwireError
 
@@ -43,11 +43,13 @@ def exhausted(failed: Sequence[FailedTry]) -> StepwireError:
     """Returns the error for a request that no model answered.
 
     MODELS_EXHAUSTED when at least one of the failures may pass, with the shortest wait
-    that was asked for; otherwise PROVIDER_REJECTED for the first of them.
+    that was asked for; otherwise ANSWER_OFF_SCHEMA when a model answered, but not by the
+    schema, and PROVIDER_REJECTED for the first of them when none did.
     """
     may_pass = [each for each in failed if each.failure.kind in MAY_PASS]
     if not may_pass:
-        return refused(failed[0], failed)
+        off_schema = [each for each in failed if each.failure.kind is FailureKind.OFF_SCHEMA]
+        return _off_schema(off_schema[-1], failed) if off_schema else refused(failed[0], failed)
     return StepwireError(
         Reason.MODELS_EXHAUSTED,
         f"no model that may answer did: {_told(failed)}",
@@ -80,13 +82,28 @@ def out_of_time(failed: Sequence[FailedTry]) -> StepwireError:
     )
 
 
-def broke_off(model: Model, failure: ProviderFailure) -> StepwireError:
-    """Returns PROVIDER_UNAVAILABLE for a stream that ended after its beginning was sent."""
+def broke_off(failed: Sequence[FailedTry]) -> StepwireError:
+    """Returns the error for a stream that failed after its beginning was sent.
+
+    ANSWER_OFF_SCHEMA when it came to its end, but does not keep the schema;
+    PROVIDER_UNAVAILABLE otherwise.
+    """
+    last = failed[-1]
+    if last.failure.kind is FailureKind.OFF_SCHEMA:
+        return _off_schema(last, failed)
     return StepwireError(
         Reason.PROVIDER_UNAVAILABLE,
-        f"the answer of {model.name} broke off: {failure}",
-        metadata={"model": model.name, "kind": failure.kind.value},
-        retry_after=failure.retry_after,
+        f"the answer of {last.name} broke off: {last.failure}",
+        metadata={"model": last.name, "kind": last.kind},
+        retry_after=last.failure.retry_after,
+    )
+
+
+def _off_schema(last: FailedTry, failed: Sequence[FailedTry]) -> StepwireError:
+    return StepwireError(
+        Reason.ANSWER_OFF_SCHEMA,
+        f"{last.name} answered, and {last.failure}",
+        metadata={"model": last.name, **_tried(failed)},
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from router_svc.decide.records import Candidate
 from router_svc.generate.failures import FailureKind, ProviderFailure
@@ -18,6 +18,7 @@ from router_svc.generate.outcome import (
 from router_svc.generate.ports import Cache, Decider, Observer
 from router_svc.generate.records import Answer, Caller, Completion, FailedTry, Piece
 from router_svc.generate.route import NextTry, RetryRules, Route
+from router_svc.generate.schemas import corrected
 from router_svc.generate.tries import (
     ANSWER_SECONDS,
     Asked,
@@ -133,7 +134,7 @@ class Router:
                 self._note(course, attempt, failure)
                 if begun:
                     self._observe(course, None)
-                    raise broke_off(attempt.candidate.model, failure) from failure
+                    raise broke_off(course.failed) from failure
             except OutOfTimeError:
                 self._observe(course, None)
                 raise out_of_time(course.failed) from None
@@ -160,8 +161,14 @@ class Router:
             raise self._end(course)
         if step.wait_seconds > 0:
             await asyncio.sleep(step.wait_seconds)
+        asked, candidate = course.asked, step.candidate
+        if course.failed:
+            request, candidate = corrected(
+                asked.request, candidate, course.failed[-1], self._means.count
+            )
+            asked = replace(asked, request=request)
         try:
-            attempt = await open_try(course.asked, step.candidate, self._means, avoid=step.avoid)
+            attempt = await open_try(asked, candidate, self._means, avoid=step.avoid)
         except ProviderFailure as failure:
             self._take_note(course, FailedTry(step.candidate, "", failure))
             return None

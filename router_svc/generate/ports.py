@@ -1,7 +1,7 @@
 """What generating needs from outside."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,9 @@ from router_svc.generate.failures import ProviderFailure
 from router_svc.generate.load import Load
 from router_svc.generate.records import Answer, Caller, Completion, Delta, FailedTry, UsageEntry
 from router_svc.requests.records import Request
+
+# Estimates the tokens of a text, for the tokenizer of that name.
+CountTokens = Callable[[str, str], int]
 
 
 class Provider(Protocol):

@@ -13,6 +13,7 @@ from router_svc.decide.records import Candidate, Decision
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.ports import (
     Budgets,
+    CountTokens,
     Lease,
     Limits,
     Permit,
@@ -22,6 +23,7 @@ from router_svc.generate.ports import (
     UsageRecorder,
 )
 from router_svc.generate.records import Caller, Completion, Delta, Usage, UsageEntry
+from router_svc.generate.schemas import hold_against_schema
 from router_svc.generate.telemetry import CallTelemetry
 from router_svc.requests.records import Request
 
@@ -75,7 +77,7 @@ class Means:
     limits: Limits
     usage: UsageRecorder
     telemetry: CallTelemetry
-    count: Callable[[str, str], int]
+    count: CountTokens
     clock: Callable[[], float]
 
 
@@ -132,6 +134,7 @@ class Try:
                     completion = await self.target.provider.complete(
                         self._asked.request, max_output_tokens=self._max_output
                     )
+            hold_against_schema(self._asked.request, completion)
             outcome = self._answered(completion, span)
         except BaseException as error:
             outcome = self._failed(error, span)
@@ -157,6 +160,7 @@ class Try:
                     if completion is None:
                         self._note(delta)
                         yield delta
+            hold_against_schema(self._asked.request, _whole(completion))
             outcome = self._answered(_whole(completion), span)
         except BaseException as error:
             outcome = self._failed(error, span)

@@ -4,13 +4,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.records import Completion, Delta, FinishReason, Usage
 from router_svc.providers.sources import CitationStream, read_citations
-from router_svc.requests.records import Request, ToolCall
+from router_svc.requests.records import Document, Request, ToolCall
 
 _logger = logging.getLogger(__name__)
 
@@ -98,8 +97,8 @@ def read_completion(body: bytes, request: Request) -> Completion:
     """Returns the answer in the body of a chat completion.
 
     Raises:
-        ProviderFailure: NONSENSE when it is none, or not the JSON that was asked for;
-            CONTENT_FILTERED when the filter took all of it.
+        ProviderFailure: NONSENSE when it is none; CONTENT_FILTERED when the filter took
+            all of it.
     """
     try:
         answer = _ChatCompletion.model_validate_json(body)
@@ -114,9 +113,7 @@ def read_completion(body: bytes, request: Request) -> Completion:
     finish = _FINISHES.get(choice.finish_reason or "", FinishReason.UNKNOWN)
     usage = None if answer.usage is None else answer.usage.read()
     check_answer(said, calls, finish, usage)
-    if request.json_schema is not None and finish is FinishReason.STOP and not calls:
-        _check_json(said)
-    text, citations = read_citations(said, request.documents)
+    text, citations = read_citations(said, citable(request))
     return Completion(text, citations, usage, calls, finish, answer.model or "")
 
 
@@ -155,7 +152,7 @@ class StreamReader:
     """
 
     def __init__(self, request: Request) -> None:
-        self._citations = CitationStream(request.documents)
+        self._citations = CitationStream(citable(request))
         self._buffer = b""
         self._text: list[str] = []
         self._said = False
@@ -256,13 +253,12 @@ class StreamReader:
         )
 
 
-def _check_json(said: str) -> None:
-    try:
-        orjson.loads(said)
-    except orjson.JSONDecodeError as error:
-        raise ProviderFailure(
-            FailureKind.NONSENSE, "the answer is not the JSON asked for", status="malformed"
-        ) from error
+def citable(request: Request) -> tuple[Document, ...]:
+    """Returns the documents whose numbers in an answer are citations.
+
+    In an answer of JSON `[1, 2]` is a list.
+    """
+    return () if request.json_schema is not None else request.documents
 
 
 def _nonsense(error: ValidationError) -> ProviderFailure:

@@ -7,6 +7,9 @@ from router_svc.catalogue.models import OpenAIProvider
 from router_svc.providers.sources import render_sources
 from router_svc.requests.records import Message, Request, Role, ToolMode
 
+# A schema that asks for no more than JSON.
+ANY_OBJECT = {"type": "object"}
+
 
 def chat_body(
     request: Request, provider: OpenAIProvider, *, max_output_tokens: int, stream: bool
@@ -96,7 +99,28 @@ def _response_format(request: Request) -> Any:
     wanted = request.json_schema
     if wanted is None:
         return None
+    schema = dict(wanted.schema)
+    if schema == ANY_OBJECT:
+        return {"type": "json_object"}
     return {
         "type": "json_schema",
-        "json_schema": {"name": wanted.name, "schema": dict(wanted.schema), "strict": True},
+        "json_schema": {"name": wanted.name, "schema": schema, "strict": _is_strict(schema)},
     }
+
+
+def _is_strict(schema: Any) -> bool:
+    """Returns whether an endpoint may be asked to write by the grammar of `schema`.
+
+    OpenAI refuses that for objects with properties that are not required, or not named.
+    What an endpoint does not promise, the router still checks.
+    """
+    if isinstance(schema, list):
+        return all(map(_is_strict, schema))
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        named = schema.get("properties", {})
+        required = schema.get("required", [])
+        if schema.get("additionalProperties") is not False or set(required) != set(named):
+            return False
+    return all(map(_is_strict, schema.values()))

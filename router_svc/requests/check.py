@@ -5,7 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from google.protobuf.json_format import MessageToDict
+
 from router_svc.requests.records import Role
+from router_svc.requests.schema import schema_fault
 from stepwire.api.router.v1 import message_pb2 as message_pb
 from stepwire.api.router.v1 import requirements_pb2 as requirements_pb
 from stepwire.api.router.v1 import router_service_pb2 as pb
@@ -161,6 +164,8 @@ def _schema(request: pb.GenerateRequest) -> Faults:
         yield "json_schema.name", "must be 1 to 64 letters, digits, _ and -"
     if not given.HasField("schema") or not given.schema.fields:
         yield "json_schema.schema", "is required"
+    elif fault := schema_fault(MessageToDict(given.schema)):
+        yield "json_schema.schema", fault
 
 
 def _rest(request: pb.GenerateRequest) -> Faults:

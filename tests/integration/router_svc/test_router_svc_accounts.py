@@ -3,7 +3,7 @@
 import asyncio
 import time
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
@@ -14,9 +14,16 @@ from router_svc.generate.app import Joints
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.pipeline import Router
 from router_svc.generate.records import Answer, Caller, UsageEntry
-from router_svc.requests.records import Message, Request, Role
+from router_svc.requests.records import JsonSchema, Message, Request, Role
 from stepwire.errors import Reason, StepwireError
-from stepwire.testing.fleet import EndpointPlan, Fault, FaultKind, RandomFault, running_fleet
+from stepwire.testing.fleet import (
+    EndpointPlan,
+    Fault,
+    FaultKind,
+    RandomFault,
+    Turn,
+    running_fleet,
+)
 from stepwire.testing.fleet.latency import Uniform
 from tests.integration.router_svc.assembled_router import assembled_router
 from tests.integration.router_svc.running_router import chat_model
@@ -184,6 +191,28 @@ async def test_a_model_that_is_too_dear_gives_way_to_a_cheaper_one() -> None:
     assert [each.kind for each in answer.failed] == ["over_budget"]
     assert answer.model.name == "cheap"
     assert len(book.entries) == 1
+
+
+async def test_an_answer_off_the_schema_is_paid_for_as_is_its_correction() -> None:
+    book = Book()
+    async with running_fleet("east") as fleet:
+        only = chat_model("only", fleet["east"].base_url, capabilities=["json"])
+        only["provider"]["model"] = "small"
+        fleet["east"].then(Turn(text="not at all JSON"))
+        request = replace(REQUEST, json_schema=JsonSchema({"type": "object"}))
+        async with assembled_router(only, meter=NoOpMeter("test"), joints=book.joints) as (
+            _,
+            router,
+        ):
+            answer = await router.generate(request, deadline=None)
+        sold = fleet["east"].account.totals
+    assert answer.completion.text == "{}"
+    assert [entry.outcome for entry in book.entries] == ["off_schema", "answered"]
+    assert sum(entry.usage.output_tokens for entry in book.entries) == sold.completion_tokens
+    assert sum(entry.usage.input_tokens for entry in book.entries) == sold.prompt_tokens
+    first, second = book.money
+    assert second.amount > first.amount
+    assert all(held.settled[0] <= held.amount for held in book.money)
 
 
 async def test_a_limit_keeps_a_call_from_the_provider() -> None:

@@ -27,6 +27,7 @@ from stepwire.testing.fleet import (
 from stepwire.testing.fleet.latency import Constant
 from stepwire.testing.poll import eventually
 from tests.integration.router_svc.running_router import (
+    DEAR,
     ask,
     chat_model,
     error_of,
@@ -122,17 +123,50 @@ async def test_tools_are_called_and_answered(tmp_path: Path, *, streamed: bool) 
     assert seen[1].body["messages"][2] == told
 
 
-async def test_an_answer_keeps_a_schema_or_is_nonsense(tmp_path: Path) -> None:
+async def test_a_model_is_told_once_what_is_wrong_with_its_answer(tmp_path: Path) -> None:
     schema = message_pb.JsonSchema(name="rise", schema=struct(SCHEMA))
-    async with mesh(tmp_path, "east") as (fleet, stub):
-        answer = await stub.Generate(ask(json_schema=schema))
-        fleet["east"].then(Turn(text="about two metres", times=2))
-        error = await error_of(stub.Generate(ask(json_schema=schema)))
-    assert json.loads(answer.text) == {"metres": 2}
-    assert error.reason is Reason.MODELS_EXHAUSTED
+    async with running_fleet("east", "west") as fleet:
+        models = [simulated(fleet["east"], "east"), simulated(fleet["west"], "west", prices=[DEAR])]
+        async with running_router(tmp_path, *models) as stub:
+            answer = await stub.Generate(ask(json_schema=schema))
+            fleet["east"].then(Turn(text='{"metres": 1}'))
+            mended = await stub.Generate(ask(json_schema=schema))
+            fleet["east"].then(Turn(text='{"metres": 1}', times=2))
+            others = await stub.Generate(ask(json_schema=schema))
+            for endpoint in fleet.endpoints.values():
+                endpoint.then(Turn(text="about two metres", times=2))
+            error = await error_of(stub.Generate(ask(json_schema=schema)))
+        east, west = fleet["east"].seen, fleet["west"].seen
+    assert json.loads(answer.text) == json.loads(mended.text) == {"metres": 2}
+    assert (mended.model, [each.kind for each in mended.attempts]) == ("east", ["off_schema"])
+    assert [each["role"] for each in east[2].body["messages"]] == ["user", "assistant", "user"]
     assert (
-        error.metadata["tried.1"] == "east@default: nonsense: the answer is not the JSON asked for"
+        "at ['metres']: 1 is less than the minimum of 2" in east[2].body["messages"][2]["content"]
     )
+    # Another model is asked what was asked, and nothing more.
+    assert (others.model, len(west[0].body["messages"])) == ("west", 1)
+    assert (error.reason, error.metadata["attempts"]) == (Reason.ANSWER_OFF_SCHEMA, "4")
+    assert (
+        "off_schema: its answer does not keep the schema: it is not JSON"
+        in (error.metadata["tried.4"])
+    )
+
+
+async def test_a_stream_off_the_schema_ends_with_an_error(tmp_path: Path) -> None:
+    schema = message_pb.JsonSchema(schema=struct(SCHEMA))
+    async with mesh(tmp_path, "east") as (fleet, stub):
+        fleet["east"].then(Turn(text="about two metres"))
+        error = await error_of(stream(stub, ask(json_schema=schema)))
+        assert len(fleet["east"].seen) == 1
+    assert error.reason is Reason.ANSWER_OFF_SCHEMA
+
+
+async def test_a_bad_schema_is_refused_before_anything_is_called(tmp_path: Path) -> None:
+    schema = message_pb.JsonSchema(schema=struct({"type": "objekt"}))
+    async with mesh(tmp_path, "east") as (fleet, stub):
+        error = await error_of(stub.Generate(ask(json_schema=schema)))
+        assert not fleet["east"].seen
+    assert (error.reason, error.metadata["field"]) == (Reason.FIELD_INVALID, "json_schema.schema")
 
 
 async def test_sampling_settings_are_passed_on(tmp_path: Path) -> None:

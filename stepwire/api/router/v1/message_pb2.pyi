@@ -296,7 +296,11 @@ class JsonSchema(_message.Message):
     """
     @_builtins.property
     def schema(self) -> _struct_pb2.Struct:
-        """The schema. Required."""
+        """The schema, of draft 2020-12 unless its `$schema` names another. Required. At most
+        256 KiB, 100 levels deep, and 10,000 parts with its references followed; `$ref` leads
+        into the schema itself, as in `#/$defs/name`. Patterns have no look-around and no
+        back-references.
+        """
 
     def __init__(
         self,
