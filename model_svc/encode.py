@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from model_svc.generation.ports import TextGenerator
 from model_svc.ports import Ran, TextModel, TokenizedText
 from model_svc.text.compare import LabelScore
 from model_svc.text.extract import Quote
@@ -12,7 +13,7 @@ from stepwire.api.model.v1 import text_pb2
 _MICROSECONDS: Final = 1_000_000
 
 
-def encode_run(ran: Ran, model: TextModel) -> text_pb2.Run:
+def encode_run(ran: Ran, model: TextModel | TextGenerator) -> text_pb2.Run:
     """Returns how a call was carried out."""
     return text_pb2.Run(
         queue_us=int(ran.timings.queue * _MICROSECONDS),

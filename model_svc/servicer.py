@@ -1,15 +1,18 @@
 """ModelService: decode, one call of the domain, encode."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 import grpc.aio
 
 from model_svc import decode, encode
+from model_svc.generation.codec import decode_generate, encode_piece
 from model_svc.repository.repository import Repository
 from model_svc.text import compare
 from model_svc.text.extract import Extractor
+from stepwire.api.model.v1 import generate_pb2, text_pb2
 from stepwire.api.model.v1 import model_service_pb2 as pb
-from stepwire.api.model.v1 import text_pb2
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceServicer
 
 MODEL_SERVICE_NAME: Final[str] = pb.DESCRIPTOR.services_by_name["ModelService"].full_name
@@ -144,3 +147,12 @@ class ModelServicer(ModelServiceServicer):
             return pb.ExtractResponse(
                 quotes=encode.encode_quotes(extract.quotes), model=name, tokens=extract.tokens
             )
+
+    async def Generate(
+        self, request: generate_pb2.GenerateRequest, context: _Context
+    ) -> AsyncGenerator[generate_pb2.GenerateResponse]:
+        call = decode_generate(request)
+        with self._repository.generator(request.model) as (name, model):
+            async with aclosing(model.generate(call)) as pieces:
+                async for piece in pieces:
+                    yield encode_piece(piece, name, model)

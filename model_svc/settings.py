@@ -116,6 +116,12 @@ class ModelSettings(ServiceSettings):
         description="Tokens that may wait for a run, about 40 seconds of work for two cores; a "
         "call that would exceed it is refused with OVERLOADED.",
     )
+    max_texts_written: int = Field(
+        default=16,
+        ge=1,
+        description="Texts that one model writes at a time; each keeps what was read and written "
+        "of it in memory. A call beyond them is refused with OVERLOADED.",
+    )
     max_extract_sentences: int = Field(
         default=256,
         ge=1,

@@ -9,6 +9,7 @@ from typing import Final
 from model_svc.chains.model import Use
 from model_svc.chains.opening import chain_model
 from model_svc.export.cached import MODEL_FILE
+from model_svc.generation.decoder import GENAI_FILE
 from model_svc.repository.config import CONFIG_FILE, read_config
 from model_svc.repository.parameters import parse_parameters
 from model_svc.repository.plans import run_plan
@@ -22,7 +23,10 @@ _DIGEST_BYTES: Final = 16
 
 
 class FolderSource:
-    """A `Source`: `<model>/<version>/model.onnx`, perhaps with `<model>/config.pbtxt`."""
+    """A `Source`: `<model>/<version>/model.onnx`, perhaps with `<model>/config.pbtxt`.
+
+    With `genai_config.json` in place of `model.onnx`, or beside it, a model writes texts.
+    """
 
     def __init__(self, home: Path, loader: Loader, *, use: Use, cache_bytes: int) -> None:
         """Reads nothing yet.
@@ -72,11 +76,15 @@ class FolderSource:
         config, name = found.config, self._home.name
         if config.HasField("ensemble_scheduling"):
             return Loaded(chain_model(config, self._use))
-        path = self._home / version / config.default_model_filename
+        home = self._home / version
+        path = home / config.default_model_filename
         plan = run_plan(
             config, found.parameters, configured=found.configured, cache_bytes=self._cache_bytes
         )
-        text = text_plan(path.parent, found.parameters)
+        if (home / GENAI_FILE).is_file():
+            generator = self._loader.load_generator(name, version, home, plan)
+            return Loaded(generator, generator=generator)
+        text = text_plan(home, found.parameters)
         if text is None:
             return Loaded(self._loader.load(name, version, path, plan))
         if config.input or config.output:
@@ -112,7 +120,11 @@ def _versions(home: Path, config: pb.ModelConfig) -> list[Path]:
     file = config.default_model_filename
     # Of an ensemble there is nothing but the folder, which may be empty.
     files = not config.HasField("ensemble_scheduling")
-    versions = [folder for folder in model_folders(home) if not files or (folder / file).is_file()]
+    versions = [
+        folder
+        for folder in model_folders(home)
+        if not files or any((folder / name).is_file() for name in (file, GENAI_FILE))
+    ]
     odd = [path.name for path in versions if not _is_version(path.name)]
     if odd or not versions:
         raise ModelLoadError(

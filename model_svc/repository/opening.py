@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
+from contextlib import aclosing
 from typing import Final
 
 import numpy as np
 
+from model_svc.generation.ports import TextGenerator
+from model_svc.generation.records import GenerateCall
 from model_svc.ports import InferCall
 from model_svc.repository.interface import narrowed
 from model_svc.repository.plans import whole_config
@@ -59,6 +62,7 @@ def _served(found: Found, version: str, loaded: Loaded) -> ServedModel:
         inputs=inputs,
         outputs=outputs,
         text=loaded.text,
+        generator=loaded.generator,
         config=whole_config(config, model, inputs=inputs, outputs=outputs),
         max_rows=config.max_batch_size,
     )
@@ -78,10 +82,14 @@ async def _warm_up(served: ServedModel) -> None:
             # Alone, and beside another: those may be two sessions.
             await asyncio.gather(*(served.text.embed([_WARM_TEXT]) for _ in range(2)))
             return
+        if served.generator is not None:
+            await _write_one_token(served.generator)
+            return
         zeros = {spec.name: _zeros(spec) for spec in served.inputs}
         await model.infer(InferCall(zeros, [spec.name for spec in served.outputs]))
     except StepwireError as error:
-        if error.reason is not Reason.MODEL_INPUT_INVALID or served.text is not None:
+        reads_tensors = served.text is None and served.generator is None
+        if error.reason is not Reason.MODEL_INPUT_INVALID or not reads_tensors:
             raise ModelLoadError(f"model {served.name}: its first run failed: {error}") from error
         _logger.info(
             "a model was not warmed up, since it refuses zeros",
@@ -89,6 +97,12 @@ async def _warm_up(served: ServedModel) -> None:
         )
     except Exception as error:
         raise ModelLoadError(f"model {served.name}: its first run failed: {error}") from error
+
+
+async def _write_one_token(generator: TextGenerator) -> None:
+    async with aclosing(generator.generate(GenerateCall(_WARM_TEXT, max_tokens=1))) as pieces:
+        async for _ in pieces:
+            pass
 
 
 def _zeros(spec: TensorSpec) -> Tensor:

@@ -6,12 +6,13 @@ from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from model_svc.generation.ports import TextGenerator
 from model_svc.ports import TextModel
 from model_svc.repository.catalogue import Catalogue
 from model_svc.repository.served import Lent, ServedModel
 from model_svc.repository.shelf import Entry, Shelf
 from model_svc.sessions.errors import ModelLoadError
-from stepwire.errors import Reason, StepwireError
+from stepwire.errors import Reason, StepwireError, field_invalid
 
 _logger = logging.getLogger(__name__)
 
@@ -108,6 +109,23 @@ class Repository:
                 )
             yield served.name, served.text
 
+    @contextmanager
+    def generator(self, name: str) -> Iterator[tuple[str, TextGenerator]]:
+        """Gives the name of a model that writes texts, and it; for no name, the only one.
+
+        Raises:
+            StepwireError: MODEL_NOT_FOUND, MODEL_NOT_READY, FIELD_INVALID if no name is given
+                and there is not exactly one, or MODEL_INPUT_INVALID if the model writes no texts.
+        """
+        with self.use(name or self._only_generator()) as served:
+            if served.generator is None:
+                raise StepwireError(
+                    Reason.MODEL_INPUT_INVALID,
+                    f"model {name!r} does not write texts",
+                    metadata={"model": name},
+                )
+            yield served.name, served.generator
+
     def versions(self, name: str) -> list[str]:
         """Returns the versions of a model that are served, the oldest first.
 
@@ -181,6 +199,17 @@ class Repository:
         if self._changes:
             await asyncio.wait(self._changes)
         await asyncio.gather(*(shelf.close() for shelf in self._shelves.values()))
+
+    def _only_generator(self) -> str:
+        names = [
+            name
+            for name, shelf in sorted(self._shelves.items())
+            if shelf.latest is not None and shelf.latest.served.generator is not None
+        ]
+        if len(names) != 1:
+            known = ", ".join(names) or "none"
+            raise field_invalid("model", f"must name a model that writes texts; served: {known}")
+        return names[0]
 
     async def _load(self, name: str) -> None:
         try:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from model_svc.generation.ports import TextGenerator
 from model_svc.ports import Model, TextModel
 from model_svc.tensors import TensorSpec
 from stepwire.api.inference import model_config_pb2 as pb
@@ -21,6 +22,7 @@ class ServedModel:
         inputs: The tensors that it can be given, as its configuration narrows them.
         outputs: The tensors that it gives, likewise.
         text: The same as `model`, if it reads texts.
+        generator: The same as `model`, if it writes texts.
         config: Its configuration, with what was left out.
         max_rows: Most rows of one call; 0 for no limit.
     """
@@ -31,6 +33,7 @@ class ServedModel:
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
     text: TextModel | None = None
+    generator: TextGenerator | None = None
     config: pb.ModelConfig = field(default_factory=pb.ModelConfig)
     max_rows: int = 0
 

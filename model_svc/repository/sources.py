@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from model_svc.generation.ports import GeneratorModel, TextGenerator
 from model_svc.ports import Model, TextModel
 from model_svc.repository.parameters import Parameters
 from model_svc.running.plan import RunPlan, TextPlan
@@ -28,6 +29,11 @@ class Loader(Protocol):
         self, name: str, version: str, path: Path, text: TextPlan, plan: RunPlan
     ) -> EncoderModel:
         """Loads an ONNX file that reads texts."""
+
+    def load_generator(
+        self, name: str, version: str, folder: Path, plan: RunPlan
+    ) -> GeneratorModel:
+        """Loads the model of a folder that writes texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +61,12 @@ class Loaded:
     Attributes:
         model: It.
         text: The same, if it reads texts.
+        generator: The same, if it writes texts.
     """
 
     model: Model
     text: TextModel | None = None
+    generator: TextGenerator | None = None
 
 
 class Source(Protocol):

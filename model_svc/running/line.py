@@ -180,7 +180,9 @@ class Line:
                 item = None if call.future.done() else call.next_item()
                 if item is not None:
                     level.turns.append(call)
-                    return self._take(item)
+                    self._take(item)
+                    _trim(level, item.group)
+                    return item
         return None
 
     def oldest(self) -> float | None:
@@ -217,6 +219,7 @@ class Line:
         for item in call.items:
             if not item.taken:
                 self._take(item)
+                _trim(self._levels[call.level], item.group)
         if self._waiting == 0:
             # Only taken items are left: let go of them and their calls.
             for level in self._levels:
@@ -239,3 +242,12 @@ class Line:
                 queue.popleft()
             else:
                 yield item
+
+
+def _trim(level: _Level, group: Hashable) -> None:
+    """Lets go of the taken items at the beginning of a group."""
+    queue = level.groups.get(group)
+    while queue and queue[0].taken:
+        queue.popleft()
+    if queue is not None and not queue:
+        del level.groups[group]

@@ -15,6 +15,8 @@ from model_svc.encoder import Encoder, Row
 from model_svc.export.cached import exported_model
 from model_svc.export.checkpoint import TOKENIZER_FILE, CheckpointError, read_config
 from model_svc.export.variants import Variant
+from model_svc.generation.model import GenerationModel
+from model_svc.generation.opening import open_generator
 from model_svc.generic import GenericModel, TensorExecute
 from model_svc.metrics import ModelMetrics
 from model_svc.ports import Role
@@ -165,6 +167,25 @@ class Runtime:
             prefixes={},
             vocabulary=config.vocabulary,
             positions=config.positions,
+        )
+
+    def load_generator(
+        self, name: str, version: str, folder: Path, plan: RunPlan = DEFAULT_PLAN
+    ) -> GenerationModel:
+        """Loads a model that writes texts, in a process of its own.
+
+        Raises:
+            ModelLoadError: It cannot be served.
+        """
+        return open_generator(
+            name,
+            version,
+            folder,
+            plan,
+            settings=self._settings,
+            pools=self._pools,
+            meter=self._meter,
+            clock=self._clock,
         )
 
     def close(self) -> None:

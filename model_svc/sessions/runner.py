@@ -20,6 +20,10 @@ class Runner:
             self._executor, function, *arguments
         )
 
+    def submit(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Has `function`, which raises nothing, called in a thread, and does not wait for it."""
+        self._executor.submit(function, *arguments)
+
     def close(self) -> None:
         """Waits for what runs; what has not begun is dropped."""
         self._executor.shutdown(wait=True, cancel_futures=True)

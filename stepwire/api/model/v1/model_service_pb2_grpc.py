@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from stepwire.api.model.v1 import generate_pb2 as stepwire_dot_api_dot_model_dot_v1_dot_generate__pb2
 from stepwire.api.model.v1 import model_service_pb2 as stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -31,8 +32,12 @@ class ModelServiceStub:
     (`inference.GRPCInferenceService`), on the same port.
 
     In every request, `model` names the model; empty means the server's default,
-    `all-minilm-l6-v2`. `priority` goes from 1, the highest, to the number of levels that
-    the model has; 0 means its default, and models without levels ignore it.
+    `all-minilm-l6-v2`, but in Generate. `priority` goes from 1, the highest, to the number
+    of levels that the model has, and a call with one beyond them is refused with
+    MODEL_INPUT_INVALID; 0 means the model's default. Built-in models have 9 levels with 5 as
+    the default, others what `dynamic_batching.priority_levels` of their configuration
+    says; a model without levels takes no notice. Of what waits, calls of a higher priority
+    always go first; a batch that runs is never interrupted.
     """
 
     def __init__(self, channel):
@@ -81,6 +86,11 @@ class ModelServiceStub:
                 request_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ExtractRequest.SerializeToString,
                 response_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ExtractResponse.FromString,
                 _registered_method=True)
+        self.Generate = channel.unary_stream(
+                '/stepwire.api.model.v1.ModelService/Generate',
+                request_serializer=stepwire_dot_api_dot_model_dot_v1_dot_generate__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_generate__pb2.GenerateResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -89,8 +99,12 @@ class ModelServiceServicer:
     (`inference.GRPCInferenceService`), on the same port.
 
     In every request, `model` names the model; empty means the server's default,
-    `all-minilm-l6-v2`. `priority` goes from 1, the highest, to the number of levels that
-    the model has; 0 means its default, and models without levels ignore it.
+    `all-minilm-l6-v2`, but in Generate. `priority` goes from 1, the highest, to the number
+    of levels that the model has, and a call with one beyond them is refused with
+    MODEL_INPUT_INVALID; 0 means the model's default. Built-in models have 9 levels with 5 as
+    the default, others what `dynamic_batching.priority_levels` of their configuration
+    says; a model without levels takes no notice. Of what waits, calls of a higher priority
+    always go first; a batch that runs is never interrupted.
     """
 
     def Tokenize(self, request, context):
@@ -151,6 +165,13 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Generate(self, request, context):
+        """Writes a text, token by token. Ending the call ends the writing, at the next token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -194,6 +215,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ExtractRequest.FromString,
                     response_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ExtractResponse.SerializeToString,
             ),
+            'Generate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_generate__pb2.GenerateRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_model_dot_v1_dot_generate__pb2.GenerateResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'stepwire.api.model.v1.ModelService', rpc_method_handlers)
@@ -208,8 +234,12 @@ class ModelService:
     (`inference.GRPCInferenceService`), on the same port.
 
     In every request, `model` names the model; empty means the server's default,
-    `all-minilm-l6-v2`. `priority` goes from 1, the highest, to the number of levels that
-    the model has; 0 means its default, and models without levels ignore it.
+    `all-minilm-l6-v2`, but in Generate. `priority` goes from 1, the highest, to the number
+    of levels that the model has, and a call with one beyond them is refused with
+    MODEL_INPUT_INVALID; 0 means the model's default. Built-in models have 9 levels with 5 as
+    the default, others what `dynamic_batching.priority_levels` of their configuration
+    says; a model without levels takes no notice. Of what waits, calls of a higher priority
+    always go first; a batch that runs is never interrupted.
     """
 
     @staticmethod
@@ -418,6 +448,33 @@ class ModelService:
             '/stepwire.api.model.v1.ModelService/Extract',
             stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ExtractRequest.SerializeToString,
             stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.ExtractResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/stepwire.api.model.v1.ModelService/Generate',
+            stepwire_dot_api_dot_model_dot_v1_dot_generate__pb2.GenerateRequest.SerializeToString,
+            stepwire_dot_api_dot_model_dot_v1_dot_generate__pb2.GenerateResponse.FromString,
             options,
             channel_credentials,
             insecure,

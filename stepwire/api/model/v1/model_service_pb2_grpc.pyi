@@ -5,6 +5,7 @@ Text verbs over the models that the model service holds."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from stepwire.api.model.v1 import generate_pb2 as _generate_pb2
 from stepwire.api.model.v1 import model_service_pb2 as _model_service_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -32,8 +33,12 @@ class ModelServiceStub:
     (`inference.GRPCInferenceService`), on the same port.
 
     In every request, `model` names the model; empty means the server's default,
-    `all-minilm-l6-v2`. `priority` goes from 1, the highest, to the number of levels that
-    the model has; 0 means its default, and models without levels ignore it.
+    `all-minilm-l6-v2`, but in Generate. `priority` goes from 1, the highest, to the number
+    of levels that the model has, and a call with one beyond them is refused with
+    MODEL_INPUT_INVALID; 0 means the model's default. Built-in models have 9 levels with 5 as
+    the default, others what `dynamic_batching.priority_levels` of their configuration
+    says; a model without levels takes no notice. Of what waits, calls of a higher priority
+    always go first; a batch that runs is never interrupted.
     """
 
     @_typing.overload
@@ -60,6 +65,8 @@ class ModelServiceStub:
     """
     Extract: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ExtractRequest, _model_service_pb2.ExtractResponse]
     """The quotes alone: as Answer if there is a question, else as Summarize."""
+    Generate: _grpc.UnaryStreamMultiCallable[_generate_pb2.GenerateRequest, _generate_pb2.GenerateResponse]
+    """Writes a text, token by token. Ending the call ends the writing, at the next token."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -68,8 +75,12 @@ class ModelServiceAsyncStub(ModelServiceStub):
     (`inference.GRPCInferenceService`), on the same port.
 
     In every request, `model` names the model; empty means the server's default,
-    `all-minilm-l6-v2`. `priority` goes from 1, the highest, to the number of levels that
-    the model has; 0 means its default, and models without levels ignore it.
+    `all-minilm-l6-v2`, but in Generate. `priority` goes from 1, the highest, to the number
+    of levels that the model has, and a call with one beyond them is refused with
+    MODEL_INPUT_INVALID; 0 means the model's default. Built-in models have 9 levels with 5 as
+    the default, others what `dynamic_batching.priority_levels` of their configuration
+    says; a model without levels takes no notice. Of what waits, calls of a higher priority
+    always go first; a batch that runs is never interrupted.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -93,6 +104,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """
     Extract: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ExtractRequest, _model_service_pb2.ExtractResponse]  # type: ignore[assignment]
     """The quotes alone: as Answer if there is a question, else as Summarize."""
+    Generate: _aio.UnaryStreamMultiCallable[_generate_pb2.GenerateRequest, _generate_pb2.GenerateResponse]  # type: ignore[assignment]
+    """Writes a text, token by token. Ending the call ends the writing, at the next token."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Text in, vectors, scores or text out; the tokenizer is inside. The same models are
@@ -100,8 +113,12 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     (`inference.GRPCInferenceService`), on the same port.
 
     In every request, `model` names the model; empty means the server's default,
-    `all-minilm-l6-v2`. `priority` goes from 1, the highest, to the number of levels that
-    the model has; 0 means its default, and models without levels ignore it.
+    `all-minilm-l6-v2`, but in Generate. `priority` goes from 1, the highest, to the number
+    of levels that the model has, and a call with one beyond them is refused with
+    MODEL_INPUT_INVALID; 0 means the model's default. Built-in models have 9 levels with 5 as
+    the default, others what `dynamic_batching.priority_levels` of their configuration
+    says; a model without levels takes no notice. Of what waits, calls of a higher priority
+    always go first; a batch that runs is never interrupted.
     """
 
     @_abc_1.abstractmethod
@@ -171,5 +188,13 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ExtractResponse, _abc.Awaitable[_model_service_pb2.ExtractResponse]]:
         """The quotes alone: as Answer if there is a question, else as Summarize."""
+
+    @_abc_1.abstractmethod
+    def Generate(
+        self,
+        request: _generate_pb2.GenerateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generate_pb2.GenerateResponse], _abc.AsyncIterator[_generate_pb2.GenerateResponse]]:
+        """Writes a text, token by token. Ending the call ends the writing, at the next token."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

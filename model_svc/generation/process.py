@@ -1,0 +1,124 @@
+"""A model's own process, as the service sees it."""
+
+import contextlib
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Final, cast
+
+from model_svc.running.plan import Provider
+from model_svc.sessions.devices import Device
+from model_svc.sessions.errors import ModelLoadError
+
+_logger = logging.getLogger(__name__)
+
+_MODULE: Final = "model_svc.generation.decoder"
+_END_SECONDS: Final = 5.0
+
+
+class DecoderDiedError(Exception):
+    """The process ended while it was needed, and with it what it had begun; says how."""
+
+
+class DecoderProcess:
+    """One model in a process of its own; blocking, and to be used from one thread at a time.
+
+    A process that died is started again for the next text.
+
+    Attributes:
+        context: Tokens of a prompt and its continuation together, at most.
+        device: Where the model runs.
+        fallback: Why it does not run where it was to run; empty if it does.
+    """
+
+    def __init__(self, name: str, folder: Path, *, threads: int, provider: Provider) -> None:
+        """Starts it.
+
+        Args:
+            name: The model's name, for errors.
+            folder: Where its files are.
+            threads: Threads of a CPU that share the work on a token.
+            provider: Where it is to run.
+
+        Raises:
+            ModelLoadError: The model cannot be loaded.
+        """
+        self._name = name
+        self._options = json.dumps(
+            {"folder": str(folder), "threads": threads, "provider": provider}
+        )
+        self._start()
+
+    def ask(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the answer to one line; see `decoder`.
+
+        Raises:
+            DecoderDiedError: The process died.
+        """
+        if self._process.poll() is not None:
+            if asked["do"] != "begin":
+                raise DecoderDiedError(self._died())
+            self._start_again()
+        try:
+            self._input.write(json.dumps(asked).encode() + b"\n")
+            self._input.flush()
+            return self._read()
+        except (OSError, ValueError) as error:
+            died = self._died()
+            _logger.error("a model's process died", extra={"error": died})  # noqa: TRY400
+            raise DecoderDiedError(died) from error
+
+    def drop(self, number: int) -> None:
+        """Forgets a text, if the process still has it."""
+        if self._process.poll() is None:
+            with contextlib.suppress(DecoderDiedError):
+                self.ask({"do": "drop", "id": number})
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._input.closed:
+            return
+        try:
+            self._process.communicate(timeout=_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", _MODULE, self._options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._input = cast("IO[bytes]", self._process.stdin)
+        self._output = cast("IO[bytes]", self._process.stdout)
+        try:
+            facts = self._read()
+        except ValueError as error:
+            raise ModelLoadError(f"{self._died()} while loading") from error
+        if "failed" in facts:
+            self.close()
+            raise ModelLoadError(f"model {self._name}: {facts['failed']}")
+        self.context: int = facts["context"]
+        self.device = Device(facts["device"])
+        self.fallback: str = facts["fallback"]
+
+    def _start_again(self) -> None:
+        self._died()
+        try:
+            self._start()
+        except ModelLoadError as error:
+            raise DecoderDiedError(str(error)) from error
+
+    def _died(self) -> str:
+        """Lets go of a process that died; returns what to say."""
+        self.close()
+        return f"model {self._name}: its process died with exit code {self._process.returncode}"
+
+    def _read(self) -> dict[str, Any]:
+        """One answer; raises ValueError at their end."""
+        answer: dict[str, Any] = json.loads(self._output.readline())
+        return answer

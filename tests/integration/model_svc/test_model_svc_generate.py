@@ -1,0 +1,274 @@
+"""Texts that a tiny decoder writes, held against a plain loop over the same graph."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import numpy as np
+import psutil
+import pytest
+import pytest_asyncio
+
+from model_svc.generation.opening import open_generator
+from model_svc.generation.records import GenerateCall
+from model_svc.running.plan import RunPlan
+from model_svc.running.slots import ComputePool
+from model_svc.sessions.devices import Device
+from model_svc.settings import ModelSettings
+from stepwire.api.inference import extensions_pb2 as extensions
+from stepwire.api.model.v1 import generate_pb2 as pb
+from stepwire.api.model.v1 import model_service_pb2
+from stepwire.errors import Reason
+from stepwire.telemetry import meter
+from stepwire.testing.poll import eventually
+from tests.integration.model_svc.graphs import write_encoder
+from tests.integration.model_svc.model_service import RunningService, infer, running_service
+from tests.integration.model_svc.refusals import refusal
+from tests.integration.model_svc.tiny_decoder import CONTEXT, PlainLoop, write_decoder
+
+pytest.importorskip("onnxruntime_genai", reason="the extra `generate` is not installed")
+
+TEXTS = 2
+ENDLESS = "count 0"
+
+
+@pytest_asyncio.fixture(scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningService]:
+    folder = tmp_path_factory.mktemp("writers")
+    write_encoder(folder / "tiny" / "1")
+    write_decoder(folder / "writer" / "1")
+    (folder / "broken" / "1").mkdir(parents=True)
+    (folder / "broken" / "1" / "genai_config.json").write_text("{}")
+    async with running_service(
+        repository_dir=folder, default_model="tiny", max_texts_written=TEXTS
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plain") / "decoder"
+    write_decoder(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(decoder_folder: Path) -> PlainLoop:
+    return PlainLoop(decoder_folder)
+
+
+def begin(
+    service: RunningService, prompt: str = "", *, model: str = "writer", **fields: object
+) -> "grpc.aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateResponse]":
+    return service.texts.Generate(
+        pb.GenerateRequest(model=model, prompt=prompt, **fields)  # type: ignore[arg-type]
+    )
+
+
+async def first_text(
+    call: "grpc.aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateResponse]",
+) -> str:
+    piece = await call.read()
+    assert isinstance(piece, pb.GenerateResponse)
+    return piece.text
+
+
+async def written(
+    service: RunningService, prompt: str = "", **fields: object
+) -> tuple[str, pb.GenerateEnd]:
+    *pieces, last = [piece async for piece in begin(service, prompt, **fields)]  # type: ignore[arg-type]
+    assert all(piece.text for piece in pieces)
+    return "".join(piece.text for piece in pieces), last.end
+
+
+async def runs(service: RunningService) -> tuple[int, int]:
+    """How many runs the model had, and how many calls that were not answered."""
+    request = extensions.ModelStatisticsRequest(name="writer")
+    (stats,) = (await service.inference.ModelStatistics(request)).model_stats
+    return stats.execution_count, stats.inference_stats.fail.count
+
+
+def decoder_process() -> psutil.Process:
+    (found,) = (
+        child
+        for child in psutil.Process().children()
+        if "model_svc.generation.decoder" in child.cmdline()
+    )
+    return found
+
+
+@pytest.mark.parametrize(("prompt", "limit"), [("blue", 200), ("red", 20), ("grün 0", 5)])
+async def test_the_text_is_that_of_a_plain_loop(
+    service: RunningService, plain: PlainLoop, prompt: str, limit: int
+) -> None:
+    expected, tokens, ended = plain.write(prompt, limit)
+    text, end = await written(service, prompt, max_tokens=limit)
+    assert text == expected
+    assert end.finish_reason == (pb.FINISH_REASON_STOP if ended else pb.FINISH_REASON_LENGTH)
+    assert (end.model, end.input_tokens, end.output_tokens) == (
+        "writer",
+        len(prompt.encode()),
+        tokens,
+    )
+    assert (end.run.device, end.run.fallback, end.run.batch_texts) == ("cpu", "", 1)
+    assert 0 < end.first_token_us <= end.run.queue_us + end.run.tokenize_us + end.run.compute_us + 1
+
+
+async def test_texts_are_written_side_by_side(service: RunningService, plain: PlainLoop) -> None:
+    prompts = ["blue", "once"]
+    texts = await asyncio.gather(*(written(service, each) for each in prompts))
+    assert [text for text, _ in texts] == [plain.write(each, 256)[0] for each in prompts]
+
+
+async def test_a_conversation_takes_the_form_of_the_chat_template(
+    service: RunningService, plain: PlainLoop
+) -> None:
+    said = [(pb.CHAT_ROLE_SYSTEM, "be brief"), (pb.CHAT_ROLE_USER, "hi")]
+    messages = [pb.ChatMessage(role=role, text=text) for role, text in said]
+    text, end = await written(service, messages=messages)
+    prompt = "system:be brief user:hi assistant:"
+    assert text == plain.write(prompt, 256)[0]
+    assert end.input_tokens == len(prompt)
+
+
+async def test_a_text_ends_before_what_is_to_stop_it(
+    service: RunningService, plain: PlainLoop
+) -> None:
+    expected, tokens, _ = plain.write("blue", 256)
+    stop = expected[20:23]
+    text, end = await written(service, "blue", stop=["never", stop])
+    assert text == expected[: expected.index(stop)]
+    assert end.finish_reason == pb.FINISH_REASON_STOP
+    assert end.output_tokens < tokens
+    # What might have begun one is part of the text after all.
+    assert expected.endswith("z")
+    assert (await written(service, "blue", stop=["z!"]))[0] == expected
+
+
+async def test_tokens_are_drawn_by_a_seed(service: RunningService, plain: PlainLoop) -> None:
+    async def drawn(**sampling: float) -> str:
+        text, _ = await written(
+            service,
+            "blue",
+            max_tokens=20,
+            sampling=pb.Sampling(**sampling),  # type: ignore[arg-type]
+        )
+        return text
+
+    probable = plain.write("blue", 20)[0]
+    first = await drawn(temperature=2, seed=1)
+    assert first != probable
+    assert await drawn(temperature=2, seed=1) == first
+    assert await drawn(temperature=2, seed=2) != first
+    assert await drawn(temperature=2, seed=1, top_k=1) == probable
+    assert await drawn(temperature=0, seed=1) == probable
+    assert await drawn(repetition_penalty=10) != probable
+
+
+async def test_who_goes_away_ends_the_writing(service: RunningService) -> None:
+    before = await runs(service)
+    call = begin(service, ENDLESS, max_tokens=CONTEXT)
+    assert await first_text(call) == "0"
+    call.cancel()
+
+    async def abandoned() -> bool:
+        return (await runs(service))[1] == before[1] + 1
+
+    await eventually(abandoned)
+    stopped, _ = await runs(service)
+    assert stopped - before[0] < CONTEXT - len(ENDLESS)
+    await written(service, "blue", max_tokens=3)
+    # One run that was under way, and those of the other text: its prompt, and its tokens.
+    assert (await runs(service))[0] <= stopped + 1 + 1 + 3
+
+
+async def test_the_context_bounds_prompt_and_text(service: RunningService) -> None:
+    text, end = await written(service, "0" * (CONTEXT - 3), max_tokens=CONTEXT)
+    assert (text, end.finish_reason) == ("000", pb.FINISH_REASON_LENGTH)
+    error = await refusal(begin(service, "0" * CONTEXT).read(), grpc.StatusCode.INVALID_ARGUMENT)
+    assert error.reason is Reason.PROMPT_TOO_LONG
+    assert error.metadata == {"model": "writer", "tokens": str(CONTEXT), "limit": str(CONTEXT)}
+
+
+async def test_a_model_writes_so_many_texts_at_a_time(service: RunningService) -> None:
+    calls = [begin(service, ENDLESS, max_tokens=CONTEXT) for _ in range(TEXTS)]
+    for call in calls:
+        assert await first_text(call) == "0"
+    error = await refusal(begin(service, "blue").read(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert (error.reason, error.metadata["limit"]) == (Reason.OVERLOADED, str(TEXTS))
+    for call in calls:
+        call.cancel()
+
+    async def has_room() -> bool:
+        try:
+            await written(service, "blue", max_tokens=1)
+        except grpc.aio.AioRpcError:
+            return False
+        return True
+
+    await eventually(has_room)
+
+
+async def test_a_process_that_dies_is_started_again(
+    service: RunningService, plain: PlainLoop
+) -> None:
+    call = begin(service, ENDLESS, max_tokens=CONTEXT)
+    assert await first_text(call) == "0"
+    decoder_process().kill()
+
+    async def read_on() -> None:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+
+    error = await refusal(read_on(), grpc.StatusCode.UNAVAILABLE)
+    assert error.reason is Reason.DEPENDENCY_UNAVAILABLE
+    assert (await written(service, "blue"))[0] == plain.write("blue", 256)[0]
+
+
+async def test_a_process_forgets_what_is_written(decoder_folder: Path) -> None:
+    model = open_generator(
+        "writer",
+        "1",
+        decoder_folder,
+        RunPlan(),
+        settings=ModelSettings(),
+        pools={Device.CPU: ComputePool(1)},
+        meter=meter(),
+        clock=time.monotonic,
+    )
+    async with aclosing(model.generate(GenerateCall("blue", max_tokens=2))) as pieces:
+        assert [piece async for piece in pieces]
+    assert model._process.ask({"do": "next", "id": 1}) == {"unknown": True}
+    await model.close()
+
+
+async def test_models_do_what_they_are_for(service: RunningService) -> None:
+    _, end = await written(service, "blue", model="", max_tokens=1)
+    assert end.model == "writer"
+    error = await refusal(
+        begin(service, "blue", model="tiny").read(), grpc.StatusCode.INVALID_ARGUMENT
+    )
+    assert error.reason is Reason.MODEL_INPUT_INVALID
+    embed = model_service_pb2.EmbedRequest(model="writer", texts=["blue"])
+    error = await refusal(service.texts.Embed(embed), grpc.StatusCode.INVALID_ARGUMENT)
+    assert error.reason is Reason.MODEL_INPUT_INVALID
+
+
+async def test_a_model_that_writes_is_called_by_tensor_too(
+    service: RunningService, plain: PlainLoop
+) -> None:
+    text = {"text_input": np.array([b"blue"], dtype=object)}
+    response = await service.inference.ModelInfer(infer("writer", text))
+    assert response.raw_output_contents[0][4:].decode() == plain.write("blue", 256)[0]
+
+
+async def test_a_model_that_cannot_be_read_harms_no_other(service: RunningService) -> None:
+    index = await service.index()
+    assert index["writer", "1"] == ("READY", "")
+    state, reason = index["broken", "1"]
+    assert state == "UNAVAILABLE"
+    assert reason
