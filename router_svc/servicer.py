@@ -9,7 +9,7 @@ from router_svc.catalogue.codec import encode_catalogue
 from router_svc.catalogue.holder import CatalogueHolder
 from router_svc.decide.codec import encode_decision
 from router_svc.decide.decider import Decider
-from router_svc.generate.pipeline import Router
+from router_svc.generate.ports import Answering
 from router_svc.learning.codec import report_of
 from router_svc.learning.ports import Reports
 from router_svc.requests.decode import decode_held, decode_request
@@ -27,7 +27,7 @@ class RouterServicer(RouterServiceServicer):
     """Errors are raised as `StepwireError`; the server's interceptors answer with them."""
 
     def __init__(
-        self, decider: Decider, router: Router, holder: CatalogueHolder, reports: Reports
+        self, decider: Decider, router: Answering, holder: CatalogueHolder, reports: Reports
     ) -> None:
         self._decider = decider
         self._router = router

@@ -1,25 +1,14 @@
 """A cache of answers: bounded, the least recently used goes first, one flight per key."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from stepwire.errors import Reason, StepwireError
+from stepwire.flights import Flight, Flights
+from stepwire.lru import LruCache
 
 V = TypeVar("V")
-
-# What an entry takes beside its value: key, dictionary slot, objects.
-_ENTRY_BYTES = 256
-
-
-@dataclass(slots=True)
-class _Flight(Generic[V]):
-    """An answer that is being made, and how many wait for it."""
-
-    task: "asyncio.Task[V]"
-    waiting: int = 0
 
 
 class ResponseCache(Generic[V]):
@@ -37,24 +26,18 @@ class ResponseCache(Generic[V]):
             max_bytes: Of all values and a little for each entry.
             size_of: The bytes of a value.
         """
-        self._max_bytes = max_bytes
         self._size_of = size_of
-        self._entries: OrderedDict[bytes, tuple[V, int]] = OrderedDict()
-        self._flights: dict[bytes, _Flight[V]] = {}
-        self._bytes = 0
+        self._entries = LruCache[bytes, V](max_bytes)
+        self._flights = Flights[Flight[V]]()
 
     @property
     def size_bytes(self) -> int:
         """What the entries take."""
-        return self._bytes
+        return self._entries.size_bytes
 
     def get(self, key: bytes) -> V | None:
         """Returns an answer that is there."""
-        found = self._entries.get(key)
-        if found is None:
-            return None
-        self._entries.move_to_end(key)
-        return found[0]
+        return self._entries.get(key)
 
     async def fly(self, key: bytes, make: Callable[[], Awaitable[V]]) -> tuple[V, bool]:
         """Returns an answer that is not there, and whether another call made it.
@@ -62,45 +45,19 @@ class ResponseCache(Generic[V]):
         Raises:
             StepwireError: What `make` raised.
         """
-        while True:
-            flight = self._flights.get(key)
-            joined = flight is not None
-            if flight is None:
-                flight = self._begin(key, make)
-            flight.waiting += 1
-            try:
-                return await asyncio.shield(flight.task), joined
-            except StepwireError as error:
-                if not joined or error.reason is not Reason.DEADLINE_EXCEEDED:
-                    raise
-            finally:
-                flight.waiting -= 1
-                if not flight.waiting and not flight.task.done():
-                    # Nobody may join it any more.
-                    del self._flights[key]
-                    flight.task.cancel()
 
-    def _begin(self, key: bytes, make: Callable[[], Awaitable[V]]) -> _Flight[V]:
         async def work() -> V:
             value = await make()
-            self._put(key, value)
+            self._entries.put(key, value, size_bytes=self._size_of(value) + len(key))
             return value
 
-        flight = _Flight(asyncio.create_task(work(), name="cached answer"))
-        self._flights[key] = flight
-        flight.task.add_done_callback(lambda _: self._landed(key, flight))
-        return flight
+        def begin() -> Flight[V]:
+            return Flight(work(), name="cached answer")
 
-    def _landed(self, key: bytes, flight: _Flight[V]) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-
-    def _put(self, key: bytes, value: V) -> None:
-        size = self._size_of(value) + len(key) + _ENTRY_BYTES
-        if size > self._max_bytes:
-            return
-        self._entries[key] = (value, size)
-        self._bytes += size
-        while self._bytes > self._max_bytes:
-            _, (_, freed) = self._entries.popitem(last=False)
-            self._bytes -= freed
+        while True:
+            with self._flights.join(key, begin) as (flight, joined):
+                try:
+                    return await asyncio.shield(flight.task), joined
+                except StepwireError as error:
+                    if not joined or error.reason is not Reason.DEADLINE_EXCEEDED:
+                        raise

@@ -41,6 +41,7 @@ class DecisionReason(_Named):
     EXPLORED = auto()
     LEARNT_QUALITY = auto()
     WITHOUT_EMBEDDING = auto()
+    CACHED = auto()
 
 
 @dataclass(frozen=True, slots=True)

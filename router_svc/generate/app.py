@@ -12,9 +12,9 @@ from router_svc.breakers.board import Breakers
 from router_svc.catalogue.holder import CatalogueHolder
 from router_svc.catalogue.models import ExtractiveProvider
 from router_svc.generate.hedge import HedgeBudget
-from router_svc.generate.nothing import NoBudgets, NoCache, NoLimits, NoObserver, NoUsage
+from router_svc.generate.nothing import NoBudgets, NoLimits, NoObserver, NoUsage
 from router_svc.generate.pipeline import Router
-from router_svc.generate.ports import Budgets, Cache, Decider, Limits, Observer, UsageRecorder
+from router_svc.generate.ports import Budgets, Decider, Limits, Observer, UsageRecorder
 from router_svc.generate.route import RetryRules
 from router_svc.generate.telemetry import CallTelemetry
 from router_svc.generate.tries import Means
@@ -53,14 +53,12 @@ class Joints:
         budgets: Hold money before it is spent.
         limits: Keep calls within rates.
         usage: Writes down what was used.
-        cache: Keeps answers.
         observer: Learns from what became of decisions.
     """
 
     budgets: Budgets = field(default_factory=NoBudgets)
     limits: Limits = field(default_factory=NoLimits)
     usage: UsageRecorder = field(default_factory=NoUsage)
-    cache: Cache = field(default_factory=NoCache)
     observer: Observer = field(default_factory=NoObserver)
 
 
@@ -91,7 +89,6 @@ def wire(
             patience_seconds=settings.retry_patience_seconds,
             longest_wait_seconds=settings.retry_longest_wait_seconds,
         ),
-        cache=joints.cache,
         observer=joints.observer,
         hedging=HedgeBudget(settings.hedge_share),
     )

@@ -15,7 +15,7 @@ from router_svc.generate.outcome import (
     out_of_time,
     refused,
 )
-from router_svc.generate.ports import Cache, Decider, Observer
+from router_svc.generate.ports import Decider, Observer
 from router_svc.generate.records import Answer, Caller, Completion, FailedTry, Piece
 from router_svc.generate.route import NextTry, RetryRules, Route
 from router_svc.generate.schemas import corrected
@@ -27,7 +27,7 @@ from router_svc.generate.tries import (
     Try,
     open_try,
 )
-from router_svc.requests.records import CacheMode, Request
+from router_svc.requests.records import Request
 from stepwire.call import current_call
 
 
@@ -47,7 +47,6 @@ class Router:
         decider: Says which models may answer.
         means: What tries are made with.
         rules: How often, and with which waits, models are tried.
-        cache: Has earlier answers.
         observer: Learns from what became of decisions.
         hedging: How many calls may have a second one beside them.
     """
@@ -58,14 +57,12 @@ class Router:
         decider: Decider,
         means: Means,
         rules: RetryRules,
-        cache: Cache,
         observer: Observer,
         hedging: HedgeBudget,
     ) -> None:
         self._decider = decider
         self._means = means
         self._rules = rules
-        self._cache = cache
         self._observer = observer
         self._hedging = hedging
 
@@ -82,10 +79,7 @@ class Router:
                 request for good; MODELS_EXHAUSTED when every model failed;
                 DEADLINE_EXCEEDED when the time ended first.
         """
-        caller = caller_of(request)
-        if (cached := await self._cached(request, caller)) is not None:
-            return cached
-        course = await self._begin(request, caller, deadline)
+        course = await self._begin(request, deadline)
         while True:
             attempt = await self._next(course)
             if attempt is None:
@@ -110,12 +104,7 @@ class Router:
         Raises:
             StepwireError: As `generate`; PROVIDER_UNAVAILABLE when the answer broke off.
         """
-        caller = caller_of(request)
-        if (cached := await self._cached(request, caller)) is not None:
-            for piece in pieces_of(cached):
-                yield piece
-            return
-        course = await self._begin(request, caller, deadline)
+        course = await self._begin(request, deadline)
         while True:
             attempt = await self._next(course)
             if attempt is None:
@@ -139,14 +128,9 @@ class Router:
                 self._observe(course, None)
                 raise out_of_time(course.failed) from None
 
-    async def _cached(self, request: Request, caller: Caller) -> Answer | None:
-        if request.cache.mode is CacheMode.OFF:
-            return None
-        return await self._cache.lookup(request, caller)
-
-    async def _begin(self, request: Request, caller: Caller, deadline: float | None) -> _Course:
+    async def _begin(self, request: Request, deadline: float | None) -> _Course:
         decision = await self._decider.decide(request)
-        asked = Asked(request, caller, decision, deadline)
+        asked = Asked(request, caller_of(request), decision, deadline)
         return _Course(asked, Route(decision.tries, self._rules))
 
     async def _next(self, course: _Course) -> Try | None:
@@ -236,8 +220,6 @@ class Router:
             failed=tuple(course.failed),
         )
         self._observe(course, winner)
-        if asked.request.cache.mode is not CacheMode.OFF:
-            await self._cache.store(asked.request, asked.caller, answer)
         return answer
 
     def _observe(self, course: _Course, winner: Try | None) -> None:
@@ -255,11 +237,3 @@ def caller_of(request: Request) -> Caller:
     call = current_call()
     by = request.attribution
     return Caller(call.tenant_id, by.project, by.task_id, by.step_id, call.request_id)
-
-
-def pieces_of(answer: Answer) -> list[Piece]:
-    """Returns an answer that is there already as a stream."""
-    completion = answer.completion
-    texts = [Piece(text=completion.text)] if completion.text else []
-    calls = [Piece(tool_call=call) for call in completion.tool_calls]
-    return [*texts, *calls, Piece(end=answer)]

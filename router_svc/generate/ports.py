@@ -9,7 +9,15 @@ from router_svc.catalogue.models import Model
 from router_svc.decide.records import Decision
 from router_svc.generate.failures import ProviderFailure
 from router_svc.generate.load import Load
-from router_svc.generate.records import Answer, Caller, Completion, Delta, FailedTry, UsageEntry
+from router_svc.generate.records import (
+    Answer,
+    Caller,
+    Completion,
+    Delta,
+    FailedTry,
+    Piece,
+    UsageEntry,
+)
 from router_svc.requests.records import Request
 
 # Estimates the tokens of a text, for the tokenizer of that name.
@@ -140,15 +148,15 @@ class Limits(Protocol):
         ...
 
 
-class Cache(Protocol):
-    """Keeps answers."""
+class Answering(Protocol):
+    """Answers requests: `pipeline.Router`, or what stands before it."""
 
-    async def lookup(self, request: Request, caller: Caller) -> Answer | None:
-        """Returns an earlier answer that may be given again."""
+    async def generate(self, request: Request, *, deadline: float | None) -> Answer:
+        """Returns an answer; see `pipeline.Router.generate`."""
         ...
 
-    async def store(self, request: Request, caller: Caller, answer: Answer) -> None:
-        """Keeps an answer, if the request allows it."""
+    def stream(self, request: Request, *, deadline: float | None) -> AsyncGenerator[Piece]:
+        """Yields an answer as it comes; see `pipeline.Router.stream`."""
         ...
 
 

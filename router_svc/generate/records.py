@@ -128,6 +128,32 @@ class FailedTry:
         return self.failure.kind.value
 
 
+class HitKind(Enum):
+    """How an earlier answer was found; the values are those of metrics."""
+
+    EXACT = "exact"
+    """It was given to an equal request."""
+    SEMANTIC = "semantic"
+    """It was given to a request whose last message has the same meaning."""
+    JOINED = "joined"
+    """It is that of an equal request that was being answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit:
+    """That an answer is an earlier one.
+
+    Attributes:
+        kind: How it was found.
+        age_seconds: Since it was given first.
+        similarity: Cosine between the meanings of the last messages.
+    """
+
+    kind: HitKind
+    age_seconds: float = 0.0
+    similarity: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer and its account.
@@ -139,7 +165,7 @@ class Answer:
         decision: Why this model answered.
         failed: The tries before it, in order.
         model: The model that gave it.
-        cached: Whether it is an earlier answer, which cost nothing now.
+        hit: That it is an earlier answer, which cost nothing now; None of a new one.
     """
 
     completion: Completion
@@ -148,7 +174,7 @@ class Answer:
     decision: Decision
     model: Model
     failed: Sequence[FailedTry] = ()
-    cached: bool = False
+    hit: CacheHit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ MAX_TOOLS = 128
 MAX_STOPS = 4
 MAX_PROJECT_CHARACTERS = 100
 MAX_TAGS = 16
+MAX_TAG_CHARACTERS = 100
+MAX_SCOPE_CHARACTERS = 200
 
 ROLES = {
     message_pb.ROLE_UNSPECIFIED: Role.USER,
@@ -176,8 +178,15 @@ def _rest(request: pb.GenerateRequest) -> Faults:
         yield "cache.mode", f"is not a mode: {cache.mode}"
     if cache.HasField("max_age") and not _is_positive(cache.max_age.seconds, cache.max_age.nanos):
         yield "cache.max_age", "must be above 0"
-    if len(cache.tags) > MAX_TAGS or not all(cache.tags):
-        yield "cache.tags", f"must be at most {MAX_TAGS} names"
+    if len(cache.tags) > MAX_TAGS or not all(
+        0 < len(tag) <= MAX_TAG_CHARACTERS for tag in cache.tags
+    ):
+        yield (
+            "cache.tags",
+            f"must be at most {MAX_TAGS} names of 1 to {MAX_TAG_CHARACTERS} characters",
+        )
+    if len(cache.scope) > MAX_SCOPE_CHARACTERS:
+        yield "cache.scope", f"must be at most {MAX_SCOPE_CHARACTERS} characters"
 
 
 def _is_positive(seconds: int, nanos: int) -> bool:

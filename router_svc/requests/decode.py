@@ -135,5 +135,8 @@ def _attribution(given: requirements_pb.Attribution) -> Attribution:
 
 def _cache(given: requirements_pb.CacheControl) -> CacheControl:
     return CacheControl(
-        _CACHE_MODES[given.mode], given.max_age.ToTimedelta().total_seconds(), tuple(given.tags)
+        _CACHE_MODES[given.mode],
+        given.max_age.ToTimedelta().total_seconds(),
+        tuple(given.tags),
+        given.scope,
     )

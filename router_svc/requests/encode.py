@@ -1,8 +1,9 @@
 """Turns the domain's answers into those of the API."""
 
 from router_svc.decide.codec import encode_decision
-from router_svc.generate.records import Answer, FinishReason, Piece, Usage
+from router_svc.generate.records import Answer, CacheHit, FinishReason, HitKind, Piece, Usage
 from router_svc.requests.records import ToolCall
+from stepwire.api.router.v1 import cache_pb2 as cache_pb
 from stepwire.api.router.v1 import message_pb2 as message_pb
 from stepwire.api.router.v1 import router_service_pb2 as pb
 
@@ -12,6 +13,12 @@ _FINISHES = {
     FinishReason.LENGTH: message_pb.FINISH_REASON_LENGTH,
     FinishReason.TOOL_CALLS: message_pb.FINISH_REASON_TOOL_CALLS,
     FinishReason.CONTENT_FILTER: message_pb.FINISH_REASON_CONTENT_FILTER,
+}
+
+_HITS = {
+    HitKind.EXACT: cache_pb.CACHE_HIT_KIND_EXACT,
+    HitKind.SEMANTIC: cache_pb.CACHE_HIT_KIND_SEMANTIC,
+    HitKind.JOINED: cache_pb.CACHE_HIT_KIND_JOINED,
 }
 
 
@@ -46,6 +53,7 @@ def encode_answer(answer: Answer, *, account_only: bool = False) -> pb.GenerateR
             )
             for each in answer.failed
         ],
+        cache_hit=None if answer.hit is None else _hit(answer.hit),
     )
 
 
@@ -56,6 +64,12 @@ def encode_piece(piece: Piece) -> pb.StreamGenerateResponse:
     if piece.tool_call is not None:
         return pb.StreamGenerateResponse(tool_call=_call(piece.tool_call))
     return pb.StreamGenerateResponse(text=piece.text)
+
+
+def _hit(hit: CacheHit) -> cache_pb.CacheHit:
+    told = cache_pb.CacheHit(kind=_HITS[hit.kind], similarity=hit.similarity)
+    told.age.FromNanoseconds(int(hit.age_seconds * 1e9))
+    return told
 
 
 def _call(call: ToolCall) -> message_pb.ToolCall:

@@ -110,11 +110,19 @@ class CacheMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CacheControl:
-    """Whether the answer may come from the cache; `max_age_seconds` of 0 is its own limit."""
+    """Whether the answer may come from the cache.
+
+    Attributes:
+        mode: Which earlier answers may be given again.
+        max_age_seconds: Oldest answer accepted; 0 is the cache's own limit.
+        tags: Names by which the answer is removed later.
+        scope: Answers are shared among requests of the same one.
+    """
 
     mode: CacheMode = CacheMode.OFF
     max_age_seconds: float = 0.0
     tags: tuple[str, ...] = ()
+    scope: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ CREATE UNLOGGED TABLE router.answers (
 );
 CREATE INDEX answers_expiry ON router.answers (expires_at);
 CREATE INDEX answers_of_a_tenant ON router.answers (tenant_id, kept_at);
-CREATE INDEX answers_tags ON router.answers USING gin (tags);
 
 -- What was invalidated lately, so that every instance drops it from its memory, and an
 -- answer that was being made meanwhile is not kept. One at a time is added, under a lock:
