@@ -112,6 +112,9 @@ class StepStore(Protocol):
     async def undoable(self, task_id: UUID) -> Sequence[Done] | None:
         """Return what has succeeded in a task, last ended first; None while a step runs."""
 
+    async def added_input(self, step: StepAddress) -> bytes:
+        """Return the input of the graph that a step has added, as JSON."""
+
     async def add_graph(self, graph: Graph) -> None:
         """Store a graph that a step adds."""
 

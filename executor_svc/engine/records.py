@@ -258,11 +258,22 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A step that has succeeded, as far as undoing it needs it."""
+    """A step that has succeeded, as far as undoing it needs it.
+
+    Attributes:
+        scope: the step that has added it; None for a step of the task's own graph.
+        graph_hash: the graph in which that one has added it.
+    """
 
     step_id: str
     ordinal: int
     item: int | None
+    scope: str | None = None
+    graph_hash: bytes | None = None
+
+    def sibling(self, name: str) -> str:
+        """Id of another step of the same graph."""
+        return name if self.scope is None else f"{self.scope}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +319,7 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A step as it is recorded."""
+    """A step as it is recorded; `scope` and `graph_hash` are those of `Done`."""
 
     step_id: str
     ordinal: int
@@ -325,6 +336,7 @@ class StepRecord:
     output: Blob | None
     heartbeat: Blob | None = None
     scope: str = ""
+    graph_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from executor_svc.engine.outcomes import (
     Succeeded,
     Waits,
 )
-from executor_svc.engine.records import Attempt, Blob, Failure, Phase, StepState
+from executor_svc.engine.records import Attempt, Blob, Failure, Phase, StepState, Trait
 from executor_svc.graphs.graph import Graph, JoinMode, Step, item_step_id
 from executor_svc.graphs.retry import RetryPolicy
 from stepwire.api.executor.v1.task_pb2 import TaskEventType as Type
@@ -92,6 +92,7 @@ class Settlement:
         prune: whether those that are left over are cancelled.
         sink: whether the task waits for this step, and it has ended well.
         inbox, added: input and hash of a graph that the step adds.
+        compensates: whether steps of that graph can be undone.
         events: each [type, step_id, attempt, detail?] as JSON.
         next: steps that it adds.
         joins: steps that count it.
@@ -114,6 +115,7 @@ class Settlement:
     sink: bool = False
     inbox: bytes | None = None
     added: bytes | None = None
+    compensates: bool = False
     next: Sequence[NextStep] = ()
     joins: Sequence[Arrival] = ()
 
@@ -338,6 +340,9 @@ def _add(attempt: Attempt, added: Added, *, claims: int) -> Settlement:
         needs=len(graph.sinks),
         inbox=added.input,
         added=graph.graph_hash,
+        # What undoes a task is not undone.
+        compensates=bool(graph.traits & Trait.COMPENSATES)
+        and not attempt.step_id.startswith(UNDO_MARK),
         next=[
             NextStep(
                 f"{attempt.step_id}/{step.step_id}",

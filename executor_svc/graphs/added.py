@@ -26,9 +26,6 @@ def compile_added(added: AddedSteps, attempt: Attempt) -> tuple[Graph, bytes]:
             reason=Reason.NESTED_TOO_DEEP,
             metadata={"limit": str(MAX_NESTED)},
         )
-    for ordinal, step in enumerate(added.graph.steps):
-        if step.HasField("compensation"):
-            raise StepError(f"added.steps[{ordinal}].compensation: added steps cannot have one")
     try:
         graph = compile_graph(added.graph, limits=LIMITS, field="added")
         return graph, orjson.dumps(added.input)

@@ -69,10 +69,14 @@ WHERE task_id = $1 AND step_id > $2 AND step_id < $3 AND item IS NOT NULL
     AND scope IS NOT DISTINCT FROM $4
 
 -- name: undoable
--- What has succeeded or still runs of a task's own graph, last ended first. $1 task.
-SELECT step_id, ordinal, item, state FROM executor.steps
-WHERE task_id = $1 AND scope IS NULL AND step_id < '~' AND state IN ('SUCCEEDED', 'RUNNING')
+-- What has succeeded or still runs in a task, last ended first. $1 task.
+SELECT step_id, ordinal, item, state, scope, graph_hash FROM executor.steps
+WHERE task_id = $1 AND step_id < '~' AND state IN ('SUCCEEDED', 'RUNNING')
 ORDER BY ended_at DESC, step_id DESC
+
+-- name: added_input
+-- Read the input of the graph that a step has added. $1 task, $2 step.
+SELECT inbox FROM executor.steps WHERE task_id = $1 AND step_id = $2
 
 -- name: claim
 -- See executor.claim_v1.
@@ -104,7 +108,7 @@ SELECT * FROM executor.start_v1($1, $2, $3, $4)
 -- See executor.settle_v1.
 SELECT * FROM executor.settle_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
     $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
-    $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43)
+    $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44)
 
 -- name: heartbeat
 -- See executor.heartbeat_v1.

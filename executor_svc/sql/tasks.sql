@@ -178,7 +178,7 @@ LIMIT $8
 
 -- name: list_steps
 -- Read the steps of a task. $1 task, $2 whether with outputs and heartbeats.
-SELECT s.step_id, s.ordinal, s.item, s.items, s.scope, s.state, s.attempt, s.queue,
+SELECT s.step_id, s.ordinal, s.item, s.items, s.scope, s.graph_hash, s.state, s.attempt, s.queue,
     s.waits_for, s.due_at, s.failure, s.started_at, s.ended_at,
     CASE WHEN $2 THEN coalesce(s.output, p.data) END AS output, s.output_type,
     CASE WHEN $2 THEN s.heartbeat END AS heartbeat

@@ -65,6 +65,7 @@ def _own(settlements: Sequence[Settlement], inline_bytes: int) -> Columns:
         _sparse([each.sink for each in settlements]),
         _sparse([each.inbox for each in settlements]),
         _sparse([each.added for each in settlements]),
+        _sparse([each.compensates for each in settlements]),
         [",".join(each.events) for each in settlements],
         [len(each.events) for each in settlements],
     ]

@@ -24,6 +24,7 @@ from executor_svc.store.rows import effects_of, queries
 from executor_svc.store.settlements import settle_arguments
 from stepwire.db import retryable
 from stepwire.failpoints import failpoint
+from stepwire.payload import NULL
 
 
 class PostgresStepStore:
@@ -67,7 +68,17 @@ class PostgresStepStore:
         rows = await self._pool.fetch(queries.undoable, task_id)
         if any(row["state"] == StepState.RUNNING for row in rows):
             return None
-        return [Done(row["step_id"], row["ordinal"], row["item"]) for row in rows]
+        return [
+            Done(row["step_id"], row["ordinal"], row["item"], row["scope"], row["graph_hash"])
+            for row in rows
+        ]
+
+    @retryable()
+    async def added_input(self, step: StepAddress) -> bytes:
+        found: bytes | None = await self._pool.fetchval(
+            queries.added_input, step.task_id, step.step_id
+        )
+        return found or NULL
 
     # Claims and settlements may be repeated after a commit whose answer was lost: what
     # was claimed or settled is then passed over, and the steps that the first commit gave

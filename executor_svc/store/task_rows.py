@@ -65,6 +65,7 @@ def step_of(row: Row) -> StepRecord:
         output=blob_of(row["output"], row["output_type"]),
         heartbeat=None if row["heartbeat"] is None else Blob(row["heartbeat"], JSON),
         scope=row["scope"] or "",
+        graph_hash=row["graph_hash"],
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from executor_svc.engine.records import NewStep, StepRecord, StepState
 from executor_svc.engine.state_machine import UNDO_MARK
@@ -19,15 +20,22 @@ class Fork:
         steps: rows of steps that run anew. One that needs more than is open cannot have
             its join satisfied any more; it is for a worker to say what becomes of it.
         open_sinks: steps without successor that have not ended.
+        compensates: whether it keeps steps that can be undone and were added at run time.
     """
 
     kept: Sequence[str]
     steps: Sequence[NewStep]
     open_sinks: int
+    compensates: bool = False
 
 
 def plan_fork(
-    graph: Graph, records: Sequence[StepRecord], from_step: str, *, priority: int
+    graph: Graph,
+    records: Sequence[StepRecord],
+    from_step: str,
+    *,
+    priority: int,
+    added: Mapping[bytes, Graph] = MappingProxyType({}),
 ) -> Fork:
     """Decide which steps of a task a fork of it keeps.
 
@@ -39,11 +47,13 @@ def plan_fork(
         records: its steps.
         from_step: name of a step of the graph.
         priority: of the new task.
+        added: the graphs that its steps have added, by hash.
     """
     states = {record.step_id: record for record in records if not record.scope}
     chosen = {from_step}
+    adders = {_root(record.step_id) for record in records if _can_be_undone(record, added)}
     if any(record.step_id.startswith(UNDO_MARK) for record in records):
-        chosen |= {step.name for step in graph.steps if step.compensation is not None}
+        chosen |= {step.name for step in graph.steps if step.compensation is not None} | adders
     anew = _with_dependents(graph, chosen)
     kept: dict[str, StepState] = {}
     for step in _in_order(graph):
@@ -58,7 +68,20 @@ def plan_fork(
             if step.name not in kept and _has_row(step, kept)
         ],
         open_sinks=sum(kept.get(step.name) not in ENDED_WELL for step in graph.sinks),
+        compensates=not adders.isdisjoint(kept),
     )
+
+
+def _can_be_undone(record: StepRecord, added: Mapping[bytes, Graph]) -> bool:
+    """Whether a step was added at run time and has a compensation."""
+    if record.graph_hash is None or record.step_id.startswith(UNDO_MARK):
+        return False
+    return added[record.graph_hash].steps[record.ordinal].compensation is not None
+
+
+def _root(step_id: str) -> str:
+    """Name of the step of the task's own graph that has the step below it."""
+    return step_id.partition("/")[0].partition("[")[0]
 
 
 def _with_dependents(graph: Graph, names: Collection[str]) -> set[str]:

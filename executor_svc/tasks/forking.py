@@ -1,13 +1,15 @@
 """Making new tasks from recorded ones."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
 import orjson
 
-from executor_svc.engine.records import NewTask, TaskRecord
+from executor_svc.engine.records import NewTask, StepRecord, TaskRecord, Trait
+from executor_svc.engine.state_machine import UNDO_MARK
+from executor_svc.graphs.graph import Graph
 from executor_svc.metrics import ExecutorMetrics
 from executor_svc.tasks.creator import Submission, after_creation, new_task
 from executor_svc.tasks.fork import plan_fork
@@ -86,6 +88,7 @@ class Forks:
     async def _make(self, new: NewTask, source: TaskRecord, from_step: str) -> UUID:
         """Make the task, unless its request_id has made one; return the id of either."""
         graph = await self._tasks.graph_of(source.graph_hash)
+        own_traits = new.traits
         while True:
             known = (await self._store.find([new])).get((new.tenant_id, new.request_id))
             if known is not None:
@@ -93,13 +96,25 @@ class Forks:
                     raise request_id_reused(new.request_id or "", known.task_id)
                 return known.task_id
             steps = await self._store.steps(source.task_id, outputs=False)
-            plan = plan_fork(graph, steps, from_step, priority=new.priority)
-            new = replace(new, steps=plan.steps, open_sinks=plan.open_sinks)
+            plan = plan_fork(
+                graph, steps, from_step, priority=new.priority, added=await self._added(steps)
+            )
+            traits = own_traits | (Trait.COMPENSATES if plan.compensates else Trait.NONE)
+            new = replace(new, steps=plan.steps, open_sinks=plan.open_sinks, traits=traits)
             if await self._store.fork(new, plan.kept, source=source.task_id):
                 self._announcer.announce(after_creation([new]))
                 self._metrics.accepted(1)
                 return new.task_id
             # Another call was faster with the request_id: it is known now.
+
+    async def _added(self, steps: Sequence[StepRecord]) -> Mapping[bytes, Graph]:
+        """Return the graphs that steps of a task have added, but for what undoes it."""
+        hashes = {
+            step.graph_hash
+            for step in steps
+            if step.graph_hash is not None and not step.step_id.startswith(UNDO_MARK)
+        }
+        return {each: await self._tasks.graph_of(each) for each in hashes}
 
 
 def _digest(task_id: UUID, from_step: str, labels: Mapping[str, str]) -> bytes:

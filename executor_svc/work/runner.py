@@ -91,7 +91,7 @@ class StepRunner:
         self._heartbeats = heartbeats
         self._limits = limits
         self._graphs = GraphCache()
-        self._compensator = Compensator(store)
+        self._compensator = Compensator(store, self._graph)
         self._outputs: Batcher[StepAddress, Blob | None] = Batcher("outputs", self._read_outputs)
 
     def run_now(self, attempt: Attempt, memo: Memo) -> Ended | None:
@@ -125,7 +125,11 @@ class StepRunner:
         except NewerGraphError:
             return Ended(attempt, None, decline_graph())
         if attempt.step_id.startswith(UNDO_MARK) and attempt.ordinal < 0:
-            return Ended(attempt, graph, await self._compensator.run(graph, attempt))
+            try:
+                return Ended(attempt, graph, await self._compensator.run(graph, attempt))
+            except NewerGraphError:
+                # The graph is one that a step has added.
+                return Ended(attempt, None, decline_graph())
         step = graph.steps[attempt.ordinal]
         sampled = is_sampled(attempt.task.traceparent)
         with step_span(step, attempt) if sampled else nullcontext() as span:

@@ -38,7 +38,8 @@ class AddedSteps:
     """Returned by a step function to add steps to its task.
 
     The step then waits for them, as `STEP/NAME`, and their result is its output: that of
-    the last one, or a map by name when several have no successor.
+    the last one, or a map by name when several have no successor. Their compensations
+    run with those of the task's own steps.
 
     Attributes:
         graph: The steps. Their expressions see each other's outputs.

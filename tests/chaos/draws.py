@@ -44,10 +44,15 @@ def _draw_task(rng: random.Random, number: int) -> TaskIntent:
             do = {"ms": 5, "fail_to": rng.randint(2, 4)}
             return replace(task, steps=_spoil(rng, steps, do), retried=True)
         case "never":
-            undone = tuple(replace(step, undone=step.kind == "work") for step in steps)
-            spoilt = _spoil(rng, undone, {"ms": 5, "never": True})
+            spoilt = _spoil(rng, tuple(map(_undone, steps)), {"ms": 5, "never": True})
             return replace(task, steps=spoilt, ends=(FAILED,))
     return task
+
+
+def _undone(step: StepIntent) -> StepIntent:
+    """Give a step that works a compensation, and what a step adds."""
+    inner = tuple(map(_undone, step.inner)) if step.kind == "adds" else step.inner
+    return replace(step, undone=step.kind == "work", inner=inner)
 
 
 def _do(rng: random.Random) -> dict[str, Any]:

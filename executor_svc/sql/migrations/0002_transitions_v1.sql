@@ -290,8 +290,9 @@ $$;
 --                another attempt follows; output; failure; whether it fails the task; for
 --                what, how long and until when it waits; numbers of items
 --                started, needed and let go; whether to cancel what is left of them; whether
---                the task waits for it; input and hash of a graph that it adds; its events as
---                JSON, and their number. A column in which nothing stands may be null.
+--                the task waits for it; input and hash of a graph that it adds, and whether
+--                steps of that can be undone; its events as JSON, and their number. A column in
+--                which nothing stands may be null.
 -- p_limited      whether one of the attempts has a place under a limit
 -- p_next_*       steps that a settlement (p_next_from, 1-based) adds: ready if they need
 --                nothing, else blocked; p_next_claim claims one for the session
@@ -305,8 +306,8 @@ CREATE FUNCTION executor.settle_v1(
     p_output_types text[], p_failures jsonb[], p_fatals boolean[], p_waits_for text[],
     p_waits interval[], p_untils timestamptz[], p_items integer[],
     p_needs integer[], p_released integer[], p_prunes boolean[], p_sinks boolean[],
-    p_inboxes bytea[], p_added bytea[], p_events text[], p_event_counts integer[],
-    p_next_from integer[], p_next_step_ids text[], p_next_ordinals integer[],
+    p_inboxes bytea[], p_added bytea[], p_compensates boolean[], p_events text[],
+    p_event_counts integer[], p_next_from integer[], p_next_step_ids text[], p_next_ordinals integer[],
     p_next_item integer[], p_next_queues text[], p_next_priorities smallint[],
     p_next_inputs bytea[], p_next_needs integer[], p_next_opens integer[],
     p_next_lifetimes interval[], p_next_phases smallint[], p_next_scopes text[],
@@ -413,6 +414,14 @@ BEGIN
         v_started[v_settled.ordinality] := v_settled.started_at;
         v_tenants[v_settled.ordinality] := v_settled.tenant_id;
     END LOOP;
+    IF p_compensates IS NOT NULL THEN
+        -- Before it is decided what follows from a failure in this very batch.
+        UPDATE executor.tasks t SET traits = t.traits | 32
+        FROM unnest(p_task_ids, p_compensates)
+            WITH ORDINALITY AS r (task_id, compensates, place)
+        WHERE t.task_id = r.task_id AND r.compensates AND v_accepted[r.place];
+        v_traits := v_traits | 32;
+    END IF;
     RETURN QUERY
     WITH next AS (
         INSERT INTO executor.steps AS s (task_id, step_id, ordinal, item, scope, graph_hash,

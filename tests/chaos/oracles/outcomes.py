@@ -1,10 +1,10 @@
 """P4 and compensation: every task comes to its end, and to the right one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tests.chaos.answers import Expected, expected
 from tests.chaos.history import History, TaskEnd, TaskHistory
-from tests.chaos.intents import FAILED, SUCCEEDED
+from tests.chaos.intents import FAILED, SUCCEEDED, StepIntent
 from tests.chaos.oracles.common import FINAL, UNDO, UNFINISHED, step_of
 from tests.chaos.values import digest, without_nonces
 
@@ -66,8 +66,17 @@ def _wrong_states(name: str, end: TaskEnd, model: Expected) -> Iterator[str]:
             yield f"{name}: SUCCEEDED, and {step_id} is {found.get(step_id, 'not there')}"
 
 
+def _compensated(steps: Sequence[StepIntent], prefix: str = "") -> Iterator[str]:
+    """Ids of the steps that can be undone, and of those that they add."""
+    for step in steps:
+        if step.undone:
+            yield prefix + step.name
+        if step.kind == "adds":
+            yield from _compensated(step.inner, f"{prefix}{step.name}/")
+
+
 def _not_undone(task: TaskHistory, end: TaskEnd) -> Iterator[str]:
-    compensated = {step.name for step in task.intent.steps if step.undone}
+    compensated = set(_compensated(task.intent.steps))
     model = expected(task.intent)
     done_at = {each.step: each.at for each in end.events if each.type == "STEP_SUCCEEDED"}
     started = {each.step: each.cursor for each in end.events if each.type == "STEP_STARTED"}
@@ -78,7 +87,7 @@ def _not_undone(task: TaskHistory, end: TaskEnd) -> Iterator[str]:
         if step.step not in model.functions:
             # Of a for_each step the items are undone.
             continue
-        undo_id = f"~undo/{step.step.replace('[', '_').rstrip(']')}"
+        undo_id = f"~undo/{step.step.replace('[', '_').replace('/', '_').rstrip(']')}"
         undos[step.step] = undo_id
         undo = step_of(end, undo_id)
         if undo is None or undo.state != SUCCEEDED:

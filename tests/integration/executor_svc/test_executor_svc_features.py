@@ -68,6 +68,38 @@ async def plan(depth: int) -> Any:
     )
 
 
+@step("test.features.book")
+async def book(where: str) -> AddedSteps:
+    """Add steps that can be undone, one of which adds another; nowhere, that one fails."""
+    more = "fail" if where == "nowhere" else "features.book_more"
+    return AddedSteps(
+        graph(
+            transform("taxi", "'taxi'", compensation=undone_by("undo_badly")),
+            transform(
+                "hotel",
+                "'hotel'",
+                depends_on=["taxi"],
+                compensation=undone_by("undo", input="output + ' in ' + input.where"),
+            ),
+            transform(
+                "rooms",
+                "item",
+                depends_on=["hotel"],
+                for_each="[1, 2]",
+                max_parallel=1,
+                compensation=undone_by("undo", input="steps.hotel + ' ' + string(output)"),
+            ),
+            python("more", more, depends_on=["rooms"], retry=NO_RETRY),
+        ),
+        {"where": where},
+    )
+
+
+@step("test.features.book_more")
+async def book_more(_: Any) -> AddedSteps:
+    return AddedSteps(graph(transform("car", "'car'", compensation=undone_by("undo"))))
+
+
 def states(task: task_pb2.Task) -> dict[str, str]:
     return {step_id: state_of(run) for step_id, run in steps_of(task).items()}
 
@@ -267,6 +299,36 @@ async def test_what_has_succeeded_is_undone_last_first(client: Client) -> None:
     assert task.failure.step_id == "bad"
     assert task.failure.metadata["compensation_failed"] == "b"
     assert "TASK_COMPENSATING" in await client.history(task.task_id)
+
+
+async def test_what_steps_have_added_is_undone_with_the_rest(client: Client) -> None:
+    """Down to what added steps have added, each with what its own expressions saw."""
+    task = await client.run(
+        graph(
+            transform("a", "'a'", compensation=undone_by("undo")),
+            python("trip", "features.book", depends_on=["a"], input="'rome'"),
+            python("bad", "fail", depends_on=["trip"], retry=NO_RETRY),
+        )
+    )
+    assert state_of(task) == "FAILED"
+    assert undone[task.task_id] == ["car", "hotel 2", "hotel 1", "hotel in rome", "a"]
+    assert task.failure.metadata["compensation_failed"] == "trip_taxi"
+    async with refused() as error:
+        await client.retry(task.task_id)
+    assert error().reason == Reason.TASK_STATE_CONFLICT
+
+
+async def test_what_was_added_is_undone_when_what_was_added_fails(client: Client) -> None:
+    booked = python("trip", "features.book", input="'nowhere'")
+    task = await client.run(graph(booked, transform("b", "1", depends_on=["trip"])))
+    assert (state_of(task), task.failure.step_id) == ("FAILED", "trip/more")
+    assert undone[task.task_id] == ["hotel 2", "hotel 1", "hotel in nowhere"]
+    assert "STEP_EXPANDED ~undo 1" in await client.history(task.task_id)
+    # Where nothing that was added can be undone, nothing is planned.
+    task = await client.run(
+        graph(python("a", "features.plan", input="1"), python("bad", "fail", depends_on=["a"]))
+    )
+    assert "TASK_COMPENSATING" not in await client.history(task.task_id)
 
 
 async def test_added_steps_may_add_steps(client: Client) -> None:

@@ -1,11 +1,13 @@
 """Forks: new tasks that keep what another one has recorded."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from stepwire.errors import Reason
 from stepwire.payload import value_to_json
+from stepwire.sdk.functions import AddedSteps, step
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
@@ -194,6 +196,33 @@ async def test_large_values_are_kept(client):
     assert output_of(forked) == len(text)
     assert output_of(steps_of(forked)["a"]) == text
     assert value_to_json(forked.input.json) == text
+
+
+@step("test.forks.plan")
+async def plan(value: dict[str, Any]) -> AddedSteps:
+    """Add a step that can be undone."""
+    undo = {"python": {"function": "test.note"}, "input": "input"}
+    return AddedSteps(graph(python("book", "note", input="input", compensation=undo)), value)
+
+
+async def test_what_was_added_and_undone_runs_anew_and_what_is_kept_can_be_undone(client, tmp_path):
+    path, needs = tmp_path / "notes", tmp_path / "needed"
+    what = graph(
+        python("first", "note", input="input"),
+        python("plan", "forks.plan", depends_on=["first"], input="input"),
+        python("last", "need_file", depends_on=["first", "plan"], input="input", retry=NO_RETRY),
+    )
+    value = {"path": str(path), "needs": str(needs)}
+    failed = await client.run(what, value)
+    assert noted(path) == ["first 1", "plan/book 1", "last 1", "~undo/plan_book 1"]
+    needs.touch()
+    again = await client.wait((await fork(client, failed.task_id, "last")).task_id)
+    assert state_of(again) == "SUCCEEDED"
+    assert noted(path)[4:] == ["plan/book 1", "last 1"]
+    needs.unlink()
+    kept = await client.wait((await fork(client, again.task_id, "last")).task_id)
+    assert state_of(kept) == "FAILED"
+    assert noted(path)[6:] == ["last 1", "~undo/plan_book 1"]
 
 
 async def test_what_was_undone_runs_anew(client, tmp_path):

@@ -1,13 +1,14 @@
 """Transitions of steps that skip, wait, join and hold, called directly."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import orjson
 import pytest
 
 from executor_svc.engine.outcomes import Added, Compensated, Expanded, Skipped, Succeeded, Waits
-from executor_svc.engine.records import Blob, Phase, StepAddress
+from executor_svc.engine.records import Blob, Phase, StepAddress, Trait
 from stepwire.api.executor.v1 import graph_pb2
 from tests.integration.executor_svc.executor_mesh import python, transform
 from tests.integration.executor_svc.transition_record import (
@@ -16,6 +17,7 @@ from tests.integration.executor_svc.transition_record import (
     Record,
     compiled_graph,
     ready,
+    settlement,
     transition_record,
     undo_settlement,
 )
@@ -258,6 +260,27 @@ async def test_steps_that_are_added_run_before_what_follows(record: Record) -> N
     _, effects = await record.settle(session_id, added, settled.started)
     assert ready(effects) == {("a", 1)}
     assert ready(await record.run(session_id, compiled, task.task_id, "a")) == {("b", 1)}
+
+
+async def test_what_is_added_and_fails_in_one_batch_is_undone(record: Record) -> None:
+    """What the task can be undone by is known before its failure is judged; once recorded."""
+    compiled, task = await record.task(transform("plan", "1"), transform("bad", "1"))
+    undone = transform("x", "1", compensation={"python": {"function": "undo"}})
+    added = compiled_graph(undone)
+    await record.steps.add_graph(added)
+    session_id = await record.session()
+    plan, bad = await record.claim(session_id, task.task_id, "plan", "bad")
+    stale = replace(plan, attempt=7)
+    await record.steps.settle(session_id, [settlement(compiled, stale, Added(added, b"5"))])
+    traits = "SELECT traits FROM executor.tasks"
+    assert await record.pool.fetchval(traits) == Trait.NONE
+    _, effects = await record.steps.settle(
+        session_id,
+        [settlement(compiled, bad, FAILURE), settlement(compiled, plan, Added(added, b"5"))],
+    )
+    assert await record.pool.fetchval(traits) == Trait.COMPENSATES
+    assert ready(effects) == {("~undo", 1)}
+    assert await record.state(task.task_id, "plan/x") == "BLOCKED"
 
 
 async def test_a_task_with_compensations_fails_once_they_are_over(record: Record) -> None:

@@ -33,7 +33,7 @@ def compiled(edges, *, modes=None, undone=""):
     return compile_graph(graph_pb2.Graph(steps=steps), limits=LIMITS)
 
 
-def record(step_id, state, *, scope="", item=None):
+def record(step_id, state, *, scope="", item=None, graph_hash=None):
     return StepRecord(
         step_id=step_id,
         ordinal=0,
@@ -49,12 +49,14 @@ def record(step_id, state, *, scope="", item=None):
         ended_at=None,
         output=None,
         scope=scope,
+        graph_hash=graph_hash,
     )
 
 
-def plan(graph, states, from_step, *, others=()):
+def plan(graph, states, from_step, *, others=(), added=()):
     records = [record(name, state) for name, state in states.items()]
-    return plan_fork(graph, [*records, *others], from_step, priority=5)
+    by_hash = {each.graph_hash: each for each in added}
+    return plan_fork(graph, [*records, *others], from_step, priority=5, added=by_hash)
 
 
 def rows(fork):
@@ -127,6 +129,23 @@ def test_what_was_undone_runs_anew_with_what_depends_on_it():
     undone = plan(graph, states, "c", others=[record("~undo", GOOD)])
     assert undone.kept == ["a", "x"]
     assert rows(undone) == {"b": (0, 0)}
+
+
+@pytest.mark.parametrize("adder", ["a", "a[1]", "a/deep", "a[1]/deep"])
+def test_what_was_added_and_undone_runs_anew_with_what_depends_on_it(adder):
+    graph = compiled({"a": "", "b": "a", "x": "", "y": "x"})
+    states = {"a": GOOD, "b": FAILED, "x": GOOD, "y": FAILED}
+    added, plain = compiled({"s": ""}, undone="s"), compiled({"s": ""})
+    others = [
+        record(f"{adder}/s", GOOD, scope=adder, graph_hash=added.graph_hash),
+        record("x/s", GOOD, scope="x", graph_hash=plain.graph_hash),
+    ]
+    kept = plan(graph, states, "b", others=others, added=(added, plain))
+    assert (kept.kept, kept.compensates) == (["a", "x"], True)
+    # What undoes a task is not undone itself.
+    undo = record("~undo/s", GOOD, scope="~undo", graph_hash=b"another")
+    undone = plan(graph, states, "b", others=[*others, undo], added=(added, plain))
+    assert (undone.kept, undone.compensates) == (["x"], False)
 
 
 def test_the_priority_of_steps():

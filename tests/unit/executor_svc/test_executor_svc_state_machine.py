@@ -283,6 +283,18 @@ def test_added_steps_stand_below_the_one_that_adds_them():
     assert {e.scope for e in settlement.next} == {("plan", added.graph_hash)}
 
 
+@pytest.mark.parametrize(
+    ("step_id", "undone", "expected"),
+    [("plan", True, True), ("plan", False, False), ("~undo/plan", True, False)],
+)
+def test_what_is_added_may_have_to_be_undone(step_id, undone, expected):
+    compensation = {"compensation": {"python": {"function": "f"}}} if undone else {}
+    added = graph(x=compensation)
+    scope = Scope("~undo", b"hash", ONE) if "/" in step_id else None
+    settlement = settled(graph(plan=""), step_id, Added(added, b"7"), scope=scope)
+    assert settlement.compensates is expected
+
+
 def test_a_worker_claims_no_added_step_of_another_queue():
     settlement = settled(graph(plan=""), "plan", Added(graph(x=""), b"7"), queue="gpu")
     assert [e.claim for e in settlement.next] == [False]
