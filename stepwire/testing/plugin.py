@@ -1,7 +1,7 @@
 """The pytest plugin: fixtures for a real Postgres and a real RabbitMQ.
 
 Every test process (every pytest-xdist worker) runs servers of its own, started when the
-first test asks for them.
+first test asks for them. What they keep lies in memory where the machine has plenty.
 """
 
 import os
@@ -19,7 +19,7 @@ from stepwire.testing.rabbitmq import rabbitmq_server
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """Gives the server of this test process."""
-    with postgres_server() as server:
+    with postgres_server(in_memory=True) as server:
         yield server
 
 
@@ -49,7 +49,7 @@ def rabbitmq_url() -> Iterator[str]:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    with rabbitmq_server(script) as server:
+    with rabbitmq_server(script, in_memory=True) as server:
         yield server.url
 
 

@@ -4,23 +4,24 @@ import os
 import secrets
 import shutil
 import signal
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from stepwire.stack.account import stand_ins
 from stepwire.stack.ports import free_port
 from stepwire.stack.postgres import PostgresError, PostgresServer, place
 from stepwire.testing.poll import eventually_blocking
+from stepwire.testing.scratch import is_in_memory, scratch_folder
 
 TEMPLATE = "stepwire_template"
 START_SECONDS = 60.0
 
 
 @contextmanager
-def postgres_server(*, shared_buffers_mb: int = 64) -> Iterator[PostgresServer]:
+def postgres_server(
+    *, shared_buffers_mb: int = 64, in_memory: bool = False
+) -> Iterator[PostgresServer]:
     """Runs a server on a free port with a folder of its own, both gone afterwards.
 
     It has a database `stepwire_template` with the extension pgvector in it. fsync is on,
@@ -28,47 +29,55 @@ def postgres_server(*, shared_buffers_mb: int = 64) -> Iterator[PostgresServer]:
 
     Args:
         shared_buffers_mb: Postgres' own cache, in MiB.
+        in_memory: Whether its data may lie in memory, for tests that neither measure it
+            nor are about what the disk keeps.
     """
-    wanted = Path(tempfile.mkdtemp(prefix="stepwire-postgres-"))
-    folder, account = place(wanted, key="test")
-    server = PostgresServer(
-        folder=folder,
-        port=free_port(),
-        password=secrets.token_hex(16),
-        account=account,
-        shared_buffers_mb=shared_buffers_mb,
-    )
-    log = folder / "log"
-    try:
-        server.prepare()
-        with log.open("wb") as output:
-            process = server.command().start(output)
+    with scratch_folder("postgres", in_memory=in_memory) as wanted:
+        folder, account = place(wanted, key="test")
+        server = PostgresServer(
+            folder=folder,
+            port=free_port(),
+            password=secrets.token_hex(16),
+            account=account,
+            shared_buffers_mb=shared_buffers_mb,
+        )
         try:
-            eventually_blocking(
-                lambda: process.poll() is not None or _answers(server), START_SECONDS
-            )
-            assert process.poll() is None, f"Postgres did not start: {log.read_text()}"
-            server.run_sql(f"CREATE DATABASE {TEMPLATE}")
-            server.run_sql("CREATE EXTENSION vector", database=TEMPLATE)
-            yield server
+            with _running(server):
+                server.run_sql(f"CREATE DATABASE {TEMPLATE}")
+                server.run_sql("CREATE EXTENSION vector", database=TEMPLATE)
+                yield server
         finally:
-            # "Immediate" shutdown: nothing of the data is wanted any more.
-            process.send_signal(signal.SIGQUIT)
-            process.wait()
-    finally:
-        for path in (wanted, *stand_ins(wanted)):
-            shutil.rmtree(path)
+            for path in stand_ins(wanted):
+                shutil.rmtree(path)
 
 
 @contextmanager
-def fresh_database(server: PostgresServer) -> Iterator[str]:
-    """Makes a database from the template and gives its URL; drops it afterwards."""
+def fresh_database(server: PostgresServer, *, template: str = TEMPLATE) -> Iterator[str]:
+    """Makes a database from a template and gives its URL; drops it afterwards."""
     name = f"test_{os.getpid()}_{uuid.uuid4().hex[:12]}"
-    server.run_sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    # Files are the faster copy, but have to reach the disk first if they lie on one.
+    strategy = "file_copy" if is_in_memory(server.folder) else "wal_log"
+    server.run_sql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY {strategy}")
     try:
         yield server.url(name)
     finally:
         server.run_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def _running(server: PostgresServer) -> Iterator[None]:
+    log = server.folder / "log"
+    server.prepare()
+    with log.open("wb") as output:
+        process = server.command().start(output)
+    try:
+        eventually_blocking(lambda: process.poll() is not None or _answers(server), START_SECONDS)
+        assert process.poll() is None, f"Postgres did not start: {log.read_text()}"
+        yield
+    finally:
+        # "Immediate" shutdown: nothing of the data is wanted any more.
+        process.send_signal(signal.SIGQUIT)
+        process.wait()
 
 
 def _answers(server: PostgresServer) -> bool:

@@ -1,9 +1,7 @@
 """A real RabbitMQ for tests: one private node per test process."""
 
 import secrets
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,19 +9,22 @@ from pathlib import Path
 from stepwire.stack.ports import LOOPBACK, free_port
 from stepwire.stack.rabbitmq import RabbitServer, is_ready
 from stepwire.testing.poll import eventually_blocking
+from stepwire.testing.scratch import scratch_folder
 
 START_SECONDS = 90.0
 
 
 @contextmanager
-def rabbitmq_server(script: Path) -> Iterator[RabbitServer]:
-    """Runs a node on a free port with a folder of its own, both gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="stepwire-rabbitmq-"))
-    server = RabbitServer(
-        script=script, folder=folder, port=free_port(), password=secrets.token_hex(16)
-    )
-    log = folder / "console.log"
-    try:
+def rabbitmq_server(script: Path, *, in_memory: bool = False) -> Iterator[RabbitServer]:
+    """Runs a node on a free port with a folder of its own, both gone afterwards.
+
+    Its data may lie in memory if `in_memory` is set.
+    """
+    with scratch_folder("rabbitmq", in_memory=in_memory) as folder:
+        server = RabbitServer(
+            script=script, folder=folder, port=free_port(), password=secrets.token_hex(16)
+        )
+        log = folder / "console.log"
         server.prepare()
         with log.open("wb") as output:
             process = server.command().start(output)
@@ -37,8 +38,6 @@ def rabbitmq_server(script: Path) -> Iterator[RabbitServer]:
             # Nothing of its data is wanted any more.
             process.kill()
             process.wait()
-    finally:
-        shutil.rmtree(folder)
 
 
 def _answers(server: RabbitServer) -> bool:

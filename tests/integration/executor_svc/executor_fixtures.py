@@ -1,13 +1,31 @@
 """Fixtures of the executor's tests."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from stepwire.db import migrate, open_pool
 from stepwire.stack.postgres import PostgresServer
-from stepwire.testing.postgres import fresh_database
+from stepwire.testing.postgres import TEMPLATE, fresh_database
 from tests.integration.executor_svc.executor_mesh import Client, Mesh, running_mesh
+
+
+@pytest.fixture(scope="session")
+async def executor_template(postgres: PostgresServer) -> str:
+    """A database with the executor's tables, to be copied."""
+    name = "executor_template"
+    postgres.run_sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    async with open_pool(postgres.url(name), application_name="test") as pool:
+        await migrate(pool, package="executor_svc", schema="executor")
+    return name
+
+
+@pytest.fixture
+def database_url(postgres: PostgresServer, executor_template: str) -> Iterator[str]:
+    """The URL of a database of the test's own, in which the executor's tables are empty."""
+    with fresh_database(postgres, template=executor_template) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
