@@ -30,13 +30,14 @@ from vector_svc.collections.codec import IndexDefaults
 from vector_svc.collections.registry import Collections
 from vector_svc.collections.servicer import CollectionServicer
 from vector_svc.collections.store import PostgresCollections
-from vector_svc.embedding.client import ModelEmbedder
-from vector_svc.embedding.ports import Embedder
+from vector_svc.embedding.client import ModelEmbedder, ModelReranker
+from vector_svc.embedding.ports import Embedder, Reranker
 from vector_svc.indexes.builder import Builder
 from vector_svc.indexes.builds import IndexBuilds
 from vector_svc.indexes.servicer import IndexServicer
 from vector_svc.indexes.store import PostgresBuilds
 from vector_svc.indexes.works import PostgresWorks
+from vector_svc.memories import app as memories
 from vector_svc.metrics import VectorMetrics
 from vector_svc.points.bulk import BulkUpserts
 from vector_svc.points.points import Points
@@ -95,7 +96,7 @@ async def build(settings: VectorSettings, stack: AsyncExitStack) -> Sequence[Ser
     )
     stack.push_async_callback(database.close)
     models = await stack.enter_async_context(open_channel(settings.model_target))
-    return _services(settings, database, ModelEmbedder(models), stack)
+    return _services(settings, database, ModelEmbedder(models), ModelReranker(models), stack)
 
 
 async def _prepare(url: str) -> None:
@@ -117,7 +118,11 @@ async def _check_pgvector(pool: asyncpg.Pool) -> None:
 
 
 def _services(
-    settings: VectorSettings, database: Database, embedder: Embedder, stack: AsyncExitStack
+    settings: VectorSettings,
+    database: Database,
+    embedder: Embedder,
+    reranker: Reranker,
+    stack: AsyncExitStack,
 ) -> Sequence[Service]:
     metrics = VectorMetrics()
     store = PostgresCollections(database)
@@ -145,10 +150,22 @@ def _services(
     )
     dumps = PostgresSnapshots(database, payload_max_bytes=settings.payload_max_bytes)
     snapshots = SnapshotServicer(Snapshots(dumps, collections))
+    points, point_service = _points(settings, database, collections, embedder, metrics)
+    searches, search_service = search.wire(
+        settings, database, collections, embedder=embedder, reranker=reranker, metrics=metrics
+    )
     return [
         Service(COLLECTIONS, partial(add_CollectionServiceServicer_to_server, catalogue)),
-        _points(settings, database, collections, embedder, metrics),
-        search.wire(settings, database, collections, embedder, metrics),
+        point_service,
+        search_service,
+        memories.wire(
+            settings,
+            database,
+            collections=collections,
+            points=points,
+            searches=searches,
+            embedder=embedder,
+        ),
         _indexes(settings, database, collections, metrics, stack),
         Service(SNAPSHOTS, partial(add_SnapshotServiceServicer_to_server, snapshots)),
     ]
@@ -160,10 +177,11 @@ def _points(
     collections: Collections,
     embedder: Embedder,
     metrics: VectorMetrics,
-) -> Service:
+) -> tuple[Points, Service]:
     store = PostgresPoints(database)
+    points = Points(store, collections=collections, embedder=embedder, metrics=metrics)
     servicer = PointServicer(
-        Points(store, collections=collections, embedder=embedder, metrics=metrics),
+        points,
         BulkUpserts(
             store,
             collections=collections,
@@ -172,7 +190,7 @@ def _points(
         ),
         payload_max_bytes=settings.payload_max_bytes,
     )
-    return Service(POINTS, partial(add_PointServiceServicer_to_server, servicer))
+    return points, Service(POINTS, partial(add_PointServiceServicer_to_server, servicer))
 
 
 def _indexes(

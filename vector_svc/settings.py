@@ -54,6 +54,12 @@ class VectorSettings(ServiceSettings):
         default="127.0.0.1:50054",
         description="Address of model_svc, which turns texts into vectors.",
     )
+    memory_model: str = Field(
+        default="all-minilm-l6-v2",
+        min_length=1,
+        max_length=128,
+        description="Embedding model of collections that are made with the first memory.",
+    )
     index_min_points: int = Field(
         default=5_000,
         ge=1,

@@ -18,6 +18,7 @@ from stepwire.errors import Reason, StepwireError
 from stepwire.rpc import open_channel
 from stepwire.sdk.collections import Collections
 from stepwire.sdk.failures import raising_ours
+from stepwire.sdk.memories import Memories
 from stepwire.sdk.models import Models
 from stepwire.sdk.queues import Queues
 from stepwire.sdk.requests import Conditions, NewTask, TaskOptions, new_request_id, task_filter
@@ -58,6 +59,7 @@ class Client:
         queues: Queues, workers, and steps that failed.
         vectors: The vector service: points and searches.
         collections: The vector service: collections as wholes.
+        memories: What agents remember.
         models: The model and router services.
     """
 
@@ -73,6 +75,7 @@ class Client:
         self.queues = Queues(self._channel, target=target, timeout=timeout)
         self.vectors = Vectors(self._channel, target=target, timeout=timeout)
         self.collections = Collections(self._channel, target=target, timeout=timeout)
+        self.memories = Memories(self._channel, target=target, timeout=timeout)
         self.models = Models(self._channel, target=target, timeout=timeout)
 
     async def __aenter__(self) -> Self:

@@ -7,11 +7,12 @@ from stepwire.api.vector.v1 import search_service_pb2
 from stepwire.api.vector.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server
 from stepwire.rpc import Service
 from vector_svc.collections.registry import Collections
-from vector_svc.embedding.ports import Embedder
+from vector_svc.embedding.ports import Embedder, Reranker
 from vector_svc.metrics import VectorMetrics
 from vector_svc.search.estimates import Estimates
 from vector_svc.search.recall import Recalls
 from vector_svc.search.recall_store import PostgresRecalls
+from vector_svc.search.reranking import Reranking
 from vector_svc.search.search import Searches
 from vector_svc.search.servicer import SearchServicer
 from vector_svc.search.store import PostgresSearches
@@ -26,10 +27,12 @@ def wire(
     settings: VectorSettings,
     database: Database,
     collections: Collections,
+    *,
     embedder: Embedder,
+    reranker: Reranker,
     metrics: VectorMetrics,
-) -> Service:
-    """Return SearchService."""
+) -> tuple[Searches, Service]:
+    """Return searches, and SearchService."""
     store = PostgresSearches(database, hnsw_max_scan_tuples=settings.hnsw_max_scan_tuples)
     estimates = Estimates(
         store,
@@ -39,6 +42,7 @@ def wire(
     searches = Searches(
         store,
         targets=Targets(store, embedder),
+        reranking=Reranking(reranker),
         collections=collections,
         estimates=estimates,
         metrics=metrics,
@@ -48,4 +52,5 @@ def wire(
         PostgresRecalls(database, store), collections=collections, estimates=estimates
     )
     servicer = SearchServicer(searches, recalls, filter_max_bytes=settings.payload_max_bytes)
-    return Service(SERVICE_NAME, partial(add_SearchServiceServicer_to_server, servicer))
+    service = Service(SERVICE_NAME, partial(add_SearchServiceServicer_to_server, servicer))
+    return searches, service

@@ -26,10 +26,12 @@ from vector_svc.search.records import (
     Recall,
     Recency,
     Report,
+    Rerank,
     Results,
     Search,
     WordQuery,
 )
+from vector_svc.search.reranking import MAX_RERANKED
 
 MAX_REACH: Final = 10_000
 MAX_EXAMPLES: Final = 100
@@ -85,6 +87,7 @@ def search_of(
         score_threshold=_threshold(message, field),
         diversity=_diversity(message, field),
         recency=_recency(message, field),
+        rerank=_rerank(message, field),
         payload=_payload(message.payload, f"{field}payload"),
         target_recall=_within(message.target_recall, f"{field}target_recall", 0, 1),
         ef_search=int(_within(message.ef_search, f"{field}ef_search", 0, MAX_EF_SEARCH)),
@@ -127,6 +130,8 @@ def groups_of(
         raise field_invalid("search.offset", "is not for groups")
     if search.diversity:
         raise field_invalid("search.diversity", "is not for groups")
+    if search.rerank:
+        raise field_invalid("search.rerank", "is not for groups")
     if not search.payload.everything:
         raise field_invalid("search.payload", "is not for groups")
     size = int(_within(message.group_size, "group_size", 0, MAX_GROUPS)) or 1
@@ -165,6 +170,7 @@ def write_report(report: Report, into: search_pb2.SearchReport) -> None:
     into.recall_estimate = report.recall
     into.ef_search = report.ef_search
     into.walk_given_up = report.walk_given_up
+    into.points_reranked = report.reranked
 
 
 def write_group(value: Scalar, found: Sequence[Found], into: search_pb2.PointGroup) -> None:
@@ -272,6 +278,25 @@ def _recency(message: search_service_pb2.SearchPointsRequest, field: str) -> Rec
         half_life,
         weight or DEFAULT_RECENCY_WEIGHT,
         path_of(at, field=f"{path}.path") if at else (),
+    )
+
+
+def _rerank(message: search_service_pb2.SearchPointsRequest, field: str) -> Rerank | None:
+    if not message.HasField("rerank"):
+        return None
+    path, asked = f"{field}rerank", message.rerank
+    query = asked.query or message.text or message.words.words
+    if not 1 <= len(query) <= MAX_TEXT_CHARACTERS:
+        limit = f"is required, at most {MAX_TEXT_CHARACTERS} characters, without text or words"
+        raise field_invalid(f"{path}.query", limit)
+    if message.offset + search_limit(message.limit) > MAX_RERANKED:
+        raise field_invalid(path, f"is for at most {MAX_RERANKED} points, offset and limit")
+    candidates = _within(asked.candidates, f"{path}.candidates", 0, MAX_RERANKED)
+    return Rerank(
+        path=path_of(asked.path, field=f"{path}.path") if asked.path else (),
+        query=query,
+        model=asked.model,
+        candidates=int(candidates),
     )
 
 

@@ -66,6 +66,23 @@ class Recency:
 
 
 @dataclass(frozen=True, slots=True)
+class Rerank:
+    """A second ranking by the texts of points.
+
+    Attributes:
+        path: Where in payloads the texts are; empty for the collection's text field.
+        query: What they are compared with.
+        model: Model that compares; "" for the collection's.
+        candidates: Best points that are ranked again; 0 for the default.
+    """
+
+    path: Path
+    query: str
+    model: str
+    candidates: int
+
+
+@dataclass(frozen=True, slots=True)
 class PayloadSelection:
     """Which fields at the top of payloads are wanted; nothing included means all."""
 
@@ -106,6 +123,7 @@ class Search:
         score_threshold: Least score by nearness; None for any.
         diversity: Whether points are to be unlike each other; None for the best.
         recency: How much newer points gain; None for nothing.
+        rerank: A second ranking by texts; None without.
         payload: What the points carry of their payloads.
         target_recall: Share of the nearest to be found; 0 for the collection's target.
         ef_search: Candidates kept during a walk; 0 for what the target takes.
@@ -125,6 +143,7 @@ class Search:
     score_threshold: float | None = None
     diversity: Diversity | None = None
     recency: Recency | None = None
+    rerank: Rerank | None = None
     payload: PayloadSelection = PayloadSelection()
     target_recall: float = 0.0
     ef_search: int = 0
@@ -163,6 +182,7 @@ class Report:
         recall: Share of the nearest that such a search finds; 0 if it was not measured.
         ef_search: Candidates kept during the walk; 0 without one.
         walk_given_up: Whether a walk gave up before.
+        reranked: Points that were ranked again by their texts.
     """
 
     plan: Plan
@@ -171,6 +191,7 @@ class Report:
     recall: float = 0.0
     ef_search: int = 0
     walk_given_up: bool = False
+    reranked: int = 0
 
 
 @dataclass(frozen=True, slots=True)

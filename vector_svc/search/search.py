@@ -23,6 +23,7 @@ from vector_svc.search.planner import (
 )
 from vector_svc.search.ports import Order, SearchStore
 from vector_svc.search.records import Found, Plan, Report, Results, Search
+from vector_svc.search.reranking import Reranking, candidates_of
 from vector_svc.search.target import Targets
 
 # Where points are ranked anew once they are found, so many times as many are found first.
@@ -47,6 +48,7 @@ class Searches:
     Args:
         store: Where points are found.
         targets: Finds the vectors of searches.
+        reranking: Ranks points again by their texts.
         collections: Where collections are found.
         estimates: What searches are planned by.
         metrics: Counts them.
@@ -59,6 +61,7 @@ class Searches:
         store: SearchStore,
         *,
         targets: Targets,
+        reranking: Reranking,
         collections: Collections,
         estimates: Estimates,
         metrics: VectorMetrics,
@@ -67,6 +70,7 @@ class Searches:
     ) -> None:
         self._store = store
         self._targets = targets
+        self._reranking = reranking
         self._collections = collections
         self._estimates = estimates
         self._metrics = metrics
@@ -124,6 +128,9 @@ class Searches:
             search = replace(search, filter=_without_examples(search))
         order, situation, decision = await self._order(collection, search, vector)
         found, report = await self._find(collection, order, situation, decision)
+        if search.rerank is not None:
+            found = await self._reranking.rank(collection, search, _near_enough(search, found))
+            report = replace(report, reranked=len(found))
         return Results(collection, self._ranked(collection, search, found), report)
 
     async def _order(
@@ -205,8 +212,8 @@ class Searches:
     def _ranked(
         self, collection: Collection, search: Search, found: Sequence[Found]
     ) -> Sequence[Found]:
-        if search.score_threshold is not None and search.words is None:
-            found = [each for each in found if each.score >= search.score_threshold]
+        if search.rerank is None:
+            found = _near_enough(search, found)
         if search.recency is not None:
             found = ranking.newer_first(found, search.recency, now=self._clock())
         if search.diversity is not None and found:
@@ -227,8 +234,14 @@ def _check(collection: Collection, search: Search) -> None:
         raise field_invalid(f"{search.field}words", "the collection has no full-text search")
 
 
+def _near_enough(search: Search, found: Sequence[Found]) -> Sequence[Found]:
+    if search.score_threshold is None or search.words is not None:
+        return found
+    return [each for each in found if each.score >= search.score_threshold]
+
+
 def _ranked_anew(search: Search) -> bool:
-    return search.recency is not None or search.diversity is not None
+    return any((search.recency, search.diversity, search.rerank))
 
 
 def _wanted(search: Search) -> tuple[int, int]:
@@ -237,11 +250,14 @@ def _wanted(search: Search) -> tuple[int, int]:
     if not _ranked_anew(search):
         return wanted, search.offset
     pool = search.diversity.candidates if search.diversity else 0
+    if search.rerank:
+        pool = max(pool, candidates_of(search))
     return min(max(pool or POOL * wanted, wanted), MAX_POOL), 0
 
 
 def _needs_payloads(search: Search) -> bool:
     in_payload = search.recency is not None and bool(search.recency.path)
+    in_payload = in_payload or search.rerank is not None
     return in_payload or not search.payload.none
 
 

@@ -1,12 +1,57 @@
-"""A vector service on a fresh database."""
+"""A vector service that the tests of a process share; each test is a tenant of its own."""
 
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from vector_svc_harness import Client, serving
+import pytest_asyncio
+from vector_svc_harness import Client, serving, serving_models
+
+from stepwire.rpc import call_context
+from stepwire.stack.postgres import PostgresServer
+from stepwire.testing.postgres import fresh_database
+
+
+@pytest.fixture(scope="session")
+def service_url(postgres: PostgresServer) -> Iterator[str]:
+    """Gives the URL of the shared service's database."""
+    with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session")
+async def service(service_url: str) -> AsyncIterator[Client]:
+    async with serving(service_url) as made:
+        yield made
 
 
 @pytest.fixture
-async def client(database_url: str) -> AsyncIterator[Client]:
-    async with serving(database_url) as made:
+def tenant() -> Iterator[str]:
+    """Makes the calls of a test those of a new tenant, and gives its id."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    with call_context(tenant_id=name):
+        yield name
+
+
+@pytest.fixture
+def client(service: Client, tenant: str) -> Client:
+    """Gives the shared service, empty for the test's tenant."""
+    return service
+
+
+@pytest_asyncio.fixture(scope="session")
+async def reading_service(
+    service_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Client]:
+    folder = tmp_path_factory.mktemp("models")
+    async with (
+        serving_models(folder) as address,
+        serving(service_url, model_target=address) as made,
+    ):
         yield made
+
+
+@pytest.fixture
+def reader(reading_service: Client, tenant: str) -> Client:
+    """As `client`, a service that understands texts: a model service is behind it."""
+    return reading_service

@@ -49,10 +49,10 @@ async def test_an_alias_stands_for_its_collection(client: Client) -> None:
     assert await client.delete(["more"], "live") == 1
 
 
-async def test_a_swap_is_seen_at_once_and_elsewhere_soon(client: Client, database_url: str) -> None:
+async def test_a_swap_is_seen_at_once_and_elsewhere_soon(client: Client, service_url: str) -> None:
     await two(client)
     await change(client, live="old", previous="new")
-    async with serving(database_url) as other:
+    async with serving(service_url) as other:
         assert [found.id for found in await other.get(["old", "new"], "live")] == ["old"]
         await change(client, live="new", previous="old")
         assert [found.id for found in await client.get(["old", "new"], "live")] == ["new"]

@@ -1,14 +1,18 @@
 """A vector service in the test's process, and what tests say to it."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import grpc.aio
 import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from model_svc import app as model_app
+from model_svc.settings import ModelSettings
 from stepwire.api.vector.v1.collection_pb2 import METRIC_COSINE, Collection, Metric
 from stepwire.api.vector.v1.collection_service_pb2 import (
     CreateCollectionRequest,
@@ -18,6 +22,7 @@ from stepwire.api.vector.v1.collection_service_pb2 import (
 from stepwire.api.vector.v1.collection_service_pb2_grpc import CollectionServiceStub
 from stepwire.api.vector.v1.filter_pb2 import Filter
 from stepwire.api.vector.v1.index_service_pb2_grpc import IndexServiceStub
+from stepwire.api.vector.v1.memory_service_pb2_grpc import MemoryServiceStub
 from stepwire.api.vector.v1.point_pb2 import Point
 from stepwire.api.vector.v1.point_service_pb2 import (
     DeletePointsRequest,
@@ -38,21 +43,31 @@ from vector_svc.settings import VectorSettings
 if TYPE_CHECKING:  # the generated module has it for type checkers only
     from stepwire.api.vector.v1.collection_service_pb2_grpc import CollectionServiceAsyncStub
     from stepwire.api.vector.v1.index_service_pb2_grpc import IndexServiceAsyncStub
+    from stepwire.api.vector.v1.memory_service_pb2_grpc import MemoryServiceAsyncStub
     from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceAsyncStub
     from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceAsyncStub
     from stepwire.api.vector.v1.snapshot_service_pb2_grpc import SnapshotServiceAsyncStub
 
 
 class Client:
-    """The service as a caller sees it, in few words."""
+    """The service as a caller sees it, in few words.
 
-    def __init__(self, channel: grpc.aio.Channel, address: str = "") -> None:
+    Args:
+        channel: To the service.
+        address: Where it is.
+        services: Full names of what it serves.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, address: str, services: Sequence[str]) -> None:
+        self.channel = channel
         self.address = address
+        self.services = services
         self.collections: CollectionServiceAsyncStub = CollectionServiceStub(channel)
         self.points: PointServiceAsyncStub = PointServiceStub(channel)
         self.searches: SearchServiceAsyncStub = SearchServiceStub(channel)
         self.indexes: IndexServiceAsyncStub = IndexServiceStub(channel)
         self.snapshots: SnapshotServiceAsyncStub = SnapshotServiceStub(channel)
+        self.memories: MemoryServiceAsyncStub = MemoryServiceStub(channel)
 
     async def create(
         self,
@@ -138,4 +153,48 @@ async def serving(url: str, **options: Any) -> AsyncIterator[Client]:
         server = await stack.enter_async_context(Server(app.NAME, settings, services))
         channel = open_channel(server.address, retry_unavailable=False)
         await stack.enter_async_context(channel)
-        yield Client(channel, server.address)
+        yield Client(channel, server.address, [service.name for service in services])
+
+
+@asynccontextmanager
+async def serving_models(cache_dir: Path) -> AsyncIterator[str]:
+    """Run a model service and give its address."""
+    settings = ModelSettings(port=0, cache_dir=cache_dir)
+    async with AsyncExitStack() as stack:
+        services = await model_app.build(stack, settings=settings)
+        server = await stack.enter_async_context(Server("model", settings, services))
+        yield server.address
+
+
+async def table_of(url: str, tenant: str, name: str = "things") -> str:
+    """The table of a collection's points."""
+    connection = await asyncpg.connect(url)
+    try:
+        number = await connection.fetchval(
+            "SELECT collection_id FROM vector.names WHERE tenant_id = $1 AND name = $2",
+            tenant,
+            name,
+        )
+    finally:
+        await connection.close()
+    return f"vector.points_{number}"
+
+
+async def tables_of(url: str, tenant: str) -> list[str]:
+    """The tables of points that a tenant may read."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(
+            """
+            SELECT relname FROM pg_class
+            WHERE relname ~ '^points_[0-9]+$' AND relkind = 'r' AND EXISTS (
+                SELECT FROM pg_roles
+                WHERE rolname = vector.role_of($1)
+                    AND has_table_privilege(pg_roles.oid, pg_class.oid, 'SELECT')
+            )
+            """,
+            tenant,
+        )
+        return [row[0] for row in rows]
+    finally:
+        await connection.close()

@@ -191,6 +191,50 @@ class Recency(_message.Message):
 Global___Recency: _TypeAlias = Recency  # noqa: Y015
 
 @_typing.final
+class Rerank(_message.Message):
+    """A second ranking, by the texts of the points: the model service compares every passage of
+    each with the query, also what a vector of the whole leaves out. The likeness of the best
+    passage becomes the score; points without a text get -1, the least.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Field of the payload that holds the text, as `FieldCondition.path`. Empty means the
+    collection's text field.
+    """
+    query: _builtins.str
+    """What the texts are compared with: at most 100,000 characters. Empty means the search's
+    `text`, or else its words.
+    """
+    model: _builtins.str
+    """Model that compares. Empty means the collection's."""
+    candidates: _builtins.int
+    """Best points that are ranked again. 0 means 4 times as many as wanted, `offset` included;
+    at most 256, and so many may be wanted at most. All their texts together count up to
+    1,000,000 characters, each with its share of them.
+    """
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        query: _builtins.str = ...,
+        model: _builtins.str = ...,
+        candidates: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "model", b"model", "path", b"path", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rerank: _TypeAlias = Rerank  # noqa: Y015
+
+@_typing.final
 class PayloadSelection(_message.Message):
     """Fields at the top of a payload."""
 
@@ -236,6 +280,7 @@ class SearchReport(_message.Message):
     RECALL_ESTIMATE_FIELD_NUMBER: _builtins.int
     EF_SEARCH_FIELD_NUMBER: _builtins.int
     WALK_GIVEN_UP_FIELD_NUMBER: _builtins.int
+    POINTS_RERANKED_FIELD_NUMBER: _builtins.int
     plan: Global___SearchPlan.ValueType
     """The way that was taken; after a walk that gave up, the way taken then."""
     points_compared: _builtins.int
@@ -252,6 +297,8 @@ class SearchReport(_message.Message):
     """Candidates kept during the walk; 0 if there was none."""
     walk_given_up: _builtins.bool
     """Whether a walk gave up before, at the limit of points to look at."""
+    points_reranked: _builtins.int
+    """Points that were ranked again by their texts."""
     def __init__(
         self,
         *,
@@ -261,10 +308,11 @@ class SearchReport(_message.Message):
         recall_estimate: _builtins.float = ...,
         ef_search: _builtins.int = ...,
         walk_given_up: _builtins.bool = ...,
+        points_reranked: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_search", b"ef_search", "may_be_short", b"may_be_short", "plan", b"plan", "points_compared", b"points_compared", "recall_estimate", b"recall_estimate", "walk_given_up", b"walk_given_up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_search", b"ef_search", "may_be_short", b"may_be_short", "plan", b"plan", "points_compared", b"points_compared", "points_reranked", b"points_reranked", "recall_estimate", b"recall_estimate", "walk_given_up", b"walk_given_up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

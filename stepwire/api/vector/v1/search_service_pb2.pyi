@@ -46,6 +46,7 @@ class SearchPointsRequest(_message.Message):
     TARGET_RECALL_FIELD_NUMBER: _builtins.int
     EF_SEARCH_FIELD_NUMBER: _builtins.int
     OVERSAMPLING_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Name of the collection. Required."""
     vector: _builtins.bytes
@@ -107,6 +108,12 @@ class SearchPointsRequest(_message.Message):
     def payload(self) -> _search_pb2.PayloadSelection:
         """What the points carry of their payloads. Unset means all."""
 
+    @_builtins.property
+    def rerank(self) -> _search_pb2.Rerank:
+        """A second ranking by the texts of the points. Unset means none. `score_threshold` holds
+        before it, `recency` and `diversity` after it.
+        """
+
     def __init__(
         self,
         *,
@@ -128,10 +135,11 @@ class SearchPointsRequest(_message.Message):
         target_recall: _builtins.float = ...,
         ef_search: _builtins.int = ...,
         oversampling: _builtins.float = ...,
+        rerank: _search_pb2.Rerank | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "diversity", b"diversity", "examples", b"examples", "filter", b"filter", "payload", b"payload", "recency", b"recency", "score_threshold", b"score_threshold", "words", b"words"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "diversity", b"diversity", "examples", b"examples", "filter", b"filter", "payload", b"payload", "recency", b"recency", "rerank", b"rerank", "score_threshold", b"score_threshold", "words", b"words"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "collection", b"collection", "diversity", b"diversity", "ef_search", b"ef_search", "exact", b"exact", "examples", b"examples", "filter", b"filter", "include_vectors", b"include_vectors", "limit", b"limit", "offset", b"offset", "oversampling", b"oversampling", "payload", b"payload", "recency", b"recency", "score_threshold", b"score_threshold", "target_recall", b"target_recall", "text", b"text", "values", b"values", "vector", b"vector", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "collection", b"collection", "diversity", b"diversity", "ef_search", b"ef_search", "exact", b"exact", "examples", b"examples", "filter", b"filter", "include_vectors", b"include_vectors", "limit", b"limit", "offset", b"offset", "oversampling", b"oversampling", "payload", b"payload", "recency", b"recency", "rerank", b"rerank", "score_threshold", b"score_threshold", "target_recall", b"target_recall", "text", b"text", "values", b"values", "vector", b"vector", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
     _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
@@ -242,7 +250,7 @@ class SearchGroupsRequest(_message.Message):
     @_builtins.property
     def search(self) -> Global___SearchPointsRequest:
         """The search. Its `collection` is empty or the same; its `limit` is the number of groups
-        wanted, at most 100. `offset` and `diversity` are not for groups.
+        wanted, at most 100. `offset`, `diversity` and `rerank` are not for groups.
         """
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Memories: texts that agents keep in spaces, over collections, points and searches."""
