@@ -3,11 +3,10 @@
 import asyncio
 from typing import cast
 
-import asyncpg
 import grpc.aio
 import pytest
 from google.protobuf.struct_pb2 import Struct
-from vector_svc_harness import Client, containing, point, refused, serving
+from vector_svc_harness import Client, containing, point, refused, serving, tables_of
 
 from stepwire.api.vector.v1.collection_pb2 import (
     METRIC_COSINE,
@@ -41,25 +40,13 @@ async def names(client: Client, page_size: int = 0) -> list[str]:
             return found
 
 
-async def tables(url: str) -> list[str]:
-    connection = await asyncpg.connect(url)
-    try:
-        rows = await connection.fetch(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'vector'"
-            " AND tablename LIKE 'points\\_%'"
-        )
-        return [row[0] for row in rows]
-    finally:
-        await connection.close()
-
-
-async def test_a_collection_is_made_once(client: Client, database_url: str) -> None:
+async def test_a_collection_is_made_once(client: Client, service_url: str, tenant: str) -> None:
     made = await client.create("a", 3, METRIC_UNSPECIFIED)
     assert (made.name, made.dimension, made.metric, made.point_count) == ("a", 3, METRIC_COSINE, 0)
     await client.upsert([point("p", [1, 2, 3])], "a")
     again = await client.create("a", 3, METRIC_COSINE)
     assert again.point_count == 1
-    assert len(await tables(database_url)) == 1
+    assert len(await tables_of(service_url, tenant)) == 1
 
 
 @pytest.mark.parametrize(("dimension", "metric"), [(4, METRIC_COSINE), (3, METRIC_DOT)])
@@ -73,18 +60,22 @@ async def test_another_configuration_is_refused(
     assert error().metadata == {"collection": "a"}
 
 
-async def test_of_many_makers_at_once_one_makes_it(client: Client, database_url: str) -> None:
+async def test_of_many_makers_at_once_one_makes_it(
+    client: Client, service_url: str, tenant: str
+) -> None:
     made = await asyncio.gather(*(client.create("a") for _ in range(12)))
     assert made == [made[0]] * 12
-    assert len(await tables(database_url)) == 1
+    assert len(await tables_of(service_url, tenant)) == 1
 
 
-async def test_of_many_makers_of_different_ones_one_wins(client: Client, database_url: str) -> None:
+async def test_of_many_makers_of_different_ones_one_wins(
+    client: Client, service_url: str, tenant: str
+) -> None:
     outcomes = await asyncio.gather(
         *(client.create("a", 1 + n) for n in range(8)), return_exceptions=True
     )
     assert sum(isinstance(outcome, Collection) for outcome in outcomes) == 1
-    assert len(await tables(database_url)) == 1
+    assert len(await tables_of(service_url, tenant)) == 1
 
 
 @pytest.mark.parametrize(
@@ -114,12 +105,12 @@ async def test_the_largest_dimension_is_indexed_and_searched(client: Client) -> 
 
 
 async def test_a_deleted_collection_is_gone_with_its_points(
-    client: Client, database_url: str
+    client: Client, service_url: str, tenant: str
 ) -> None:
     await client.create()
     await client.upsert([point("p", [1, 2, 3])])
     await client.drop()
-    assert await tables(database_url) == []
+    assert await tables_of(service_url, tenant) == []
     async with refused() as error:
         await client.search([1, 2, 3])
     assert error().reason is Reason.COLLECTION_NOT_FOUND
@@ -168,19 +159,19 @@ async def test_bad_pages_are_refused(client: Client) -> None:
     assert error().reason is Reason.FIELD_INVALID
 
 
-async def test_tenants_see_only_their_own(client: Client) -> None:
-    for tenant, vector in (("ann", [1, 0, 0]), ("bob", [0, 1, 0])):
-        with call_context(tenant_id=tenant):
+async def test_tenants_see_only_their_own(client: Client, tenant: str) -> None:
+    for name, vector in (("ann", [1, 0, 0]), ("bob", [0, 1, 0])):
+        with call_context(tenant_id=f"{tenant}-{name}"):
             await client.create()
-            await client.upsert([point(tenant, vector)])
-    with call_context(tenant_id="ann"):
+            await client.upsert([point(name, vector)])
+    with call_context(tenant_id=f"{tenant}-ann"):
         assert [found.point.id for found in await client.search([1, 1, 1])] == ["ann"]
         assert await client.get(["ann", "bob"]) == [Point(id="ann", payload=Struct())]
         assert await client.delete(["bob"]) == 0
         await client.drop()
-    with call_context(tenant_id="bob"):
+    with call_context(tenant_id=f"{tenant}-bob"):
         assert await client.count() == 1
-    with call_context(tenant_id="eve"):
+    with call_context(tenant_id=f"{tenant}-eve"):
         assert await names(client) == []
         async with refused() as error:
             await client.get(["bob"])
@@ -197,8 +188,8 @@ async def test_two_instances_start_at_once_and_share(database_url: str) -> None:
     assert ["a", "b"] in listed
 
 
-async def test_what_another_instance_changed_is_noticed(client: Client, database_url: str) -> None:
-    async with serving(database_url) as other:
+async def test_what_another_instance_changed_is_noticed(client: Client, service_url: str) -> None:
+    async with serving(service_url) as other:
         await client.create("things", 3)
         await other.upsert([point("old", [1, 2, 3])])
         await client.drop()

@@ -11,9 +11,9 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from vector_svc_harness import Client
 
 from stepwire.api.vector.v1 import filter_pb2 as pb
-from stepwire.db import migrate, open_pool
 from stepwire.errors import StepwireError
 from vector_svc.engine.records import Collection, CollectionConfig, FieldType, Metric
 from vector_svc.filters.codec import filter_of, path_of
@@ -199,10 +199,8 @@ def same(a: Any, b: Any) -> bool:
 
 
 @pytest.fixture
-async def table(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    async with open_pool(database_url, application_name="filters", max_size=1) as pool:
-        await migrate(pool, package="vector_svc", schema="vector")
-    connection = await asyncpg.connect(database_url)
+async def table(service: Client, service_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(service_url)
     await set_codecs(connection)
     await connection.execute(TABLE)
     yield connection

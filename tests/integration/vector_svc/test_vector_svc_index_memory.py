@@ -20,9 +20,9 @@ SHARE = 0.05
     [(8, Quantization.NONE, "vector"), (16, Quantization.HALF, "halfvec")],
 )
 async def test_a_graph_takes_what_was_estimated(
-    database_url: str, m: int, quantization: Quantization, column: str
+    service_url: str, m: int, quantization: Quantization, column: str
 ) -> None:
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(service_url)
     try:
         said: list[str] = []
         connection.add_log_listener(lambda _, message: said.append(message.message))
@@ -31,7 +31,7 @@ async def test_a_graph_takes_what_was_estimated(
             CREATE EXTENSION IF NOT EXISTS vector;
             SET maintenance_work_mem = '{MEMORY_KIB}kB';
             SET max_parallel_maintenance_workers = 0;
-            CREATE TABLE points AS SELECT (
+            CREATE TEMPORARY TABLE points AS SELECT (
                 SELECT array_agg(random()) FROM generate_series(1, {DIMENSION} + 0 * i)
             )::real[]::vector({DIMENSION})::{column}({DIMENSION}) AS v
             FROM generate_series(1, {ROWS}) AS i;

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import numpy as np
 import pytest
-from vector_svc_harness import Client, point, raw, refused
+from vector_svc_harness import Client, point, raw, refused, table_of
 
 from stepwire.api.vector.v1.point_pb2 import Point
 from stepwire.errors import Reason
@@ -47,14 +47,14 @@ async def test_a_point_is_replaced_whole(client: Client) -> None:
     assert await client.count() == 1
 
 
-async def test_a_repeated_upsert_writes_nothing(client: Client, database_url: str) -> None:
+async def test_a_repeated_upsert_writes_nothing(
+    client: Client, service_url: str, tenant: str
+) -> None:
     await client.create()
-    connection = await asyncpg.connect(database_url)
+    table = await table_of(service_url, tenant)
+    connection = await asyncpg.connect(service_url)
     try:
-        [table] = [
-            row[0] for row in await connection.fetch("SELECT collection_id FROM vector.collections")
-        ]
-        version = f"SELECT xmin::text FROM vector.points_{table} WHERE id = 'a'"
+        version = f"SELECT xmin::text FROM {table} WHERE id = 'a'"
         assert await client.upsert([point("a", [1, 2, 3], {"n": 1})]) == 1
         first = await connection.fetchval(version)
         assert await client.upsert([point("a", [1, 2, 3], {"n": 1})]) == 1

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import numpy as np
 import pytest
 from typer.testing import CliRunner
-from vector_svc_harness import Client, point, refused
+from vector_svc_harness import Client, point, refused, tables_of
 
 from stepwire.api.vector.v1.collection_pb2 import (
     ELEMENT_TYPE_BINARY,
@@ -100,7 +99,9 @@ async def test_a_name_that_is_taken_is_left_alone(client: Client) -> None:
         assert error().reason is reason
 
 
-async def test_what_is_no_whole_snapshot_leaves_nothing(client: Client, database_url: str) -> None:
+async def test_what_is_no_whole_snapshot_leaves_nothing(
+    client: Client, service_url: str, tenant: str
+) -> None:
     await fill(client)
     data = await export(client)
     changed = bytearray(data)
@@ -113,19 +114,13 @@ async def test_what_is_no_whole_snapshot_leaves_nothing(client: Client, database
         (bytes(changed), "damaged"),
         (b"something else", "foreign"),
         (data + b"x", "trailing"),
+        (data.replace(b"snapshot 1", b"snapshot 2", 1), "version"),
     ):
         async with refused() as error:
             await restore(client, wrong, "copy")
         assert (error().reason, error().metadata) == (Reason.SNAPSHOT_INVALID, {"fault": fault})
     assert await names(client) == ["things"]
-    connection = await asyncpg.connect(database_url)
-    try:
-        tables = await connection.fetch(
-            "SELECT relname FROM pg_class WHERE relname ~ '^points_[0-9]+$'"
-        )
-        assert len(tables) == 1
-    finally:
-        await connection.close()
+    assert len(await tables_of(service_url, tenant)) == 1
 
 
 async def test_points_that_no_upsert_would_let_in_are_refused(client: Client) -> None:

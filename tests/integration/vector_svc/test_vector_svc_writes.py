@@ -9,7 +9,7 @@ import asyncpg
 import grpc.aio
 import numpy as np
 import orjson
-from vector_svc_harness import Client, containing, point, raw, refused, serving
+from vector_svc_harness import Client, containing, point, raw, refused, serving, table_of
 
 from stepwire.api.vector.v1.collection_pb2 import Collection
 from stepwire.api.vector.v1.collection_service_pb2 import CreateCollectionRequest
@@ -258,7 +258,7 @@ async def test_an_empty_bulk_names_no_collection(client: Client) -> None:
     assert error().reason is Reason.FIELD_INVALID
 
 
-async def test_points_expire(client: Client, database_url: str) -> None:
+async def test_points_expire(client: Client, service_url: str, tenant: str) -> None:
     wanted = Collection(name="things", dimension=3)
     wanted.default_ttl.FromSeconds(3_600)
     await client.collections.CreateCollection(CreateCollectionRequest(collection=wanted))
@@ -274,12 +274,13 @@ async def test_points_expire(client: Client, database_url: str) -> None:
     assert [hit.point.id for hit in await client.search(V)] == ["lasting"]
     assert await client.delete(["gone"]) == 0
 
-    async with serving(database_url, sweep_seconds=0.05):
-        connection = await asyncpg.connect(database_url)
+    table = await table_of(service_url, tenant)
+    async with serving(service_url, sweep_seconds=0.05):
+        connection = await asyncpg.connect(service_url)
         try:
 
             async def swept() -> bool:
-                return bool(await connection.fetchval("SELECT count(*) FROM vector.points_1") == 1)
+                return bool(await connection.fetchval(f"SELECT count(*) FROM {table}") == 1)
 
             assert await eventually(swept)
         finally:
