@@ -10,6 +10,7 @@ from uuid import UUID
 
 import psutil
 
+from bench.disk import Disk, disk
 from bench.graphs import TRANSFORM, chain, fan_out, sleeper
 from bench.record import Verdict, one_row, settled
 from bench.stacks import Bench
@@ -49,13 +50,17 @@ async def warm_up(runs: Runs) -> None:
 
 
 async def idle(runs: Runs) -> Figures:
-    """One task at a time, of one step and of five."""
-    one, five = await _latencies(runs, 1), await _latencies(runs, 5)
+    """One task at a time, of one step and of five, and between them a write to the disk."""
+    with disk(runs.bench.home) as log:
+        one, writes = await _latencies(runs, 1, log)
+        five, _ = await _latencies(runs, 5, log)
     middle, late = len(one) // 2, len(one) * 99 // 100
     return {
         "idle_latency_ms_p50": one[middle],
         "idle_latency_ms_p99": one[late],
         "step_overhead_ms_p50": (five[middle] - one[middle]) / 4,
+        "durable_write_ms_p50": writes[middle],
+        "durable_write_ms_p99": writes[late],
     }
 
 
@@ -187,11 +192,12 @@ async def _batched(runs: Runs, graph: graph_pb2.Graph, tasks: int) -> float:
     return tasks / elapsed
 
 
-async def _latencies(runs: Runs, length: int) -> list[float]:
-    """Milliseconds from CreateTask to the answer of WaitTask, in order of size."""
+async def _latencies(runs: Runs, length: int, log: Disk) -> tuple[list[float], list[float]]:
+    """Milliseconds from CreateTask to the answer of WaitTask, and of writes; each in order."""
     request = pb.CreateTaskRequest(graph=chain(length))
     executor = runs.bench.executor
     taken: list[float] = []
+    writes: list[float] = []
     ids: list[str] = []
     for _ in range(IDLE_TASKS + IDLE_WARM_UP):
         started = time.perf_counter()
@@ -199,7 +205,8 @@ async def _latencies(runs: Runs, length: int) -> list[float]:
         waiting = pb.WaitTaskRequest(task_id=created.task.task_id)
         waited = await executor.WaitTask(waiting, timeout=CALL_SECONDS)
         taken.append((time.perf_counter() - started) * 1000)
+        writes.append(log.write())
         ids.append(created.task.task_id)
         assert waited.task.state == task_pb2.TASK_STATE_SUCCEEDED
     await runs.verdict.add(runs.bench, UUID(min(ids)), tasks=len(ids), steps=len(ids) * length)
-    return sorted(taken[IDLE_WARM_UP:])
+    return sorted(taken[IDLE_WARM_UP:]), sorted(writes[IDLE_WARM_UP:])

@@ -43,6 +43,7 @@ class Bench:
     executor: Any
     record: asyncpg.Connection
     state: Callable[[], StackState]
+    home: Path
 
 
 def started(home: Path, workers: int) -> StackState:
@@ -77,7 +78,7 @@ async def stack(workers: int) -> AsyncIterator[Bench]:
                 assert now is not None
                 return now
 
-            yield Bench(ExecutorServiceStub(channel), record, current)
+            yield Bench(ExecutorServiceStub(channel), record, current, home)
         await record.close()
     finally:
         stop_stack(home)

@@ -64,17 +64,34 @@ EXECUTOR = (
         " ms",
         floor=8,
         at_most=True,
+        peers="dbos_idle_queue_ms_p50",
         digits=1,
     ),
-    Row("the same, p99", "idle_latency_ms_p99", " ms", floor=20, at_most=True, digits=1),
+    Row(
+        "the same, p99",
+        "idle_latency_ms_p99",
+        " ms",
+        floor=20,
+        at_most=True,
+        peers="dbos_idle_queue_ms_p99",
+        digits=1,
+    ),
     Row(
         "added per step of an idle chain",
         "step_overhead_ms_p50",
         " ms",
         floor=1.5,
         at_most=True,
+        peers="dbos_added_step_call_ms",
         digits=2,
     ),
+    Row(
+        "a page written to the same disk, waited for, p50",
+        "durable_write_ms_p50",
+        " ms",
+        digits=2,
+    ),
+    Row("the same, p99", "durable_write_ms_p99", " ms", digits=1),
     Row("steps of 1 s in flight, one worker", "inflight_steps", floor=5000),
     Row("… finished per second", "inflight_steps_per_s", floor=2500),
     Row(
@@ -155,12 +172,17 @@ def _cells(row: Row, result: Mapping[str, Any], *, with_peers: bool) -> list[str
     ]
     if with_peers:
         best = _best(row, result)
-        cells += ["", ""] if best is None else [_shown(row, best), f"{value / best:.1f}"]
+        cells += ["", ""] if best is None else [_shown(row, best), _ratio(row, value, best)]
     return cells
 
 
 def _shown(row: Row, value: float) -> str:
     return f"{value:,.{row.digits}f}{row.unit}"
+
+
+def _ratio(row: Row, value: float, best: float) -> str:
+    """How many times better than the peer."""
+    return f"{best / value if row.at_most else value / best:.1f}"
 
 
 def _floor(row: Row, value: float) -> str:
@@ -172,7 +194,9 @@ def _floor(row: Row, value: float) -> str:
 def _best(row: Row, result: Mapping[str, Any]) -> float | None:
     peers = result.get("peers", {})
     values = [value for name, value in peers.items() if row.peers and name.startswith(row.peers)]
-    return max(values) if values else None
+    if not values:
+        return None
+    return min(values) if row.at_most else max(values)
 
 
 def with_table(page: str, name: str, text: str) -> str:

@@ -1,8 +1,9 @@
 """DBOS Transact: workflows of 1 and 5 steps that do nothing; prints one JSON object.
 
 Each way in which a user with two cores may run it: direct calls from threads or coroutines,
-in one process or two, and its queue, on the polling interval at which it does best. Run by
-bench.executor in an environment of its own:
+in one process or two, and its queue, on the polling interval at which it does best; and one
+workflow at a time, called directly and through the queue. Run by bench.executor in an
+environment of its own:
 
     python run.py POSTGRES_URL
 """
@@ -20,6 +21,7 @@ from dbos import DBOS, DBOSConfig
 WARM_UP = 50
 COUNTS = {"one_step": 1500, "five_step": 500}
 POLL_SECONDS = 0.01
+IDLE = 200
 
 
 @DBOS.step()
@@ -100,8 +102,19 @@ def by_queue(workflow, count: int, width: int) -> None:
         handle.get_result(polling_interval_sec=POLL_SECONDS)
 
 
-def share(url: str, way: Way, name: str, count: int) -> None:
-    """One process's share: says that it is ready, waits for the word, says when it was done."""
+def idle_by_call(workflow) -> None:
+    workflow()
+
+
+def idle_by_queue(workflow) -> None:
+    handle = DBOS.enqueue_workflow("bench", workflow)
+    handle.get_result(polling_interval_sec=POLL_SECONDS)
+
+
+IDLE_WAYS = {"call": idle_by_call, "queue": idle_by_queue}
+
+
+def launch(url: str, way: Way) -> None:
     config: DBOSConfig = {
         "name": "bench",
         "system_database_url": url,
@@ -114,6 +127,33 @@ def share(url: str, way: Way, name: str, count: int) -> None:
         DBOS.register_queue(
             "bench", worker_concurrency=way.width, polling_interval_sec=POLL_SECONDS
         )
+
+
+def idle(url: str) -> dict[str, float]:
+    """Milliseconds of one workflow at a time, from the start to its result in hand."""
+    launch(url, Way("queue", 1, 8))
+    figures = {}
+    for name, way in IDLE_WAYS.items():
+        one, five = (sorted(times(way, workflow)) for workflow in (one_step, five_step))
+        figures[f"idle_{name}_ms_p50"] = one[IDLE // 2]
+        figures[f"idle_{name}_ms_p99"] = one[IDLE * 99 // 100]
+        figures[f"added_step_{name}_ms"] = (five[IDLE // 2] - one[IDLE // 2]) / 4
+    DBOS.destroy()
+    return figures
+
+
+def times(way, workflow) -> list[float]:
+    taken = []
+    for _ in range(WARM_UP + IDLE):
+        started = time.perf_counter()
+        way(workflow)
+        taken.append((time.perf_counter() - started) * 1000)
+    return taken[WARM_UP:]
+
+
+def share(url: str, way: Way, name: str, count: int) -> None:
+    """One process's share: says that it is ready, waits for the word, says when it was done."""
+    launch(url, way)
     run = {"threads": by_threads, "coroutines": by_coroutines, "queue": by_queue}[way.how]
     workflow = globals()[name + ("_async" if way.how == "coroutines" else "")]
     run(workflow, WARM_UP, way.width)
@@ -162,7 +202,7 @@ def main() -> None:
         for way in WAYS
         for workflow in COUNTS
     }
-    print(json.dumps(figures))
+    print(json.dumps(figures | idle(sys.argv[1])))
 
 
 if __name__ == "__main__":
