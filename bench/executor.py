@@ -6,7 +6,8 @@ virtual environment, in turn with ours, never at the same time. Prints one JSON 
 
     python -m bench.executor --json [--runs 3] [--tasks 10000] [--no-peer]
     python -m bench.executor --only one_step,unary --runs 1 --no-peer
-    python -m bench.executor --backlog   # with 1,100,000 other tasks in the tables
+
+`backlog` measures once more, on the same stack, with 1,100,000 other tasks in the tables.
 """
 
 import argparse
@@ -15,7 +16,8 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,13 +43,17 @@ TWO_WORKERS: Mapping[str, Figure] = {
     "recovery": durable.recovery,
 }
 ONE_WORKER: Mapping[str, Figure] = {"in_flight": durable.in_flight}
-NAMES = (*TWO_WORKERS, *ONE_WORKER, PEER_NAME)
+BACKLOG_NAME = "backlog"
+# What is measured once more with a backlog: not what a kill leaves behind.
+BEHIND_BACKLOG = frozenset(TWO_WORKERS) - {"recovery"}
+WITH_BACKLOG = "backlog_"
+NAMES = (*TWO_WORKERS, *ONE_WORKER, BACKLOG_NAME, PEER_NAME)
 
 Samples = dict[str, list[float]]
 
 
 async def one_run(
-    wanted: Collection[str], options: argparse.Namespace, verdict: Verdict
+    wanted: AbstractSet[str], options: argparse.Namespace, verdict: Verdict
 ) -> Figures:
     """All wanted figures of ours, once."""
     figures: Figures = {}
@@ -56,12 +62,16 @@ async def one_run(
         if not chosen:
             continue
         async with stack(workers) as bench:
-            if options.backlog:
-                await backlog.fill(bench)
             runs = Runs(bench, options.tasks, verdict)
             await durable.warm_up(runs)
             for figure in chosen:
                 figures |= await figure(runs)
+            again = [TWO_WORKERS[name] for name in TWO_WORKERS if name in wanted & BEHIND_BACKLOG]
+            if BACKLOG_NAME in wanted and again and workers == WORKERS:
+                await backlog.fill(bench)
+                for figure in again:
+                    found = await figure(runs)
+                    figures |= {WITH_BACKLOG + name: value for name, value in found.items()}
     return figures
 
 
@@ -94,7 +104,7 @@ def peer_run() -> Figures:
 
 
 def measure(
-    wanted: Collection[str], options: argparse.Namespace
+    wanted: AbstractSet[str], options: argparse.Namespace
 ) -> tuple[Samples, Samples, Verdict]:
     """Ours and the peer's in turn, as often as asked for."""
     ours: Samples = {}
@@ -123,7 +133,22 @@ def report(ours: Samples, peers: Samples, verdict: Verdict) -> dict[str, Any]:
             best = max(value for key, value in medians(peers).items() if key.startswith(name))
             if f"{name}_tasks_per_s" in result:
                 result[f"ratio_{name}"] = round(result[f"{name}_tasks_per_s"] / best, 2)
-    return result
+    return result | ratios_with_backlog(ours)
+
+
+def ratios_with_backlog(ours: Samples) -> Figures:
+    """What each figure is with a backlog, over what it is without, in the same run; medians."""
+    return {
+        f"ratio_{WITH_BACKLOG}{name}": round(
+            statistics.median(
+                after / before
+                for before, after in zip(values, ours[WITH_BACKLOG + name], strict=True)
+            ),
+            2,
+        )
+        for name, values in ours.items()
+        if WITH_BACKLOG + name in ours
+    }
 
 
 def medians(samples: Samples) -> Figures:
@@ -147,7 +172,7 @@ def conditions(options: argparse.Namespace) -> dict[str, Any]:
         "workers": WORKERS,
         "step": "async Python function that does nothing, as the peer's",
         "tasks": options.tasks,
-        "tasks_there_before": backlog.FINISHED + backlog.WAITING if options.backlog else 0,
+        "backlog": f"{backlog.FINISHED:,} tasks finished, {backlog.WAITING:,} waiting",
         "tracing_percent_of_calls": SAMPLED_PERCENT,
         "runs": options.runs,
         "versions": {
@@ -170,7 +195,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--only", default=",".join(NAMES), help=f"some of {', '.join(NAMES)}")
     parser.add_argument("--no-peer", action="store_true")
-    parser.add_argument("--backlog", action="store_true", help="fill the tables first")
     return parser.parse_args()
 
 

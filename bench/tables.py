@@ -109,6 +109,15 @@ EXECUTOR = (
         floor=400,
         at_most=True,
     ),
+    Row(
+        "of one step with 1.1 million other tasks in the record, over without",
+        "ratio_backlog_one_step_tasks_per_s",
+        floor=0.8,
+        digits=2,
+    ),
+    Row("… of five steps", "ratio_backlog_five_step_tasks_per_s", floor=0.8, digits=2),
+    Row("… of 1 → 10 → join", "ratio_backlog_fanout10_tasks_per_s", floor=0.8, digits=2),
+    Row("… one by one", "ratio_backlog_one_step_unary_tasks_per_s", floor=0.8, digits=2),
     Row("steps lost", "lost", floor=0, at_most=True),
     Row("steps run again after completion", "repeated", floor=0, at_most=True),
 )
