@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from stepwire.settings import ServiceSettings
+from stepwire.settings import MEBIBYTE, ServiceSettings
 
 ENV_PREFIX = "STEPWIRE_ROUTER_"
 
@@ -25,6 +25,11 @@ class RouterSettings(ServiceSettings):
     model_target: str = Field(
         default="127.0.0.1:50054",
         description="Address of model_svc, which the extractive models need.",
+    )
+    vector_target: str = Field(
+        default="127.0.0.1:50053",
+        description="Address of vector_svc, which finds kept answers by their meaning; empty means "
+        "that they are found by equal requests only.",
     )
     postgres_url: SecretStr = Field(
         default=SecretStr(""),
@@ -153,6 +158,36 @@ class RouterSettings(ServiceSettings):
         default=1.0,
         gt=0,
         description="How often instances look which breakers others have opened or closed.",
+    )
+    cache_ttl_seconds: float = Field(
+        default=3_600,
+        gt=0,
+        description="For how long answers are kept and given again, where requests allow it.",
+    )
+    cache_memory_bytes: int = Field(
+        default=64 * MEBIBYTE,
+        ge=0,
+        description="Most memory of kept answers; those used longest ago go first. 0 keeps none "
+        "in memory.",
+    )
+    cache_answers: int = Field(
+        default=1_000_000,
+        ge=0,
+        description="Most answers kept in the database, of all tenants; those that expire first "
+        "go first.",
+    )
+    cache_similarity: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="Cosine of two questions' meanings from which on the answer to one may be "
+        "given to the other, if numbers, names, dates, units and negations are the same.",
+    )
+    cache_deadline_seconds: float = Field(
+        default=0.25,
+        gt=0,
+        description="Longest wait of a request for a part of the cache: the database, or the "
+        "question's meaning and those near it. A request goes on without what comes later.",
     )
     record_prompts: bool = Field(
         default=False,

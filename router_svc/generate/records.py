@@ -147,11 +147,13 @@ class CacheHit:
         kind: How it was found.
         age_seconds: Since it was given first.
         similarity: Cosine between the meanings of the last messages.
+        saved_micro_usd: What it had cost.
     """
 
     kind: HitKind
     age_seconds: float = 0.0
     similarity: float = 1.0
+    saved_micro_usd: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,97 @@
+"""Writes down answers behind the calls."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from router_svc.cache.answers import Record
+from router_svc.cache.metrics import CacheMetrics
+from router_svc.cache.part import Part
+from router_svc.cache.ports import Keeping, Neighbours
+from stepwire.call import call_context
+from stepwire.errors import StepwireError
+
+MAX_WAITING: Final = 1_000
+"""Answers that wait to be written; more are kept in memory only."""
+MAX_BATCH: Final = 32
+
+
+class Behind:
+    """Writes answers to the record, and then their questions where they can be found.
+
+    Args:
+        record: Where answers go; None without a database.
+        neighbours: Where questions go; None without a vector service.
+        meaning: Whether questions can be written.
+        metrics: Counts what could not be written.
+        ttl_seconds: For how long they are kept.
+    """
+
+    def __init__(
+        self,
+        record: Record | None,
+        neighbours: Neighbours | None,
+        meaning: Part,
+        metrics: CacheMetrics,
+        *,
+        ttl_seconds: float,
+    ) -> None:
+        self._record = record
+        self._neighbours = neighbours
+        self._meaning = meaning
+        self._metrics = metrics
+        self._ttl_seconds = ttl_seconds
+        self._waiting: deque[Keeping] = deque()
+        self._news = asyncio.Event()
+        self._writing = asyncio.Lock()
+
+    def keep(self, keeping: Keeping) -> None:
+        """Takes an answer. Returns at once, and never raises."""
+        if len(self._waiting) >= MAX_WAITING:
+            self._metrics.failed(keeping.kept.tenant_id, "writer")
+            return
+        self._waiting.append(keeping)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Writes for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Writes all that waits. What cannot be written is counted, and in memory only."""
+        async with self._writing:
+            while self._waiting:
+                count = min(MAX_BATCH, len(self._waiting))
+                batch = [self._waiting.popleft() for _ in range(count)]
+                if await self._write(batch):
+                    for keeping in batch:
+                        await self._show(keeping)
+
+    async def _write(self, batch: Sequence[Keeping]) -> bool:
+        if self._record is None:
+            return True
+        # The last of each: one statement writes a key once.
+        answers = list({each.kept.key: each for each in batch}.values())
+        try:
+            await self._record.store.keep(answers, ttl_seconds=self._ttl_seconds)
+        except StepwireError as error:
+            self._record.part.failed(str(error))
+            for each in answers:
+                self._metrics.failed(each.kept.tenant_id, self._record.part.name)
+            return False
+        return True
+
+    async def _show(self, keeping: Keeping) -> None:
+        if keeping.meaning is None or self._neighbours is None or self._meaning.rests:
+            return
+        kept = keeping.kept
+        try:
+            with call_context(tenant_id=kept.tenant_id):
+                await self._neighbours.add(kept, keeping.meaning, ttl_seconds=self._ttl_seconds)
+        except ConnectionError as error:
+            self._meaning.failed(str(error))
+            self._metrics.failed(kept.tenant_id, self._meaning.name)
