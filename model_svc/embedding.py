@@ -2,10 +2,11 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final
 
 import numpy as np
 from opentelemetry.trace import get_current_span
@@ -36,8 +37,6 @@ from model_svc.sessions.session import PLATFORM
 from model_svc.tensors import BYTES, Tensor, TensorSpec, Tokens, Vectors
 from model_svc.tokenize import TextTokenizer, TokenizedTexts
 from stepwire.telemetry import tracer
-
-T = TypeVar("T")
 
 TEXT: Final = "text"
 
@@ -163,11 +162,8 @@ class EmbeddingModel:
 
     async def tokenize(self, texts: Sequence[str], *, special: bool) -> Sequence[TokenizedText]:
         """See `TextModel`."""
-
-        def work() -> Sequence[TokenizedText]:
-            return self._tokenizer.tokenize(texts, special=special)
-
-        return await self._off_the_loop(texts, work)
+        work = partial(self._tokenizer.tokenize, texts, special=special)
+        return work() if _are_short(texts) else await self._tokenizer_threads.run(work)
 
     async def infer(self, call: InferCall) -> Inferred:
         """See `Model`; texts and rows of token ids are at least one."""
@@ -189,7 +185,7 @@ class EmbeddingModel:
                 priority=call.priority,
                 timeout_seconds=call.timeout_seconds,
             )
-        vectors = np.stack(outcome.results)
+        vectors = _stacked(outcome.results)
         return Inferred([vectors for _ in call.outputs], self._answered(outcome, 0.0))
 
     async def close(self) -> None:
@@ -213,7 +209,7 @@ class EmbeddingModel:
         tokens = tokenized.tokens
         with _span("model.infer", {TEXTS: len(texts), TOKENS: tokens}):
             outcome = await self._run(tokenized.rows, readout, priority=options.priority)
-        vectors: Vectors = np.stack(outcome.results)
+        vectors = _stacked(outcome.results)
         if options.dimensions:
             vectors = shortened(vectors, options, self._readouts)
         ran = self._answered(outcome, seconds)
@@ -243,12 +239,9 @@ class EmbeddingModel:
 
     async def _tokenized(self, texts: Sequence[str]) -> TokenizedTexts:
         with _span("model.tokenize", {TEXTS: len(texts)}):
-            return await self._off_the_loop(texts, lambda: self._tokenizer.encode(texts))
-
-    async def _off_the_loop(self, texts: Sequence[str], work: Callable[[], T]) -> T:
-        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
-            return work()
-        return await self._tokenizer_threads.run(work)
+            if _are_short(texts):
+                return self._tokenizer.encode(texts)
+            return await self._tokenizer_threads.run(self._tokenizer.encode, texts)
 
     def _readout(self, options: EmbedOptions) -> Readout:
         if options.dimensions > self._dimension:
@@ -267,6 +260,11 @@ class EmbeddingModel:
             raise tensor_invalid(self._name, TEXT, f"must be UTF-8: {error}") from error
 
 
+def _stacked(rows: Sequence[Vectors]) -> Vectors:
+    """Rows as one tensor; of a single one without a copy."""
+    return rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
+
+
 def digest_of(texts: Sequence[str], options: EmbedOptions) -> bytes:
     """Returns what is the same for calls that have the same answer."""
     asked = replace(options, priority=0)
@@ -281,6 +279,11 @@ def digest_of(texts: Sequence[str], options: EmbedOptions) -> bytes:
 def size_of(embeddings: Embeddings) -> int:
     """Returns the bytes that an answer takes."""
     return embeddings.vectors.nbytes
+
+
+def _are_short(texts: Sequence[str]) -> bool:
+    """Whether texts are tokenized on the event loop."""
+    return sum(map(len, texts)) <= _INLINE_CHARACTERS
 
 
 def _span(name: str, attributes: Mapping[str, int]) -> AbstractContextManager[object]:

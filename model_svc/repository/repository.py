@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 from model_svc.generation.ports import TextGenerator
@@ -82,15 +82,13 @@ class Repository:
         """Whether no model failed when it was loaded last."""
         return not any(shelf.failed for shelf in self._shelves.values())
 
-    @contextmanager
-    def use(self, name: str, version: str = "") -> Iterator[ServedModel]:
-        """Gives a model for the block; without a version, its latest.
+    def use(self, name: str, version: str = "") -> AbstractContextManager[ServedModel]:
+        """Gives a model for a block; without a version, its latest.
 
         Raises:
             StepwireError: MODEL_NOT_FOUND or MODEL_NOT_READY.
         """
-        with self._find(name, version).use() as served:
-            yield served
+        return self._find(name, version)
 
     @contextmanager
     def embedder(self, name: str) -> Iterator[tuple[str, TextModel]]:

@@ -1,8 +1,7 @@
 """A version of a model that is served, and who uses it."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from model_svc.generation.ports import TextGenerator
@@ -41,7 +40,8 @@ class ServedModel:
 class Lent:
     """A served model that is closed once nobody uses it any more.
 
-    To be used from one event loop.
+    `with lent as served` uses it: it is not closed before the block ends. To be used from
+    one event loop.
     """
 
     def __init__(self, served: ServedModel) -> None:
@@ -50,17 +50,15 @@ class Lent:
         self._free = asyncio.Event()
         self._free.set()
 
-    @contextmanager
-    def use(self) -> Iterator[ServedModel]:
-        """Gives the model for the block; it is not closed before the block ends."""
+    def __enter__(self) -> ServedModel:
         self._users += 1
         self._free.clear()
-        try:
-            yield self.served
-        finally:
-            self._users -= 1
-            if self._users == 0:
-                self._free.set()
+        return self.served
+
+    def __exit__(self, *failure: object) -> None:
+        self._users -= 1
+        if self._users == 0:
+            self._free.set()
 
     async def close(self) -> None:
         """Waits until nobody uses the model, and closes it.

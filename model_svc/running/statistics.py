@@ -97,22 +97,23 @@ class Statistics:
     def reset(self) -> None:
         """Starts again at 0."""
         self._rows = self._runs = self._last = 0
-        self._success = self._fail = self._queue = Duration()
-        self._tokenize = self._compute = self._hit = self._miss = Duration()
+        self._answered = 0
+        self._queue = self._tokenize = self._compute = 0.0
+        self._fail = self._hit = self._miss = NOTHING
         self._batches: dict[int, Duration] = {}
 
     def batch_ran(self, rows: int, seconds: float) -> None:
         """Counts a run."""
         self._rows += rows
         self._runs += 1
-        self._batches[rows] = self._batches.get(rows, Duration()).plus(seconds)
+        self._batches[rows] = self._batches.get(rows, NOTHING).plus(seconds)
 
     def call_answered(self, timings: Timings) -> None:
         """Counts a call that was run."""
-        self._success = self._success.plus(timings.total)
-        self._queue = self._queue.plus(timings.queue)
-        self._tokenize = self._tokenize.plus(timings.tokenize)
-        self._compute = self._compute.plus(timings.compute)
+        self._answered += 1
+        self._queue += timings.queue
+        self._tokenize += timings.tokenize
+        self._compute += timings.compute
         self._ended()
 
     @contextmanager
@@ -128,7 +129,6 @@ class Statistics:
 
     def cache_hit(self, seconds: float) -> None:
         """Counts a call that the cache answered."""
-        self._success = self._success.plus(seconds)
         self._hit = self._hit.plus(seconds)
         self._ended()
 
@@ -138,16 +138,22 @@ class Statistics:
 
     def snapshot(self) -> Snapshot:
         """Returns the tallies as they are now."""
+        queue, tokenize, compute = (
+            Duration(self._answered, round(seconds * _NANOSECONDS))
+            for seconds in (self._queue, self._tokenize, self._compute)
+        )
         return Snapshot(
             inference_count=self._rows,
             execution_count=self._runs,
             last_inference_ms=self._last,
-            success=self._success,
+            success=Duration(
+                self._answered + self._hit.count, queue.ns + tokenize.ns + compute.ns + self._hit.ns
+            ),
             fail=self._fail,
-            queue=self._queue,
-            compute_input=self._tokenize,
-            compute_infer=self._compute,
-            compute_output=Duration(self._compute.count),
+            queue=queue,
+            compute_input=tokenize,
+            compute_infer=compute,
+            compute_output=Duration(self._answered),
             cache_hit=self._hit,
             cache_miss=self._miss,
             batches={

@@ -101,7 +101,7 @@ async def test_a_version_is_closed_once_its_last_user_has_left() -> None:
     shelf = Shelf("m", source)
     await shelf.load()
     lent = shelf.served["1"]
-    with lent.use(), lent.use() as served:
+    with lent, lent as served:
         source.versions["1"] = new
         await shelf.load()
         assert shelf.served["1"].served.model is new
@@ -116,7 +116,7 @@ async def test_a_version_is_closed_once_its_last_user_has_left() -> None:
 async def test_a_version_that_leaves_is_unloading_while_it_is_used() -> None:
     shelf = Shelf("m", Source(v1=Model()))
     await shelf.load()
-    with shelf.served["1"].use():
+    with shelf.served["1"]:
         await shelf.unload()
         assert states(shelf) == {"1": State.UNLOADING}
     await shelf.close()
