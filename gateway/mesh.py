@@ -284,6 +284,33 @@ PUBLIC_SERVICES = (
     REFLECTION_ALPHA_SERVICE,
 )
 
+
+@dataclass(frozen=True)
+class PublicPath:
+    """Paths of HTTP that reach a process as they are: of an API that is not ours.
+
+    Attributes:
+        path: The path; one that ends with `/` stands for all that have one more part, and
+            are read.
+        behaviour: What the gateway may do with a call.
+    """
+
+    path: str
+    behaviour: Behaviour
+
+
+OPENAI_PATHS = (
+    # A second try may cost money a second time.
+    PublicPath("/v1/chat/completions", Behaviour.WRITE_STREAM),
+    PublicPath("/v1/embeddings", Behaviour.READ),
+    PublicPath("/v1/models", Behaviour.READ),
+    PublicPath("/v1/models/", Behaviour.READ),
+)
+"""What router_svc answers over HTTP, as OpenAI does."""
+
+ROUTER_HTTP = "router-http"
+"""The cluster of these paths."""
+
 MESH_SERVICES = tuple(service for service in PUBLIC_SERVICES if not service.protocol)
 """The services of Stepwire, without gRPC's own."""
 

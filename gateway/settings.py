@@ -35,6 +35,10 @@ class GatewaySettings(BaseSettings):
     router_target: Target = Field(
         default="127.0.0.1:50052", description="Where router_svc listens."
     )
+    router_http_target: Target = Field(
+        default="127.0.0.1:50062",
+        description="Where router_svc listens for the OpenAI-compatible HTTP.",
+    )
     vector_target: Target = Field(
         default="127.0.0.1:50053", description="Where vector_svc listens."
     )

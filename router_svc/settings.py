@@ -22,6 +22,17 @@ class RouterSettings(ServiceSettings):
         le=65535,
         description="Port of the gRPC server; 0 takes a free one.",
     )
+    http_port: int = Field(
+        default=50062,
+        ge=0,
+        le=65535,
+        description="Port of the OpenAI-compatible HTTP server; 0 takes a free one.",
+    )
+    http_max_request_bytes: int = Field(
+        default=16 * MEBIBYTE,
+        ge=1024,
+        description="Largest request that the OpenAI-compatible HTTP server takes.",
+    )
     model_target: str = Field(
         default="127.0.0.1:50054",
         description="Address of model_svc, which the extractive models need.",
@@ -34,8 +45,8 @@ class RouterSettings(ServiceSettings):
     postgres_url: SecretStr = Field(
         default=SecretStr(""),
         description="Secret. Database of the service, as postgresql://user@host:port/name. Empty "
-        "keeps no record: nothing is learnt, no outcome can be reported, and breakers are not "
-        "shared.",
+        "keeps no record: nothing is learnt, no outcome can be reported, there are no budgets, "
+        "usage is not written down, and breakers and rates are not shared.",
     )
     postgres_max_connections: int = Field(
         default=8, ge=2, description="Most connections to Postgres."
@@ -53,6 +64,19 @@ class RouterSettings(ServiceSettings):
     )
     decision_days: float = Field(
         default=1, gt=0, description="How long a decision waits for the report of its outcome."
+    )
+    max_budgets: int = Field(default=200, ge=1, description="Most budgets of one tenant.")
+    budget_lease_seconds: float = Field(
+        default=30,
+        ge=1,
+        description="For how long an instance that gives no sign of life is taken to be alive. "
+        "After that, the calls that it had under way are charged at the most that they can have "
+        "cost.",
+    )
+    usage_days: float = Field(
+        default=90,
+        gt=0,
+        description="How long what each try used is kept; sums by the hour are kept for 800 days.",
     )
     outcome_days: float = Field(default=90, gt=0, description="How long outcomes are learnt from.")
     catalogue_path: Path | None = Field(

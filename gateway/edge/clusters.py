@@ -15,20 +15,35 @@ from gateway.envoy.cluster import (
     ExplicitHttpConfig,
     GrpcHealthCheck,
     HealthCheck,
+    Http1Upstream,
+    HttpHealthCheck,
     LbEndpoint,
     LbPolicy,
     LocalityLbEndpoints,
     OutlierDetection,
     RetryBudget,
     Thresholds,
+    UpstreamCommonOptions,
     UpstreamConnectionOptions,
     UpstreamHttpOptions,
 )
 from gateway.envoy.core import Address, Percent, address
-from gateway.mesh import HEALTH_NAMES, Upstream
+from gateway.mesh import HEALTH_NAMES, ROUTER_HTTP, Upstream
 from gateway.settings import GatewaySettings
 
 OTLP_CLUSTER = "otlp"
+
+_HEALTH_PATH = "/healthz"
+# Shorter than the service keeps them, so that it does not close one on which a request is
+# on its way.
+_HTTP1_IDLE = timedelta(seconds=60)
+_HTTP1 = UpstreamHttpOptions(
+    common_http_protocol_options=UpstreamCommonOptions(idle_timeout=_HTTP1_IDLE),
+    explicit_http_config=ExplicitHttpConfig(http_protocol_options=Http1Upstream()),
+)
+_HTTP2 = UpstreamHttpOptions(
+    explicit_http_config=ExplicitHttpConfig(http2_protocol_options=http2(ping_every=TO_SERVICES))
+)
 
 
 def clusters(settings: GatewaySettings) -> tuple[Cluster, ...]:
@@ -38,20 +53,31 @@ def clusters(settings: GatewaySettings) -> tuple[Cluster, ...]:
             upstream.value,
             settings.target(upstream),
             max_requests=settings.max_upstream_requests,
-            health_name=HEALTH_NAMES[upstream],
+            check=GrpcHealthCheck(service_name=HEALTH_NAMES[upstream]),
         )
         for upstream in Upstream
     )
+    router_http = _cluster(
+        ROUTER_HTTP,
+        settings.router_http_target,
+        max_requests=settings.max_upstream_requests,
+        check=HttpHealthCheck(path=_HEALTH_PATH),
+        options=_HTTP1,
+    )
     if settings.otlp_target is None:
-        return services
-    return (*services, _cluster(OTLP_CLUSTER, settings.otlp_target, max_requests=64))
+        return (*services, router_http)
+    return (*services, router_http, _cluster(OTLP_CLUSTER, settings.otlp_target, max_requests=64))
 
 
 def _cluster(
-    name: str, target: str, *, max_requests: int, health_name: str | None = None
+    name: str,
+    target: str,
+    *,
+    max_requests: int,
+    check: GrpcHealthCheck | HttpHealthCheck | None = None,
+    options: UpstreamHttpOptions = _HTTP2,
 ) -> Cluster:
-    """Returns a cluster; one without `health_name` is used without being checked."""
-    checked = health_name is not None
+    """Returns a cluster; one without `check` is used without being checked."""
     where = parse_target(target)
     by_name = not _is_ip(where.socket_address.address)
     return Cluster(
@@ -71,17 +97,14 @@ def _cluster(
                 ),
             ),
         ),
-        typed_extension_protocol_options={
-            HTTP_PROTOCOL_OPTIONS: UpstreamHttpOptions(
-                explicit_http_config=ExplicitHttpConfig(
-                    http2_protocol_options=http2(ping_every=TO_SERVICES)
-                )
-            )
-        },
+        typed_extension_protocol_options={HTTP_PROTOCOL_OPTIONS: options},
         upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=TCP_KEEPALIVE),
-        circuit_breakers=_circuit_breakers(max_requests),
-        health_checks=(_health_check(health_name),) if health_name is not None else (),
-        outlier_detection=_outlier_detection() if checked else None,
+        # Over HTTP/1.1 each call has a connection to itself.
+        circuit_breakers=_circuit_breakers(
+            max_requests, max_connections=max_requests if options is _HTTP1 else 256
+        ),
+        health_checks=() if check is None else (_health_check(check),),
+        outlier_detection=None if check is None else _outlier_detection(),
     )
 
 
@@ -99,11 +122,11 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def _circuit_breakers(max_requests: int) -> CircuitBreakers:
+def _circuit_breakers(max_requests: int, *, max_connections: int) -> CircuitBreakers:
     return CircuitBreakers(
         thresholds=(
             Thresholds(
-                max_connections=256,
+                max_connections=max_connections,
                 max_pending_requests=max_requests,
                 max_requests=max_requests,
                 # At most a fifth of the calls under way are second tries: a service
@@ -115,7 +138,7 @@ def _circuit_breakers(max_requests: int) -> CircuitBreakers:
     )
 
 
-def _health_check(service: str) -> HealthCheck:
+def _health_check(check: GrpcHealthCheck | HttpHealthCheck) -> HealthCheck:
     # Often while unhealthy, so that a service that has just started gets calls at once.
     return HealthCheck(
         timeout=timedelta(seconds=1),
@@ -124,7 +147,8 @@ def _health_check(service: str) -> HealthCheck:
         unhealthy_interval=timedelta(milliseconds=250),
         unhealthy_threshold=2,
         healthy_threshold=1,
-        grpc_health_check=GrpcHealthCheck(service_name=service),
+        grpc_health_check=check if isinstance(check, GrpcHealthCheck) else None,
+        http_health_check=check if isinstance(check, HttpHealthCheck) else None,
     )
 
 

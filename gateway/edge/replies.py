@@ -21,6 +21,7 @@ from gateway.envoy.core import (
     DataSource,
     HeaderMatcher,
     HeaderValueOption,
+    RegexMatcher,
     StringMatcher,
     SubstitutionFormat,
     header,
@@ -45,6 +46,9 @@ from stepwire.rpc.status import DETAILS_KEY, to_proto
 _ENVOYS_TEXT = "%LOCAL_REPLY_BODY%"
 _CLUSTER = "%UPSTREAM_CLUSTER%"
 _REQUEST_ID = "%REQ(X-REQUEST-ID)%"
+_OPENAI_PATH = "/v1/(chat/completions|embeddings|models(/[^/:?]+)?)([?].*)?"
+_TOO_MANY = 429
+_SERVERS_FAULT = 500
 _OVERWRITE = AppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 
 # https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage
@@ -84,6 +88,7 @@ def local_replies(settings: GatewaySettings) -> LocalReplyConfig:
                 body_format_override=_text(_ENVOYS_TEXT, content_type="application/json"),
             ),
             *(_for_grpc(refusal) for refusal in (*_unreachable_by_service(), *refusals)),
+            *(_for_openai(refusal) for refusal in (_unreachable("router"), *refusals)),
             *(_for_json(refusal) for refusal in (_unreachable(_CLUSTER), *refusals)),
         ),
         body_format=_text(_ENVOYS_TEXT),
@@ -165,6 +170,34 @@ def _for_json(refusal: Refusal) -> ResponseMapper:
         status_code=refusal.http_status,
         body_format_override=SubstitutionFormat(json_format=_as_json(refusal.status)),
     )
+
+
+def _for_openai(refusal: Refusal) -> ResponseMapper:
+    path = HeaderMatcher(
+        name=":path", string_match=StringMatcher(safe_regex=RegexMatcher(regex=_OPENAI_PATH))
+    )
+    wait = header("retry-after", "1", _OVERWRITE)
+    return ResponseMapper(
+        filter=_both(_header(path), refusal.when),
+        status_code=refusal.http_status,
+        headers_to_add=(wait,) if refusal.http_status == _TOO_MANY else (),
+        body_format_override=SubstitutionFormat(json_format=_as_openai(refusal)),
+    )
+
+
+def _as_openai(refusal: Refusal) -> dict[str, Any]:
+    """Returns a status as OpenAI's API writes errors, and router_svc after it."""
+    details = MessageToDict(refusal.status).get("details", [])
+    reasons = [each["reason"].lower() for each in details if "reason" in each]
+    kind = "rate_limit_error" if refusal.http_status == _TOO_MANY else "invalid_request_error"
+    return {
+        "error": {
+            "message": refusal.status.message,
+            "type": "server_error" if refusal.http_status >= _SERVERS_FAULT else kind,
+            "code": reasons[0] if reasons else "",
+            "request_id": _REQUEST_ID,
+        }
+    }
 
 
 def _as_json(status: Status) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from gateway.descriptors import method_names
 from gateway.edge.origins import cors_policy, foreign_origin
-from gateway.envoy.core import DataSource, TypedConfig
+from gateway.envoy.core import DataSource, HeaderMatcher, StringMatcher, TypedConfig
 from gateway.envoy.filters import PreviousHosts
 from gateway.envoy.route import (
     ClusterNotFound,
@@ -24,7 +24,14 @@ from gateway.envoy.route import (
     RouteMatch,
     VirtualHost,
 )
-from gateway.mesh import PUBLIC_SERVICES, Behaviour, PublicService
+from gateway.mesh import (
+    OPENAI_PATHS,
+    PUBLIC_SERVICES,
+    ROUTER_HTTP,
+    Behaviour,
+    PublicPath,
+    PublicService,
+)
 from gateway.settings import GatewaySettings
 
 CORS_FILTER = "envoy.filters.http.cors"
@@ -50,7 +57,13 @@ def route_configuration(settings: GatewaySettings) -> RouteConfiguration:
             VirtualHost(
                 name="edge",
                 domains=("*",),
-                routes=(_foreign(settings), _index(), *_services(settings), _unknown()),
+                routes=(
+                    _foreign(settings),
+                    _index(),
+                    *_services(settings),
+                    *(_path(each, settings) for each in OPENAI_PATHS),
+                    _unknown(),
+                ),
                 typed_per_filter_config={CORS_FILTER: cors_policy(settings.cors_origins)},
             ),
         ),
@@ -116,6 +129,31 @@ def _route(service: PublicService, method: str, settings: GatewaySettings) -> Ro
             idle_timeout=max(duration.max_stream_duration, duration.grpc_timeout_header_max),
             max_stream_duration=duration,
             retry_policy=_retry_policy(behaviour),
+        ),
+    )
+
+
+def _path(public: PublicPath, settings: GatewaySettings) -> Route:
+    """Returns the route of a path that no transcoder knows."""
+    exact = not public.path.endswith("/")
+    read = HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET"))
+    duration = _duration(public.behaviour, settings)
+    return Route(
+        name=f"{ROUTER_HTTP}{public.path}",
+        # Below `/v1/models/` there are methods of our own as well, which are posted.
+        match=RouteMatch(
+            path=public.path if exact else None,
+            prefix=None if exact else public.path,
+            headers=() if exact else (read,),
+        ),
+        route=RouteAction(
+            cluster=ROUTER_HTTP,
+            timeout=_UNLIMITED,
+            # Whether an answer is a stream is said in the body. The service keeps the time of
+            # whole answers, and each piece of a stream comes within a model's timeout.
+            idle_timeout=timedelta(seconds=settings.max_deadline_seconds),
+            max_stream_duration=duration,
+            retry_policy=_retry_policy(public.behaviour),
         ),
     )
 

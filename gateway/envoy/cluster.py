@@ -109,8 +109,15 @@ class GrpcHealthCheck(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HttpHealthCheck(Message):
+    """config.core.v3.HealthCheck.HttpHealthCheck."""
+
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class HealthCheck(Message):
-    """config.core.v3.HealthCheck."""
+    """config.core.v3.HealthCheck; one of the two checks is set."""
 
     timeout: timedelta
     interval: timedelta
@@ -118,14 +125,28 @@ class HealthCheck(Message):
     unhealthy_interval: timedelta
     unhealthy_threshold: int
     healthy_threshold: int
-    grpc_health_check: GrpcHealthCheck
+    grpc_health_check: GrpcHealthCheck | None = None
+    http_health_check: HttpHealthCheck | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Http1Upstream(Message):
+    """config.core.v3.Http1ProtocolOptions, as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplicitHttpConfig(Message):
-    """extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig."""
+    """extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig; one is set."""
 
-    http2_protocol_options: Http2ProtocolOptions
+    http2_protocol_options: Http2ProtocolOptions | None = None
+    http_protocol_options: Http1Upstream | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamCommonOptions(Message):
+    """config.core.v3.HttpProtocolOptions, of connections to upstreams."""
+
+    idle_timeout: timedelta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +155,7 @@ class UpstreamHttpOptions(Message):
 
     TYPE: ClassVar[str] = HTTP_PROTOCOL_OPTIONS
 
+    common_http_protocol_options: UpstreamCommonOptions | None = None
     explicit_http_config: ExplicitHttpConfig
 
 

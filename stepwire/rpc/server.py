@@ -46,7 +46,8 @@ class Server:
         self._services: tuple[Service, ...] = ()
         self._initial = services
         self._health = HealthServicer()
-        self._methods = MethodTable(arounds(settings))
+        self._arounds = arounds(settings)
+        self._methods = MethodTable(self._arounds)
         self._server: grpc.aio.Server | None = None
         self._port = 0
 
@@ -99,6 +100,9 @@ class Server:
             self._methods.add(
                 lambda to: reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, to)
             )
+        for service in services:
+            if service.attach is not None:
+                service.attach(self._arounds)
         self._health.serve(names)
 
     async def drain(self, *, grace_seconds: float) -> None:

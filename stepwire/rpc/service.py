@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import grpc.aio
 
+from stepwire.rpc.health import Conditions
+from stepwire.rpc.interceptors.chain import Around
+
 
 @dataclass(frozen=True)
 class Service:
@@ -19,11 +22,17 @@ class Service:
         drain: Called when the process is asked to stop, after health has become
             NOT_SERVING and before calls are given their grace: to end watches and
             to stop taking new work. Must return soon.
+        attach: Told the concerns around the server's calls when it begins to serve, for
+            calls that come another way, such as HTTP, and share its limits.
+        conditions: What else health answers for, by name: whether all is well with it. A
+            condition that is not well is NOT_SERVING by its own name alone.
     """
 
     name: str
     add: Callable[[grpc.aio.Server], None]
     drain: Callable[[], Awaitable[None]] | None = None
+    attach: Callable[[Sequence[Around]], None] | None = None
+    conditions: Conditions | None = None
 
 
 # Opens what the services need on the given stack, which closes it in reverse at the

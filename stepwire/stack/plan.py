@@ -200,6 +200,7 @@ def _environment(
         # ONNX Runtime reports its use to its maker unless this says no.
         "ORT_DISABLE_TELEMETRY": "1",
         "STEPWIRE_GATEWAY_COMPANION_TARGET": target(ports, "companion"),
+        "STEPWIRE_GATEWAY_ROUTER_HTTP_TARGET": target(ports, "router-http"),
         "STEPWIRE_GATEWAY_OTLP_TARGET": target(ports, "collector"),
         "STEPWIRE_COLLECTOR_FOLDER": str(home / "spans"),
         OTLP_ENDPOINT: f"http://{target(ports, 'collector')}",

@@ -32,6 +32,7 @@ DEFAULTS: Mapping[str, PortDefault] = MappingProxyType(
         "executor": PortDefault("STEPWIRE_EXECUTOR_PORT", 50051),
         "executor-metrics": PortDefault("STEPWIRE_EXECUTOR_METRICS_PORT", 9101),
         "router": PortDefault("STEPWIRE_ROUTER_PORT", 50052),
+        "router-http": PortDefault("STEPWIRE_ROUTER_HTTP_PORT", 50062),
         "router-metrics": PortDefault("STEPWIRE_ROUTER_METRICS_PORT", 9102),
         "vector": PortDefault("STEPWIRE_VECTOR_PORT", 50053),
         "vector-metrics": PortDefault("STEPWIRE_VECTOR_METRICS_PORT", 9103),

@@ -48,16 +48,18 @@ def service_part(
 
     Args:
         name: A key of `MODULES`.
-        ports: Where it listens: `name` and, unless it has none, `NAME-metrics`.
+        ports: Where it listens: `name` and, where it has them, `NAME-metrics` and
+            `NAME-http`.
         environment: Gives the environment; asked when the part is started.
         needs: The parts that must be ready before.
         uses: The parts that it calls.
     """
     port = ports.number(name)
     numbers, variables = {"grpc": port}, {"grpc": DEFAULTS[name].variable}
-    if f"{name}-metrics" in DEFAULTS:
-        numbers["metrics"] = ports.number(f"{name}-metrics")
-        variables["metrics"] = DEFAULTS[f"{name}-metrics"].variable
+    for purpose in ("metrics", "http"):
+        if (own := f"{name}-{purpose}") in DEFAULTS:
+            numbers[purpose] = ports.number(own)
+            variables[purpose] = DEFAULTS[own].variable
     return Part(
         name=name,
         command=lambda: python_command(MODULES[name], environment()),

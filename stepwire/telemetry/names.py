@@ -12,6 +12,7 @@ RPC_METHOD: Final = "rpc.method"
 RPC_STATUS_CODE: Final = "rpc.response.status_code"
 ERROR_TYPE: Final = "error.type"
 RPC_SYSTEM_GRPC: Final = "grpc"
+RPC_SYSTEM_HTTP: Final = "http"
 
 # Metrics of calls.
 RPC_SERVER_DURATION: Final = "rpc.server.call.duration"

@@ -55,7 +55,7 @@ class CallMetrics:
             code = outcome(call, error)
             self._duration.record(
                 time.perf_counter() - started,
-                names.RPC_SYSTEM_GRPC,
+                call.method.system,
                 call.method.name,
                 code.name,
                 code.name if code in SERVER_FAULTS else "",

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import grpc
 import grpc.aio
@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from stepwire.call import CallInfo
 from stepwire.errors import StepwireError, field_invalid
 from stepwire.rpc.status import code_of, to_status
+from stepwire.telemetry import names
 
 # Names of services whose calls say nothing about the work of the server.
 _INFRASTRUCTURE = ("grpc.health.", "grpc.reflection.")
@@ -33,12 +34,38 @@ class Method:
         streams_requests: Whether the caller sends many messages.
         streams_responses: Whether the server answers with many messages.
         infrastructure: Whether it is of health or reflection.
+        system: By what it is called, as telemetry names it.
     """
 
     name: str
     streams_requests: bool
     streams_responses: bool
     infrastructure: bool
+    system: str = names.RPC_SYSTEM_GRPC
+
+
+class CallContext(Protocol):
+    """What the concerns need of what carries a call: gRPC, or HTTP beside it."""
+
+    def invocation_metadata(self) -> Any:
+        """Returns what the caller sent, as pairs."""
+        ...
+
+    def set_trailing_metadata(self, trailing_metadata: Any, /) -> None:
+        """Sends pairs with the answer."""
+        ...
+
+    def peer(self) -> str:
+        """Returns who calls."""
+        ...
+
+    def time_remaining(self) -> float | None:
+        """Returns how long the caller still waits, in seconds; None for as long as it takes."""
+        ...
+
+    def code(self) -> Any:
+        """Returns the code that was set for the answer, if one was."""
+        ...
 
 
 class Call:
@@ -46,14 +73,14 @@ class Call:
 
     Attributes:
         method: Which method is called.
-        context: gRPC's own view of the call.
+        context: What carries the call.
         metadata: What the caller sent, the first value of each key.
         info: The call's context; the concerns that find out more replace it.
     """
 
     __slots__ = ("context", "info", "metadata", "method")
 
-    def __init__(self, method: Method, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(self, method: Method, context: CallContext) -> None:
         self.method = method
         self.context = context
         self.metadata: dict[str, str | bytes] = dict(
@@ -90,7 +117,7 @@ def outcome(call: Call, error: BaseException | None) -> grpc.StatusCode:
     if isinstance(error, CallUnimplemented):
         return grpc.StatusCode.UNIMPLEMENTED
     if error is None or isinstance(error, grpc.aio.AbortError):
-        return call.context.code() or grpc.StatusCode.OK
+        return cast("grpc.StatusCode", call.context.code() or grpc.StatusCode.OK)
     # The only thing left that passes the error mapping is a cancellation: by the
     # caller, by the end of its deadline, or by the server's stop.
     if call.context.time_remaining() == 0:
@@ -172,44 +199,55 @@ def _reader(read: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | Non
 
 
 _Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
-_Run = Callable[[Call, Any], Awaitable[Any]]
+Run = Callable[[Call, Any], Awaitable[Any]]
+"""Carries out a call, given what was asked."""
 
 
-def _run_unary(behaviour: _Behaviour) -> _Run:
+def _run_unary(behaviour: _Behaviour) -> Run:
     async def run(call: Call, request: Any) -> Any:
         if type(request) is _Unreadable:
             raise request.error()
-        response = behaviour(request, call.context)
+        response = behaviour(request, _grpc(call))
         return await response if inspect.isawaitable(response) else response
 
     async def run_coroutine(call: Call, request: Any) -> Any:
         if type(request) is _Unreadable:
             raise request.error()
-        return await behaviour(request, call.context)
+        return await behaviour(request, _grpc(call))
 
     return run_coroutine if inspect.iscoroutinefunction(behaviour) else run
 
 
-def _run_stream(behaviour: _Behaviour) -> _Run:
+def _run_stream(behaviour: _Behaviour) -> Run:
     # Responses are written here instead of being yielded to gRPC: so the generator is
     # closed, and every concern left, in this task and before the call is answered.
     async def run(call: Call, request: Any) -> None:
         if type(request) is _Unreadable:
             raise request.error()
-        responses = behaviour(request, call.context)
+        responses = behaviour(request, _grpc(call))
         if inspect.isawaitable(responses):
             await responses  # a handler that writes to the context itself
             return
         async with aclosing(cast("AsyncGenerator[Any, None]", responses)) as closing:
             async for response in closing:
-                await call.context.write(response)
+                await _grpc(call).write(response)
 
     return run
 
 
-def _outermost(method: Method, run: _Run, arounds: Sequence[Around]) -> _Behaviour:
+def _grpc(call: Call) -> "grpc.aio.ServicerContext[Any, Any]":
+    return cast("grpc.aio.ServicerContext[Any, Any]", call.context)
+
+
+def surround(run: Run, arounds: Sequence[Around]) -> Run:
+    """Returns `run` within all concerns, the first one outermost."""
     for around in reversed(arounds):
         run = _nest(around, run)
+    return run
+
+
+def _outermost(method: Method, run: Run, arounds: Sequence[Around]) -> _Behaviour:
+    run = surround(run, arounds)
 
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         call = Call(method, context)
@@ -228,7 +266,7 @@ def _outermost(method: Method, run: _Run, arounds: Sequence[Around]) -> _Behavio
     return handle
 
 
-def _nest(around: Around, inner: _Run) -> _Run:
+def _nest(around: Around, inner: Run) -> Run:
     async def run(call: Call, request: Any) -> Any:
         with around(call):
             return await inner(call, request)

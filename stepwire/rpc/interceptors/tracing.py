@@ -41,7 +41,7 @@ def tracing(call: Call) -> Iterator[None]:
         context=parent,
         kind=SpanKind.SERVER,
         attributes={
-            names.RPC_SYSTEM: names.RPC_SYSTEM_GRPC,
+            names.RPC_SYSTEM: call.method.system,
             names.RPC_METHOD: call.method.name,
             names.REQUEST_ID: call.info.request_id,
             names.TENANT_ID: call.info.tenant_id,

@@ -191,9 +191,11 @@ async def running_mesh(folder: Path, **settings: Any) -> AsyncIterator[Mesh]:
             "executor_target": await stack.enter_async_context(serving(executor_service(executor))),
             "router_target": await stack.enter_async_context(hanging_router()),
             "vector_target": f"127.0.0.1:{free_ports(1)[0]}",
+            "router_http_target": f"127.0.0.1:{free_ports(1)[0]}",
             "model_target": await stack.enter_async_context(serving(inference, model)),
         }
-        targets["companion_target"] = await stack.enter_async_context(companion(**targets))
+        own = {name: where for name, where in targets.items() if name != "router_http_target"}
+        targets["companion_target"] = await stack.enter_async_context(companion(**own))
         envoy = await stack.enter_async_context(running_envoy(folder, **targets | settings))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(envoy.target))
         http = await stack.enter_async_context(

@@ -115,7 +115,7 @@ async def test_errors_of_the_gateway_look_like_the_services(
 
 
 async def test_a_service_that_hangs_is_a_gateway_timeout(mesh: Mesh) -> None:
-    answer = await mesh.http.get("/v1/models", headers={"grpc-timeout": "200m"})
+    answer = await mesh.http.get("/v1/catalogue", headers={"grpc-timeout": "200m"})
     assert answer.status_code == 504
     # The details are Envoy's; the service's own gRPC may have ended the call before it.
     assert answer.json()["code"] == 4
@@ -126,6 +126,29 @@ async def test_a_service_that_is_down_is_named(mesh: Mesh) -> None:
     answer = await mesh.http.get("/v1/collections")
     assert answer.json()["message"] == "the vector service does not answer"
     assert answer.json()["details"][0]["metadata"] == {"dependency": "vector"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/v1/embeddings"),
+        ("GET", "/v1/models"),
+        ("GET", "/v1/models/small?x=1"),
+    ],
+)
+async def test_clients_of_openai_are_told_of_what_is_down_as_they_know_it(
+    mesh: Mesh, verb: str, path: str
+) -> None:
+    answer = await mesh.http.request(verb, path)
+    assert answer.status_code == 503
+    error = answer.json()["error"]
+    assert error.pop("request_id") == answer.headers["x-request-id"]
+    assert error == {
+        "message": "the router service does not answer",
+        "type": "server_error",
+        "code": "dependency_unavailable",
+    }
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/tasks/abc/nothing", "/favicon.ico"])

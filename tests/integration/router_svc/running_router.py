@@ -69,7 +69,8 @@ async def router_channel(
 ) -> AsyncIterator[grpc.aio.Channel]:
     path = folder / "models.yaml"
     path.write_text(yaml.safe_dump({"models": list(models)}))
-    wanted = RouterSettings(port=0, catalogue_path=path, model_target=model_target, **settings)
+    given = {"port": 0, "http_port": 0, "catalogue_path": path, "model_target": model_target}
+    wanted = RouterSettings(**given | settings)
     async with AsyncExitStack() as stack:
         services = await build(stack, settings=wanted, environment={"CHAT_KEY": KEY})
         server = await stack.enter_async_context(Server("router", wanted, services))

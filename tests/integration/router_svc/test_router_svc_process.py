@@ -38,7 +38,9 @@ async def line_with(process: asyncio.subprocess.Process, text: str) -> str:
 
 
 async def test_it_serves_until_it_is_told_to_stop() -> None:
-    process = await start(PORT="0", OPENAI_MODEL="m", OPENAI_BASE_URL="http://127.0.0.1:1/v1")
+    process = await start(
+        PORT="0", HTTP_PORT="0", OPENAI_MODEL="m", OPENAI_BASE_URL="http://127.0.0.1:1/v1"
+    )
     try:
         ready = json.loads(await line_with(process, "is ready on"))
         target = ready["message"].split()[-1]
@@ -57,7 +59,7 @@ async def test_it_serves_until_it_is_told_to_stop() -> None:
 async def test_a_faulty_catalogue_is_told_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text("models: [{name: small}]")
-    process = await start(PORT="0", CATALOGUE_PATH=str(path))
+    process = await start(PORT="0", HTTP_PORT="0", CATALOGUE_PATH=str(path))
     line = json.loads(await line_with(process, "cannot start"))
     assert await process.wait() == 1
     assert line["level"] == "CRITICAL"

@@ -135,7 +135,7 @@ models:
 async def test_a_faulty_catalogue_refuses_the_start(tmp_path: Path, text: str, told: str) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(text)
-    settings = RouterSettings(port=0, catalogue_path=path)
+    settings = RouterSettings(port=0, http_port=0, catalogue_path=path)
     async with AsyncExitStack() as stack:
         with pytest.raises(StartError) as caught:
             await build(stack, settings=settings, environment=os.environ)

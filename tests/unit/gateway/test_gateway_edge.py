@@ -117,7 +117,7 @@ def test_details_for_grpc_say_the_same_as_the_status() -> None:
 def test_reasons_are_those_of_the_services() -> None:
     for mapper in local_replies(GatewaySettings()).mappers:
         body = mapper.body_format_override.json_format
-        for detail in body["details"] if body else ():
+        for detail in body.get("details", ()) if body else ():
             if detail["@type"].endswith(error_details_pb2.ErrorInfo.DESCRIPTOR.full_name):
                 assert detail["reason"] in Reason.__members__
                 assert detail["domain"] == "stepwire"

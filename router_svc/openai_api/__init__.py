@@ -1,0 +1,1 @@
+"""The router as an OpenAI-compatible API over HTTP, for clients that know that one."""
