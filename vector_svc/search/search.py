@@ -97,8 +97,11 @@ class Searches:
             async with places:
                 return await self.search(tenant_id, name, search)
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(search)) for search in searches]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(search)) for search in searches]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
         return [task.result() for task in tasks]
 
     async def groups(

@@ -39,6 +39,25 @@ def client(service: Client, tenant: str) -> Client:
     return service
 
 
+@pytest.fixture(scope="module")
+def own_url(postgres: PostgresServer) -> Iterator[str]:
+    """Gives the URL of a database that the tests of a module have for themselves."""
+    with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="module")
+async def own_service(own_url: str) -> AsyncIterator[Client]:
+    async with serving(own_url) as made:
+        yield made
+
+
+@pytest.fixture
+def alone(own_service: Client, tenant: str) -> Client:
+    """As `client`, a service of the module's own, in whose database tests may do harm."""
+    return own_service
+
+
 @pytest_asyncio.fixture(scope="session")
 async def reading_service(
     service_url: str, tmp_path_factory: pytest.TempPathFactory

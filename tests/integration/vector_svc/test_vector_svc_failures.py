@@ -12,6 +12,7 @@ from vector_svc_harness import Client, point, raw, refused, serving
 
 from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest
 from stepwire.errors import Reason, StepwireError
+from stepwire.lifecycle import StartError
 from stepwire.testing.poll import eventually
 
 
@@ -65,13 +66,13 @@ async def way_to_postgres(url: str) -> AsyncIterator[Way]:
 
 @asynccontextmanager
 async def table_locked(url: str) -> AsyncIterator[asyncpg.Connection]:
-    """Keep every statement on the one collection's points waiting within the block.
+    """Keep every statement on the latest collection's points waiting within the block.
 
     Gives a connection to watch with: one in a transaction would see the past only.
     """
     locking, watching = await asyncpg.connect(url), await asyncpg.connect(url)
     try:
-        number = await locking.fetchval("SELECT collection_id FROM vector.collections")
+        number = await locking.fetchval("SELECT max(collection_id) FROM vector.collections")
         async with locking.transaction():
             await locking.execute(f"LOCK TABLE vector.points_{number}")
             yield watching
@@ -93,49 +94,45 @@ async def until_waiting(connection: asyncpg.Connection, count: int) -> None:
     assert await eventually(waiting)
 
 
-async def test_calls_go_on_after_all_connections_are_lost(
-    client: Client, database_url: str
-) -> None:
-    await client.create()
-    await client.upsert([point("a", [1, 2, 3])])
-    connection = await asyncpg.connect(database_url)
+async def test_calls_go_on_after_all_connections_are_lost(alone: Client, own_url: str) -> None:
+    await alone.create()
+    await alone.upsert([point("a", [1, 2, 3])])
+    connection = await asyncpg.connect(own_url)
     try:
-        for _ in range(10):
-            await asyncio.gather(*(client.get(["a"]) for _ in range(8)))
+        for _ in range(5):
+            await asyncio.gather(*(alone.get(["a"]) for _ in range(8)))
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-            assert [found.point.id for found in await client.search([1, 2, 3], limit=1)] == ["a"]
-            assert await client.upsert([point("b", [3, 2, 1])]) == 1
+            assert [found.point.id for found in await alone.search([1, 2, 3], limit=1)] == ["a"]
+            assert await alone.upsert([point("b", [3, 2, 1])]) == 1
     finally:
         await connection.close()
 
 
-async def test_a_connection_lost_in_the_middle_is_made_up_for(
-    client: Client, database_url: str
-) -> None:
-    await client.create()
-    async with table_locked(database_url) as connection:
-        upsert = asyncio.create_task(client.upsert([point("a", [1, 2, 3])]))
+async def test_a_connection_lost_in_the_middle_is_made_up_for(alone: Client, own_url: str) -> None:
+    await alone.create()
+    async with table_locked(own_url) as connection:
+        upsert = asyncio.create_task(alone.upsert([point("a", [1, 2, 3])]))
         await until_waiting(connection, 1)
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
     assert await upsert == 1
-    assert await client.count() == 1
+    assert await alone.count() == 1
 
 
-async def test_a_full_pool_refuses_as_overloaded(database_url: str) -> None:
+async def test_a_full_pool_refuses_as_overloaded(own_url: str, tenant: str) -> None:
     async with serving(
-        database_url,
+        own_url,
         postgres_min_connections=2,
         postgres_max_connections=2,
         postgres_acquire_seconds=0.1,
     ) as client:
         await client.create()
-        async with table_locked(database_url) as connection:
+        async with table_locked(own_url) as connection:
             waiting = [asyncio.create_task(client.get(["a"])) for _ in range(2)]
             await until_waiting(connection, 2)
             async with refused() as error:
@@ -146,28 +143,28 @@ async def test_a_full_pool_refuses_as_overloaded(database_url: str) -> None:
         assert await asyncio.gather(*waiting) == [[], []]
 
 
-async def test_a_cancelled_call_cancels_its_statement(client: Client, database_url: str) -> None:
-    await client.create()
-    async with table_locked(database_url) as connection:
-        call = asyncio.create_task(client.search([1, 2, 3]))
+async def test_a_cancelled_call_cancels_its_statement(alone: Client, own_url: str) -> None:
+    await alone.create()
+    async with table_locked(own_url) as connection:
+        call = asyncio.create_task(alone.search([1, 2, 3]))
         await until_waiting(connection, 1)
         call.cancel()
         await until_waiting(connection, 0)
-    assert await client.search([1, 2, 3]) == []
+    assert await alone.search([1, 2, 3]) == []
 
 
-async def test_a_deadline_ends_the_statement(client: Client, database_url: str) -> None:
-    await client.create()
-    async with table_locked(database_url) as connection:
+async def test_a_deadline_ends_the_statement(alone: Client, own_url: str) -> None:
+    await alone.create()
+    async with table_locked(own_url) as connection:
         request = SearchPointsRequest(collection="things", vector=raw([1, 2, 3]))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await client.searches.SearchPoints(request, timeout=0.3)
+            await alone.searches.SearchPoints(request, timeout=0.3)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await until_waiting(connection, 0)
 
 
-async def test_postgres_away_is_told_and_survived(database_url: str) -> None:
-    async with way_to_postgres(database_url) as way, serving(way.url) as client:
+async def test_postgres_away_is_told_and_survived(own_url: str, tenant: str) -> None:
+    async with way_to_postgres(own_url) as way, serving(way.url) as client:
         await client.create()
         await client.upsert([point("a", [1, 2, 3])])
         await way.close()
@@ -180,10 +177,28 @@ async def test_postgres_away_is_told_and_survived(database_url: str) -> None:
         assert [found.point.id for found in await client.search([1, 2, 3])] == ["a"]
 
 
-async def test_without_postgres_there_is_no_start(database_url: str) -> None:
-    async with way_to_postgres(database_url) as way:
+async def test_without_postgres_there_is_no_start(own_url: str) -> None:
+    async with way_to_postgres(own_url) as way:
         await way.close()
         with pytest.raises(StepwireError) as caught:
             async with serving(way.url):
                 pass
         assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+
+
+async def test_an_old_pgvector_is_refused_at_the_start(database_url: str) -> None:
+    """What a database says that was not updated when a newer pgvector was installed."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        for version, wanted in (("0.8.3", False), ("0.7.10", False), ("0.8.4", True)):
+            await connection.execute(
+                "UPDATE pg_extension SET extversion = $1 WHERE extname = 'vector'", version
+            )
+            if wanted:
+                async with serving(database_url):
+                    continue
+            with pytest.raises(StartError, match=f"pgvector {version} is too old: install 0.8.4"):
+                async with serving(database_url):
+                    pass
+    finally:
+        await connection.close()

@@ -1,11 +1,13 @@
 """Indexes are built in the background, and whatever ends a build, searches go on."""
 
 import asyncio
+import shutil
 from typing import Any
 
 import asyncpg
 import numpy as np
-from vector_svc_harness import Client, point, raw, refused, serving
+import pytest
+from vector_svc_harness import Client, point, raw, refused, serving, table_of
 
 from stepwire.api.vector.v1.collection_pb2 import (
     INDEX_KIND_IVFFLAT,
@@ -35,6 +37,7 @@ from stepwire.api.vector.v1.index_service_pb2 import (
     ListIndexBuildsRequest,
 )
 from stepwire.errors import Reason
+from stepwire.stack.postgres import PostgresServer
 from stepwire.testing.poll import eventually
 
 DIMENSION = 16
@@ -70,23 +73,44 @@ async def state(client: Client) -> int:
     return (await client.collections.GetCollection(request)).collection.index_state
 
 
-async def indexes(url: str) -> list[str]:
+async def indexes(url: str, tenant: str) -> list[str]:
+    """The definitions of the collection's vector indexes, valid or not."""
+    table = await table_of(url, tenant)
     connection = await asyncpg.connect(url)
     try:
         rows = await connection.fetch(
-            "SELECT indexdef FROM pg_indexes WHERE indexdef ~ 'USING (hnsw|ivfflat)'"
+            "SELECT pg_get_indexdef(indexrelid) AS made FROM pg_index"
+            f" WHERE indrelid = '{table}'::regclass"
+            " AND pg_get_indexdef(indexrelid) ~ 'USING (hnsw|ivfflat)'"
         )
         return [row[0] for row in rows]
     finally:
         await connection.close()
 
 
+async def builder(connection: asyncpg.Connection, *, but: int = 0) -> int:
+    """The process of the build that waits for a lock, once there is one."""
+
+    async def waiting() -> Any:
+        return await connection.fetchval(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE application_name = 'stepwire-vector-index' AND pid <> $1"
+            " AND datname = current_database()"
+            " AND query ~ '^(CREATE|DROP) INDEX' AND wait_event_type = 'Lock'",
+            but,
+        )
+
+    pid = await eventually(waiting, 30)
+    assert pid, "no build waits"
+    return int(pid)
+
+
 async def nearest(client: Client) -> str:
     return (await client.search(VECTORS[7], limit=1))[0].point.id
 
 
-async def test_an_index_comes_by_itself(database_url: str) -> None:
-    async with serving(database_url, index_build_seconds=0.1) as client:
+async def test_an_index_comes_by_itself(own_url: str, tenant: str) -> None:
+    async with serving(own_url, index_build_seconds=0.1) as client:
         await make(client, min_points=300)
 
         async def ready() -> bool:
@@ -99,13 +123,13 @@ async def test_an_index_comes_by_itself(database_url: str) -> None:
         assert done.state == INDEX_BUILD_STATE_SUCCEEDED
         assert done.progress == 1
         assert done.estimated_memory_bytes > 300 * DIMENSION * 4
-    assert len(await indexes(database_url)) == 1
+    assert len(await indexes(own_url, tenant)) == 1
 
 
 async def test_a_rebuild_takes_the_place_of_what_was_there(
-    client: Client, database_url: str
+    alone: Client, own_url: str, tenant: str
 ) -> None:
-    await make(client)
+    await make(alone)
     kinds = [
         ({}, "USING hnsw (embedding vector_cosine_ops)"),
         ({"quantization": QUANTIZATION_HALF}, "halfvec_cosine_ops"),
@@ -115,100 +139,103 @@ async def test_a_rebuild_takes_the_place_of_what_was_there(
     for options, wanted in kinds:
         changed = Collection(name="things", index=IndexOptions(**options))
         request = UpdateCollectionRequest(collection=changed, update_mask={"paths": ["index"]})
-        await client.collections.UpdateCollection(request)
-        done = await ended(client, (await build(client)).build_id)
+        await alone.collections.UpdateCollection(request)
+        done = await ended(alone, (await build(alone)).build_id)
         assert done.state == INDEX_BUILD_STATE_SUCCEEDED, done
-        [found] = await indexes(database_url)
+        [found] = await indexes(own_url, tenant)
         assert wanted in found
-        assert await nearest(client) == "7"
+        assert await nearest(alone) == "7"
     changed = Collection(name="things", index=IndexOptions(kind=INDEX_KIND_NONE))
     request = UpdateCollectionRequest(collection=changed, update_mask={"paths": ["index"]})
-    await client.collections.UpdateCollection(request)
-    assert (await ended(client, (await build(client)).build_id)).state == (
+    await alone.collections.UpdateCollection(request)
+    assert (await ended(alone, (await build(alone)).build_id)).state == (
         INDEX_BUILD_STATE_SUCCEEDED
     )
-    assert await indexes(database_url) == []
-    assert await state(client) == INDEX_STATE_NONE
+    assert await indexes(own_url, tenant) == []
+    assert await state(alone) == INDEX_STATE_NONE
 
 
 async def test_a_build_beyond_the_memory_is_refused_unless_allowed(
-    client: Client, database_url: str
+    alone: Client, own_url: str, tenant: str
 ) -> None:
     wide = Collection(name="things", dimension=2_000, index=IndexOptions(m=100))
     wide.index.ef_construction = 200
-    await client.collections.CreateCollection(CreateCollectionRequest(collection=wide))
-    connection = await asyncpg.connect(database_url)
+    await alone.collections.CreateCollection(CreateCollectionRequest(collection=wide))
+    table = await table_of(own_url, tenant)
+    connection = await asyncpg.connect(own_url)
     try:
         # As many points as do not fit, without their vectors' bytes: a view of one row.
         await connection.execute(
-            "ALTER TABLE vector.points_1 RENAME TO real;"
-            "CREATE VIEW vector.points_1 AS SELECT now() + interval '1 day' AS expires_at"
+            f"ALTER TABLE {table} RENAME TO real;"
+            f"CREATE VIEW {table} AS SELECT now() + interval '1 day' AS expires_at"
             " FROM generate_series(1, 60000);"
-            "GRANT SELECT ON vector.points_1 TO PUBLIC"
+            f"GRANT SELECT ON {table} TO PUBLIC"
         )
+        async with refused() as error:
+            await build(alone)
+        allowed = await build(alone, allow_slow=True)
+        await ended(alone, allowed.build_id)
     finally:
+        await connection.execute(
+            f"DROP VIEW {table}; ALTER TABLE vector.real RENAME TO {table.partition('.')[2]}"
+        )
         await connection.close()
-    async with refused() as error:
-        await build(client)
     assert error().reason is Reason.INDEX_TOO_LARGE
     assert error().metadata["collection"] == "things"
     assert int(error().metadata["estimated_bytes"]) > int(error().metadata["limit_bytes"])
+    assert allowed.estimated_memory_bytes == int(error().metadata["estimated_bytes"])
+    assert allowed.memory_bytes == int(error().metadata["limit_bytes"])
 
 
 async def test_a_build_that_is_cut_off_is_done_by_another(
-    client: Client, database_url: str
+    alone: Client, own_url: str, tenant: str
 ) -> None:
     """A transaction that is older keeps the build waiting while its process dies."""
-    await make(client)
-    older, watching = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
-
-    async def backend() -> Any:
-        return await watching.fetchval(
-            "SELECT pid FROM pg_stat_activity"
-            " WHERE application_name = 'stepwire-vector-index'"
-            " AND query ~ '^(CREATE|DROP) INDEX' AND wait_event_type = 'Lock'"
-        )
+    await make(alone)
+    table = await table_of(own_url, tenant)
+    older, watching = await asyncpg.connect(own_url), await asyncpg.connect(own_url)
 
     try:
         async with older.transaction():
-            await older.execute("LOCK TABLE vector.points_1 IN ROW EXCLUSIVE MODE")
-            begun = await build(client)
-            assert (await build(client)).build_id == begun.build_id
-            first = await eventually(backend)
-            assert await nearest(client) == "7"
+            await older.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
+            begun = await build(alone)
+            assert (await build(alone)).build_id == begun.build_id
+            first = await builder(watching)
+            assert await nearest(alone) == "7"
             await watching.execute("SELECT pg_terminate_backend($1)", first)
-            assert await eventually(backend, 30) != first
-        done = await ended(client, begun.build_id)
+            assert await builder(watching, but=first) != first
+        done = await ended(alone, begun.build_id)
     finally:
         await older.close()
         await watching.close()
     assert done.state == INDEX_BUILD_STATE_SUCCEEDED
-    assert len(await indexes(database_url)) == 1
+    assert len(await indexes(own_url, tenant)) == 1
 
 
-async def test_a_build_can_be_ended(client: Client, database_url: str) -> None:
-    await make(client)
-    older = await asyncpg.connect(database_url)
+async def test_a_build_can_be_ended(alone: Client, own_url: str, tenant: str) -> None:
+    await make(alone)
+    table = await table_of(own_url, tenant)
+    older = await asyncpg.connect(own_url)
     try:
         async with older.transaction():
-            await older.execute("LOCK TABLE vector.points_1 IN ROW EXCLUSIVE MODE")
-            begun = await build(client)
+            await older.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
+            begun = await build(alone)
             request = CancelIndexBuildRequest(build_id=begun.build_id)
-            cancelled = (await client.indexes.CancelIndexBuild(request)).build
+            cancelled = (await alone.indexes.CancelIndexBuild(request)).build
             assert cancelled.state == INDEX_BUILD_STATE_CANCELLED
     finally:
         await older.close()
-    assert (await client.indexes.CancelIndexBuild(request)).build == cancelled
-    again = await ended(client, (await build(client)).build_id)
+    assert (await alone.indexes.CancelIndexBuild(request)).build == cancelled
+    again = await ended(alone, (await build(alone)).build_id)
     assert again.state == INDEX_BUILD_STATE_SUCCEEDED
-    assert len(await indexes(database_url)) == 1
+    assert len(await indexes(own_url, tenant)) == 1
 
 
 async def test_a_build_that_fails_says_why_and_leaves_nothing(
-    client: Client, database_url: str
+    alone: Client, own_url: str, tenant: str
 ) -> None:
-    await make(client)
-    connection = await asyncpg.connect(database_url)
+    await make(alone)
+    connection = await asyncpg.connect(own_url)
     try:
         # As a full disk would: the statement fails in the middle.
         await connection.execute(
@@ -217,42 +244,73 @@ async def test_a_build_that_fails_says_why_and_leaves_nothing(
             "CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE INDEX')"
             " EXECUTE FUNCTION refuse()"
         )
-        failed = await ended(client, (await build(client)).build_id)
+        failed = await ended(alone, (await build(alone)).build_id)
         await connection.execute("DROP EVENT TRIGGER refuse")
     finally:
         await connection.close()
     assert failed.state == INDEX_BUILD_STATE_FAILED
     assert failed.failure == "no space left"
-    assert await indexes(database_url) == []
-    assert await nearest(client) == "7"
+    assert await indexes(own_url, tenant) == []
+    assert await nearest(alone) == "7"
 
 
-async def test_builds_that_are_not_there_are_not_found(client: Client) -> None:
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
+async def test_a_build_that_runs_out_of_memory_says_so_and_leaves_nothing(
+    alone: Client, own_url: str, tenant: str, postgres: PostgresServer
+) -> None:
+    """Its process gets no more memory from the moment on at which it is to begin."""
+    await make(alone)
+    table = await table_of(own_url, tenant)
+    older, watching = await asyncpg.connect(own_url), await asyncpg.connect(own_url)
+    try:
+        async with older.transaction():
+            await older.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
+            begun = await build(alone)
+            process = await builder(watching)
+            # Who Postgres runs as may limit it; root may not everywhere.
+            account = postgres.account
+            limiting = await asyncio.create_subprocess_exec(
+                *("prlimit", f"--pid={process}", "--as=1:"), user=account, group=account
+            )
+            assert await limiting.wait() == 0
+        failed = await ended(alone, begun.build_id)
+    finally:
+        await older.close()
+        await watching.close()
+    assert failed.state == INDEX_BUILD_STATE_FAILED
+    assert failed.failure.startswith("out of memory")
+    assert await indexes(own_url, tenant) == []
+    assert await nearest(alone) == "7"
+    again = await ended(alone, (await build(alone)).build_id)
+    assert again.state == INDEX_BUILD_STATE_SUCCEEDED
+
+
+async def test_builds_that_are_not_there_are_not_found(alone: Client) -> None:
     for build_id, reason in (
         ("0198c9a0-0000-7000-8000-000000000000", Reason.INDEX_BUILD_NOT_FOUND),
         ("x", Reason.FIELD_INVALID),
     ):
         async with refused() as error:
-            await client.indexes.GetIndexBuild(GetIndexBuildRequest(build_id=build_id))
+            await alone.indexes.GetIndexBuild(GetIndexBuildRequest(build_id=build_id))
         assert error().reason is reason
 
 
 async def test_a_collection_is_deleted_while_its_index_is_built(
-    client: Client, database_url: str
+    alone: Client, own_url: str, tenant: str
 ) -> None:
-    await make(client)
-    older = await asyncpg.connect(database_url)
+    await make(alone)
+    older = await asyncpg.connect(own_url)
     try:
         transaction = older.transaction()
         await transaction.start()
         await older.execute("SELECT txid_current()")
-        await build(client)
-        dropping = asyncio.create_task(client.drop())
+        await build(alone)
+        dropping = asyncio.create_task(alone.drop())
         await asyncio.sleep(0)
         await transaction.rollback()
         await dropping
     finally:
         await older.close()
     async with refused() as error:
-        await client.search(raw(VECTORS[0]))
+        await alone.search(raw(VECTORS[0]))
     assert error().reason is Reason.COLLECTION_NOT_FOUND

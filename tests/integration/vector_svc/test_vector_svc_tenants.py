@@ -2,28 +2,28 @@
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import grpc.aio
 import pytest
 from asyncpg.pool import PoolConnectionProxy
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
-from vector_svc_harness import Client, point, raw, refused, serving
+from google.protobuf.message_factory import GetMessageClass
+from vector_svc_harness import Client, point, raw, refused, table_of
 
-from stepwire.api.vector.v1 import (
-    collection_service_pb2,
-    index_service_pb2,
-    point_service_pb2,
-    search_service_pb2,
-    snapshot_service_pb2,
-)
 from stepwire.api.vector.v1.collection_service_pb2 import (
     AliasChange,
     ChangeAliasesRequest,
     ListCollectionsRequest,
 )
 from stepwire.api.vector.v1.index_service_pb2 import BuildIndexRequest
+from stepwire.api.vector.v1.memory_pb2 import Memory
+from stepwire.api.vector.v1.memory_service_pb2 import RememberRequest
+from stepwire.api.vector.v1.snapshot_service_pb2 import ExportCollectionRequest
 from stepwire.call import call_context
 from stepwire.db import open_pool
 from stepwire.errors import Reason
@@ -32,106 +32,152 @@ from vector_svc.engine.ports import TenantUnknownError
 from vector_svc.store.codecs import set_codecs
 from vector_svc.store.database import Database
 
-SERVICES = (
-    collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"],
-    index_service_pb2.DESCRIPTOR.services_by_name["IndexService"],
-    point_service_pb2.DESCRIPTOR.services_by_name["PointService"],
-    search_service_pb2.DESCRIPTOR.services_by_name["SearchService"],
-    snapshot_service_pb2.DESCRIPTOR.services_by_name["SnapshotService"],
-)
 SECRET = "only ann knows"
-MINE = {"mine": "yes"}
-# Calls that make something of the caller's own under any name.
-MAKERS = {"CreateCollection", "ImportCollection"}
-LISTS = {"ListCollections", "ListAliases"}
+V = [1.0, 2.0, 3.0]
+# Calls that make something of the caller's own, under whatever name.
+MAKERS = {"CreateCollection", "ImportCollection", "Remember"}
+# Calls after which others of the same request are in vain.
+LAST = ("DeletePoints", "Forget", "DeleteCollection")
 TENANTS = ("ann", "bob", "a'; DROP", "ann ")
 VERBS = ("make", "make", "write", "write", "write", "drop", "look")
 
-Call = Callable[[Any], Any]
+
+def methods_of(client: Client) -> list[MethodDescriptor]:
+    """Every method that the service serves, whoever added it; those that end things last."""
+    pool = descriptor_pool.Default()
+    services = [pool.FindServiceByName(name) for name in client.services]
+    methods = [method for service in services for method in service.methods]
+    return sorted(methods, key=lambda each: LAST.index(each.name) if each.name in LAST else -1)
 
 
-def calls(client: Client) -> dict[str, tuple[Any, Call]]:
-    """Every method of every service: its descriptor and how it is called."""
-    stubs = (client.collections, client.indexes, client.points, client.searches, client.snapshots)
-    return {
-        method.name: (method, getattr(stub, method.name))
-        for service, stub in zip(SERVICES, stubs, strict=True)
-        for method in service.methods
-    }
+@dataclass(frozen=True)
+class Knowledge:
+    """What another tenant could know to name in its requests.
+
+    Attributes:
+        fields: Values by the names of fields.
+        snapshot: The bytes of the collection.
+    """
+
+    fields: Mapping[str, Any]
+    snapshot: bytes
+
+    def request(self, method: MethodDescriptor, target: str) -> Message:
+        """The request for the collection `target` that says all that is known."""
+        known = {**self.fields, "collection": target, **self._special(method, target)}
+        wanted: Descriptor = method.input_type
+        parts = {field.name: known[field.name] for field in wanted.fields if field.name in known}
+        return GetMessageClass(wanted)(**parts)
+
+    def _special(self, method: MethodDescriptor, target: str) -> Mapping[str, Any]:
+        if method.containing_service.name == "MemoryService":
+            return {"collection": "diary"}
+        return {
+            "CreateCollection": {"collection": {"name": target, "dimension": 3}},
+            "UpdateCollection": {"collection": {"name": target}},
+            "ImportCollection": {"collection": f"{target}-copy", "data": self.snapshot},
+            "UpsertPoints": {"points": [point("p", [3, 2, 1])]},
+            "BulkUpsertPoints": {"vectors": raw([3, 2, 1])},
+            "ChangeAliases": {"changes": [{"alias": "mine", "collection": target}]},
+            "BatchSearchPoints": {"searches": [{"vector": raw(V)}]},
+            "SearchGroups": {"search": {"vector": raw(V)}, "group_by": "text"},
+        }.get(method.name, {})
 
 
-def filled(descriptor: Any, known: Mapping[str, Any]) -> dict[str, Any]:
-    """What a request of this type can say, of what is known to be another tenant's."""
-    return {field.name: known[field.name] for field in descriptor.fields if field.name in known}
+async def answers(client: Client, method: MethodDescriptor, request: Message) -> list[Message]:
+    """Make a call of any method; return what comes of it."""
 
-
-async def answer(method: Any, call: Call, request: Message) -> list[Message]:
     async def sent() -> AsyncIterator[Message]:
         yield request
 
+    ways = ("unary", "stream")
+    shape = f"{ways[method.client_streaming]}_{ways[method.server_streaming]}"
+    call = getattr(client.channel, shape)(
+        f"/{method.containing_service.full_name}/{method.name}",
+        request_serializer=type(request).SerializeToString,
+        response_deserializer=GetMessageClass(method.output_type).FromString,
+    )
     made = call(sent() if method.client_streaming else request)
     if method.server_streaming:
         return [part async for part in made]
     return [await made]
 
 
-async def furnish(client: Client) -> Mapping[str, Any]:
-    """Give ann a collection, a point, an alias and a build; return what names them."""
-    with call_context(tenant_id="ann"):
+async def export(client: Client, name: str) -> bytes:
+    stream = client.snapshots.ExportCollection(ExportCollectionRequest(collection=name))
+    return b"".join([part.data async for part in stream])
+
+
+async def furnish(client: Client, ann: str) -> Knowledge:
+    """Give ann a collection, a point, an alias, a build and a memory; return what names them."""
+    with call_context(tenant_id=ann):
         await client.create("secret")
-        await client.upsert([point("p", [1, 2, 3], {"text": SECRET})], "secret")
+        await client.upsert([point("p", V, {"text": SECRET})], "secret")
         change = AliasChange(alias="hidden", collection="secret")
         await client.collections.ChangeAliases(ChangeAliasesRequest(changes=[change]))
         build = (await client.indexes.BuildIndex(BuildIndexRequest(collection="secret"))).build
-    return {"build_id": build.build_id}
+        memory = Memory(id="p", text=SECRET)
+        await client.memories.Remember(
+            RememberRequest(space="secret", memories=[memory], collection="diary")
+        )
+        snapshot = await export(client, "secret")
+    fields = {
+        "build_id": build.build_id,
+        "ids": ["p"],
+        "field": "text",
+        "vector": raw(V),
+        "limit": 10,
+        "set": {"mine": "yes"},
+        "space": "secret",
+        "query": SECRET,
+        "memories": [Memory(id="p", text="nothing")],
+    }
+    return Knowledge(fields, snapshot)
 
 
-async def test_no_call_reaches_what_another_tenant_has(client: Client) -> None:
-    named = await furnish(client)
-    with call_context(tenant_id="bob"):
-        await client.create("own")
-    for target in ("secret", "hidden"):
-        known = {
-            **named,
-            "collection": target,
-            "ids": ["p"],
-            "field": "text",
-            "vector": raw([1, 2, 3]),
-            "limit": 10,
-            "changes": [{"alias": "mine", "collection": target}],
-            "set": MINE,
-        }
-        for name, (method, call) in calls(client).items():
-            if name in MAKERS:
+async def test_no_call_reaches_what_another_tenant_has(reader: Client, tenant: str) -> None:
+    """Of all methods there are: the owner's request works, another tenant's is in vain."""
+    ann, bob = f"{tenant}-ann", f"{tenant}-bob"
+    known = await furnish(reader, ann)
+    methods = methods_of(reader)
+    assert {method.containing_service.full_name for method in methods} == set(reader.services)
+
+    async def saved() -> list[bytes]:
+        with call_context(tenant_id=ann):
+            return [await export(reader, name) for name in ("secret", "diary")]
+
+    before = await saved()
+    with call_context(tenant_id=bob):
+        await reader.create("own")
+        tries = [
+            (method, target)
+            for makers in (False, True)
+            for target in ("secret", "hidden")
+            for method in methods
+            if (method.name in MAKERS) is makers
+        ]
+        for method, target in tries:
+            try:
+                got = await answers(reader, method, known.request(method, target))
+            except grpc.aio.AioRpcError as refusal:
+                error = from_rpc_error(refusal)
+                assert error is not None, method.full_name
+                missing = {Reason.COLLECTION_NOT_FOUND, Reason.INDEX_BUILD_NOT_FOUND}
+                assert error.reason in missing, method.full_name
                 continue
-            parts = filled(method.input_type, known)
-            if name == "UpdateCollection":
-                parts["collection"] = {"name": target}
-            if name == "UpsertPoints":
-                parts["points"] = [point("p", [3, 2, 1])]
-            if name == "BulkUpsertPoints":
-                parts["vectors"] = raw([3, 2, 1])
-            request = method.input_type._concrete_class(**parts)
-            with call_context(tenant_id="bob"):
-                try:
-                    answers = await answer(method, call, request)
-                except grpc.aio.AioRpcError as refusal:
-                    error = from_rpc_error(refusal)
-                    assert error is not None, name
-                    assert error.reason in {
-                        Reason.COLLECTION_NOT_FOUND,
-                        Reason.INDEX_BUILD_NOT_FOUND,
-                        Reason.FIELD_INVALID,
-                    }, (name, error)
-                    continue
-            for got in answers:
-                assert name in LISTS or name.startswith("Batch"), (name, got)
-                assert SECRET not in str(got)
-                assert "secret" not in str(got)
-    with call_context(tenant_id="ann"):
-        [found] = await client.get(["p"], "secret", include_vectors=True)
-        assert (found.vector, found.payload["text"]) == (raw([1, 2, 3]), SECRET)
-        assert await client.count("secret") == 1
+            if method.name not in {*MAKERS, "ListCollections"}:
+                assert got == [type(got[0])()], method.full_name
+            if method.name != "ImportCollection":
+                assert SECRET not in str(got), method.full_name
+                assert method.name in MAKERS or "secret" not in str(got), method.full_name
+    assert await saved() == before
+    with call_context(tenant_id=ann):
+        for method in methods:
+            try:
+                await answers(reader, method, known.request(method, "secret"))
+            except grpc.aio.AioRpcError as refusal:
+                wrong = from_rpc_error(refusal)
+                pytest.fail(f"{method.full_name}: the request proves nothing: {wrong!r}")
 
 
 def histories(count: int) -> list[list[tuple[str, str, str]]]:
@@ -150,13 +196,13 @@ def histories(count: int) -> list[list[tuple[str, str, str]]]:
 
 @pytest.mark.parametrize("history", histories(3))
 async def test_tenants_live_as_if_alone(
-    client: Client, history: list[tuple[str, str, str]]
+    client: Client, tenant: str, history: list[tuple[str, str, str]]
 ) -> None:
     """Whatever tenants do under the same names, each finds what it left, and no more."""
-    expected: dict[str, dict[str, set[str]]] = {tenant: {} for tenant in TENANTS}
-    for number, (tenant, verb, name) in enumerate(history):
-        own = expected[tenant]
-        with call_context(tenant_id=tenant):
+    expected: dict[str, dict[str, set[str]]] = {who: {} for who in TENANTS}
+    for number, (who, verb, name) in enumerate(history):
+        own = expected[who]
+        with call_context(tenant_id=tenant + who):
             if verb == "make":
                 await client.create(name)
                 own.setdefault(name, set())
@@ -165,13 +211,13 @@ async def test_tenants_live_as_if_alone(
                     await client.get(["x"], name)
                 assert error().reason is Reason.COLLECTION_NOT_FOUND
             elif verb == "write":
-                await client.upsert([point(f"{tenant}-{number}", [1, 2, 3])], name)
-                own[name].add(f"{tenant}-{number}")
+                await client.upsert([point(f"{who}-{number}", [1, 2, 3])], name)
+                own[name].add(f"{who}-{number}")
             elif verb == "drop":
                 await client.drop(name)
                 del own[name]
-    for tenant, own in expected.items():
-        with call_context(tenant_id=tenant):
+    for who, own in expected.items():
+        with call_context(tenant_id=tenant + who):
             listed = await client.collections.ListCollections(ListCollectionsRequest())
             assert {found.name: found.point_count for found in listed.collections} == {
                 name: len(ids) for name, ids in own.items()
@@ -193,49 +239,44 @@ async def lent(
             await database.close()
 
 
-async def _execute(statement: str, connection: PoolConnectionProxy) -> None:
-    await connection.execute(statement)
-
-
 async def test_postgres_itself_refuses_another_tenants_rows(
-    client: Client, database_url: str
+    reader: Client, service_url: str, tenant: str
 ) -> None:
-    await furnish(client)
-    with call_context(tenant_id="bob"):
-        await client.create("own")
+    ann, bob = f"{tenant}-ann", f"{tenant}-bob"
+    await furnish(reader, ann)
+    with call_context(tenant_id=bob):
+        await reader.create("own")
+    table = await table_of(service_url, ann, "secret")
 
     async def points(connection: PoolConnectionProxy) -> Any:
-        return await connection.fetch("SELECT id FROM vector.points_1")
+        return await connection.fetch(f"SELECT id FROM {table}")
 
-    assert [row["id"] for row in await lent(database_url, "ann", points)] == ["p"]
+    assert [row["id"] for row in await lent(service_url, ann, points)] == ["p"]
     for statement in (
-        "SELECT * FROM vector.points_1",
-        "INSERT INTO vector.points_1 (id, embedding, payload) VALUES ('x', '[1,2,3]', '{}')",
-        "UPDATE vector.points_1 SET payload = '{}'",
-        "DELETE FROM vector.points_1",
-        "DROP TABLE vector.points_1",
+        f"SELECT * FROM {table}",
+        f"INSERT INTO {table} (id, embedding, payload) VALUES ('x', '[1,2,3]', '{{}}')",
+        f"UPDATE {table} SET payload = '{{}}'",
+        f"DELETE FROM {table}",
+        f"DROP TABLE {table}",
         "UPDATE vector.collections SET tenant_id = 'bob'",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await lent(
-                database_url, "bob", lambda connection, sql=statement: connection.execute(sql)
-            )
-    for table in ("collections", "names", "index_builds"):
+            await lent(service_url, bob, lambda connection, sql=statement: connection.execute(sql))
+    for relation in ("collections", "names", "index_builds"):
 
-        async def tenants(connection: PoolConnectionProxy, table: str = table) -> Any:
+        async def tenants(connection: PoolConnectionProxy, table: str = relation) -> Any:
             return await connection.fetch(f"SELECT tenant_id FROM vector.{table}")
 
-        seen = {row["tenant_id"] for row in await lent(database_url, "bob", tenants)}
-        assert seen <= {"bob"}
-        assert await lent(database_url, "ann", tenants) != []
+        seen = {row["tenant_id"] for row in await lent(service_url, bob, tenants)}
+        assert seen <= {bob}
+        assert await lent(service_url, ann, tenants) != []
 
 
-async def test_a_tenant_that_never_made_anything_has_no_role(database_url: str) -> None:
-    async with serving(database_url):
-        pass
-
+async def test_a_tenant_that_never_made_anything_has_no_role(
+    service: Client, service_url: str
+) -> None:
     async def nothing(connection: PoolConnectionProxy) -> None:
         await connection.execute("SELECT 1")
 
     with pytest.raises(TenantUnknownError):
-        await lent(database_url, "never-seen", nothing)
+        await lent(service_url, "never-seen", nothing)
