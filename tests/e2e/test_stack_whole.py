@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from stepwire.stack.mark import ProcessMark
@@ -66,6 +67,19 @@ def status(home: Path) -> dict[str, Any]:
     return answer
 
 
+def answers_openai_clients(url: str) -> None:
+    with openai.OpenAI(base_url=url, api_key="none") as client:
+        text = "The river rose by a metre."
+        own = {"stepwire": {"documents": [{"id": "report", "text": text}]}}
+        answer = client.chat.completions.create(
+            model="auto", messages=[{"role": "user", "content": "How high?"}], extra_body=own
+        )
+        assert answer.choices[0].message.content == f'"{text}" [report]'
+        vectors = client.embeddings.create(model="auto", input=[text, "Sales fell."])
+        assert [len(each.embedding) for each in vectors.data] == [384, 384]
+        assert [each.id for each in client.models.list()] == ["auto", answer.model]
+
+
 def test_up_a_killed_supervisor_up_again_and_down(home: Path, port_offset: int) -> None:
     stepwire(home, "up", "--detach", "--port-offset", str(port_offset))
     try:
@@ -74,6 +88,7 @@ def test_up_a_killed_supervisor_up_again_and_down(home: Path, port_offset: int) 
         assert all(part["healthy"] for part in shown["parts"])
         assert sum(part["resident_bytes"] for part in shown["parts"]) < 1.5 * 1024**3
         assert present(home).gateway == f"127.0.0.1:{8080 + port_offset}"
+        answers_openai_clients(f"http://{present(home).gateway}/v1")
         assert "Stepwire is up" in stepwire(home, "up", "--detach"), "a second up joins the first"
 
         first = present(home)
