@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from model_svc.export.variants import Variant
+from model_svc.health import Fallbacks
 from model_svc.oip.http.servicer import HTTP_SERVICE_NAME, HttpServicer
 from model_svc.oip.inference import Inference
 from model_svc.oip.server import ModelServer
@@ -53,12 +54,14 @@ async def build(stack: AsyncExitStack, *, settings: ModelSettings) -> Sequence[S
         polling = asyncio.create_task(poll(repository, settings.repository_poll_seconds))
         stack.callback(polling.cancel)
     extractor = Extractor(max_sentences=settings.max_extract_sentences)
-    server = ModelServer(repository, strict=settings.strict_readiness)
+    fallbacks = Fallbacks(repository, meter())
+    server = ModelServer(repository, fallbacks, strict=settings.strict_readiness)
     inference = Inference(repository)
     return [
         Service(
             MODEL_SERVICE_NAME,
             partial(add_ModelServiceServicer_to_server, ModelServicer(repository, extractor)),
+            conditions=fallbacks.conditions,
         ),
         Service(
             INFERENCE_SERVICE_NAME,

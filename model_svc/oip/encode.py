@@ -13,6 +13,7 @@ from stepwire.api.inference import open_inference_pb2 as pb
 _Metadata = pb.ModelMetadataResponse
 
 _MICROSECONDS: Final = 1_000_000
+_FALLBACK: Final = "stepwire_fallback"
 _FINAL: Final = "triton_final_response"
 
 
@@ -42,6 +43,8 @@ def encode_outputs(
     if options.timings:
         for name, value in _ran(inferred.ran).items():
             response.parameters[name].MergeFrom(value)
+    if served.model.fallback:
+        response.parameters[_FALLBACK].string_param = served.model.fallback
     if options.final_mark:
         response.parameters[_FINAL].bool_param = True
     return response

@@ -1,8 +1,10 @@
 """What the inference services say and do, whether by gRPC or by HTTP."""
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from model_svc.health import Fallbacks
 from model_svc.oip.encode import encode_metadata
 from model_svc.oip.management import (
     check_repository,
@@ -22,20 +24,27 @@ EXTENSIONS: Final = ("model_configuration", "model_repository", "statistics", "b
 class ModelServer:
     """The server and its models, but for running them. Errors are raised as `StepwireError`."""
 
-    def __init__(self, repository: Repository, *, strict: bool) -> None:
+    def __init__(self, repository: Repository, fallbacks: Fallbacks, *, strict: bool) -> None:
         """Speaks of a repository.
 
         Args:
             repository: The models.
+            fallbacks: Those that do not run where they were to run.
             strict: Whether the server is only ready while every model is.
         """
         self._repository = repository
+        self._fallbacks = fallbacks
         self._strict = strict
 
     @property
     def ready(self) -> bool:
         """Whether the server is ready for inference; the first load is over by now."""
         return not self._strict or self._repository.all_ready
+
+    @property
+    def fallbacks(self) -> Mapping[str, str]:
+        """Why models do not run where they were to run, by name; they serve nonetheless."""
+        return self._fallbacks.reasons
 
     def metadata(self) -> pb.ServerMetadataResponse:
         """Returns what the server says of itself."""

@@ -103,6 +103,8 @@ class Server:
         for service in services:
             if service.attach is not None:
                 service.attach(self._arounds)
+            if service.conditions is not None:
+                self._health.add_conditions(service.conditions)
         self._health.serve(names)
 
     async def drain(self, *, grace_seconds: float) -> None:

@@ -48,7 +48,8 @@ class HttpServicer(OpenInferenceHttpServiceServicer):
                 "not every model is ready",
                 metadata={"dependency": "models"},
             )
-        return _json({"ready": True})
+        fallbacks = self._server.fallbacks
+        return _json({"ready": True} | ({"fallbacks": fallbacks} if fallbacks else {}))
 
     async def GetModel(self, request: pb.GetModelRequest, context: _Context) -> HttpBody:
         return _message(self._server.model_metadata(request.model_name, request.model_version))

@@ -704,7 +704,8 @@ class ModelInferResponse(_message.Message):
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
         """Parameters, if the request asks for them: `stepwire_queue_us`,
         `stepwire_tokenize_us`, `stepwire_compute_us`, `stepwire_batch_items`,
-        `stepwire_device`, `stepwire_cached`.
+        `stepwire_device`, `stepwire_cached`. Without being asked for: `stepwire_fallback`, why
+        the model does not run where it was to run, if it does not.
         """
 
     @_builtins.property

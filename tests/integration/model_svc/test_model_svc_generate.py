@@ -12,6 +12,8 @@ import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
+from grpc_health.v1.health_pb2 import HealthCheckResponse, HealthListRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from model_svc.generation.opening import open_generator
 from model_svc.generation.records import GenerateCall
@@ -23,6 +25,7 @@ from stepwire.api.inference import extensions_pb2 as extensions
 from stepwire.api.model.v1 import generate_pb2 as pb
 from stepwire.api.model.v1 import model_service_pb2
 from stepwire.errors import Reason
+from stepwire.rpc import open_channel
 from stepwire.telemetry import meter
 from stepwire.testing.poll import eventually
 from tests.integration.model_svc.graphs import write_encoder
@@ -41,6 +44,7 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
     folder = tmp_path_factory.mktemp("writers")
     write_encoder(folder / "tiny" / "1")
     write_decoder(folder / "writer" / "1")
+    write_decoder(folder / "gpu_writer" / "1", provider="cuda")
     (folder / "broken" / "1").mkdir(parents=True)
     (folder / "broken" / "1" / "genai_config.json").write_text("{}")
     async with running_service(
@@ -96,7 +100,7 @@ def decoder_process() -> psutil.Process:
     (found,) = (
         child
         for child in psutil.Process().children()
-        if "model_svc.generation.decoder" in child.cmdline()
+        if any("/writer/1" in argument for argument in child.cmdline())
     )
     return found
 
@@ -242,13 +246,18 @@ async def test_a_process_forgets_what_is_written(decoder_folder: Path) -> None:
     )
     async with aclosing(model.generate(GenerateCall("blue", max_tokens=2))) as pieces:
         assert [piece async for piece in pieces]
-    assert model._process.ask({"do": "next", "id": 1}) == {"unknown": True}
+    # Behind what was to be forgotten.
+    answer = await model._runner.run(model._process.ask, {"do": "next", "id": 1})
+    assert answer == {"unknown": True}
     await model.close()
 
 
 async def test_models_do_what_they_are_for(service: RunningService) -> None:
-    _, end = await written(service, "blue", model="", max_tokens=1)
-    assert end.model == "writer"
+    error = await refusal(begin(service, "blue", model="").read(), grpc.StatusCode.INVALID_ARGUMENT)
+    assert "gpu_writer, writer" in error.message
+    await service.unload("gpu_writer")
+    assert (await written(service, "blue", model="", max_tokens=1))[1].model == "writer"
+    await service.load("gpu_writer")
     error = await refusal(
         begin(service, "blue", model="tiny").read(), grpc.StatusCode.INVALID_ARGUMENT
     )
@@ -264,6 +273,24 @@ async def test_a_model_that_writes_is_called_by_tensor_too(
     text = {"text_input": np.array([b"blue"], dtype=object)}
     response = await service.inference.ModelInfer(infer("writer", text))
     assert response.raw_output_contents[0][4:].decode() == plain.write("blue", 256)[0]
+
+
+async def test_what_falls_back_to_the_cpu_says_so_everywhere(
+    service: RunningService, plain: PlainLoop
+) -> None:
+    text, end = await written(service, "blue", model="gpu_writer")
+    assert text == plain.write("blue", 256)[0]
+    assert end.run.device == "cpu"
+    assert "cuda" in end.run.fallback.lower()
+    assert (await service.index())["gpu_writer", "1"] == ("READY", end.run.fallback)
+    words = {"text_input": np.array([b"blue"], dtype=object)}
+    response = await service.inference.ModelInfer(infer("gpu_writer", words))
+    assert response.parameters["stepwire_fallback"].string_param == end.run.fallback
+    async with open_channel(service.address) as channel:
+        listed = await HealthStub(channel).List(HealthListRequest())
+    statuses = {name: answer.status for name, answer in listed.statuses.items()}
+    assert statuses.pop("stepwire.model.gpu") == HealthCheckResponse.NOT_SERVING
+    assert set(statuses.values()) == {HealthCheckResponse.SERVING}
 
 
 async def test_a_model_that_cannot_be_read_harms_no_other(service: RunningService) -> None:

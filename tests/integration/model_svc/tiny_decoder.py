@@ -27,8 +27,8 @@ TEMPLATE = (
 _Node = tuple[str, list[str], str, dict[str, Any]]
 
 
-def write_decoder(home: Path) -> None:
-    """Writes the model's folder."""
+def write_decoder(home: Path, *, provider: str = "") -> None:
+    """Writes the model's folder; it asks for a provider of ONNX Runtime, or for none."""
     home.mkdir(parents=True)
     vocabulary = {
         character: index
@@ -44,7 +44,7 @@ def write_decoder(home: Path) -> None:
         home / "tokenizer_config.json",
         {"tokenizer_class": "GPT2Tokenizer", "eos_token": END, "chat_template": TEMPLATE},
     )
-    _write(home / "genai_config.json", _config(len(vocabulary), vocabulary[END]))
+    _write(home / "genai_config.json", _config(len(vocabulary), vocabulary[END], provider))
     onnx.save(_model(_rules(vocabulary)), home / "model.onnx")
 
 
@@ -179,7 +179,7 @@ def _layer(layer: int) -> list[_Node]:
     ]
 
 
-def _config(vocabulary: int, end: int) -> dict[str, Any]:
+def _config(vocabulary: int, end: int, provider: str) -> dict[str, Any]:
     return {
         "model": {
             "type": "llama",
@@ -189,6 +189,7 @@ def _config(vocabulary: int, end: int) -> dict[str, Any]:
             "vocab_size": vocabulary,
             "context_length": CONTEXT,
             "decoder": {
+                "session_options": {"provider_options": [{provider: {}}] if provider else []},
                 "filename": "model.onnx",
                 "head_size": WIDTH,
                 "hidden_size": HIDDEN,
