@@ -77,8 +77,16 @@ def json_to_value(data: Any, value: Value) -> None:
 def json_to_struct(data: dict[str, Any], struct: Struct) -> None:
     """Write a JSON object into a protobuf `Struct`."""
     struct.SetInParent()
+    fields = struct.fields
     for key, item in data.items():
-        json_to_value(item, struct.fields[key])
+        # Most are one of these two: a search writes dozens of them.
+        kind = type(item)
+        if kind is str:
+            fields[key].string_value = item
+        elif kind is int or kind is float:
+            fields[key].number_value = item
+        else:
+            json_to_value(item, fields[key])
 
 
 def encode(payload: Payload, *, field: str, limit_bytes: int) -> tuple[bytes, str]:

@@ -48,8 +48,7 @@ from vector_svc.settings import VectorSettings
 from vector_svc.snapshots.servicer import SnapshotServicer
 from vector_svc.snapshots.snapshots import Snapshots
 from vector_svc.snapshots.store import PostgresSnapshots
-from vector_svc.store.codecs import set_codecs
-from vector_svc.store.database import Database
+from vector_svc.store.database import Database, open_connections
 from vector_svc.store.notices import Notices
 from vector_svc.sweeping.store import PostgresSweep
 from vector_svc.sweeping.sweeper import Sweeper
@@ -81,12 +80,11 @@ async def build(settings: VectorSettings, stack: AsyncExitStack) -> Sequence[Ser
     url = settings.postgres_url.get_secret_value()
     await _prepare(url)
     pool = await stack.enter_async_context(
-        open_pool(
+        open_connections(
             url,
             application_name=f"stepwire-{NAME}",
             min_size=settings.postgres_min_connections,
             max_size=settings.postgres_max_connections,
-            init=set_codecs,
         )
     )
     database = Database(

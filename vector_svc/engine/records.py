@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
@@ -157,6 +158,7 @@ class SizedCollection:
     index_building: bool = False
 
 
+@lru_cache(maxsize=10_000)
 def role_of(tenant_id: str) -> str:
     """Return the Postgres role of a tenant, as `vector.role_of` does."""
     digest = hashlib.md5(tenant_id.encode(), usedforsecurity=False).hexdigest()
@@ -226,9 +228,9 @@ class Written:
     updated: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StoredPoint:
-    """A point as it is stored.
+    """A point as it is stored; not frozen, since a search makes many.
 
     Attributes:
         id: Unique in its collection.

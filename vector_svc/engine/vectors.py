@@ -1,5 +1,6 @@
 """Vectors on the wire: little-endian values or bits, checked whole batches at a time. Pure."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -42,6 +43,11 @@ def read_vectors(
     if element is Element.BINARY:
         return _bits(raw, dimension, path)
     matrix = _floats(raw, dimension, path)
+    if element is not Element.FLOAT16 and len(raw) == 1:
+        # One vector, as of a search: a tenth of the time that whole batches take.
+        square = float(np.dot(matrix[0], matrix[0]))
+        if math.isfinite(square) and (square or metric is not Metric.COSINE):
+            return matrix
     with np.errstate(over="ignore", invalid="ignore"):
         halved = element is Element.FLOAT16
         stored = matrix.astype("<f2").astype("<f4") if halved else matrix
@@ -87,6 +93,8 @@ def dimension_mismatch(error: StepwireError) -> bool:
 
 def _floats(raw: Sequence[bytes], dimension: int, path: Callable[[int], str]) -> Matrix:
     whole, half = FLOAT_BYTES * dimension, HALF_BYTES * dimension
+    if len(raw) == 1 and len(raw[0]) == whole:
+        return np.frombuffer(raw[0], dtype="<f4").reshape(1, dimension)
     widths = set(map(len, raw))
     if widths == {whole}:
         return np.frombuffer(b"".join(raw), dtype="<f4").reshape(len(raw), dimension)

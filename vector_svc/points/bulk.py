@@ -1,9 +1,11 @@
-"""Many points, message by message: while one is written, the next is read and checked."""
+"""Many points, message by message: while one is written, the next are read and made ready."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from stepwire.errors import field_invalid, payload_too_large
 from vector_svc.collections.registry import Collections
@@ -14,6 +16,9 @@ from vector_svc.engine.vectors import read_columns
 from vector_svc.metrics import VectorMetrics
 from vector_svc.points.points import expiry_of
 from vector_svc.points.ports import PointStore
+
+# Messages that are written or made ready at once: Postgres never waits for the next one.
+AHEAD: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class BulkUpserts:
                 COLLECTION_NOT_FOUND.
         """
         done: list[Written] = []
-        writing: asyncio.Task[Written] | None = None
+        under_way: deque[asyncio.Task[Written]] = deque()
         name = ""
         try:
             async for columns in messages:
@@ -67,15 +72,17 @@ class BulkUpserts:
                     raise field_invalid("collection", f"must stay {name!r}")
                 name = name or columns.collection
                 await asyncio.to_thread(self._check, columns)
-                if writing is not None:
-                    done.append(await writing)
-                writing = asyncio.create_task(self._write(tenant_id, name, columns))
-            if writing is not None:
-                done.append(await writing)
+                if len(under_way) == AHEAD:
+                    done.append(await under_way.popleft())
+                turn = under_way[-1] if under_way else None
+                write = self._write(tenant_id, name, columns, turn)
+                under_way.append(asyncio.create_task(write))
+            while under_way:
+                done.append(await under_way.popleft())
         finally:
-            if writing is not None:
-                writing.cancel()
-                await asyncio.wait([writing])
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
         if not name:
             raise field_invalid("collection", "is required")
         return Written(
@@ -84,10 +91,16 @@ class BulkUpserts:
             sum(written.updated for written in done),
         )
 
-    async def _write(self, tenant_id: str, name: str, columns: Columns) -> Written:
+    async def _write(
+        self,
+        tenant_id: str,
+        name: str,
+        columns: Columns,
+        turn: "asyncio.Task[Written] | None",
+    ) -> Written:
         async def write(collection: Collection) -> Written:
             batch = await asyncio.to_thread(batch_of, collection, columns)
-            return await self._store.load(collection, batch)
+            return await self._store.load(collection, batch, turn=turn)
 
         written = await self._collections.use(tenant_id, name, write)
         self._metrics.points_written.add(written.upserted)

@@ -24,8 +24,16 @@ class PointStore(Protocol):
         """
         ...
 
-    def load(self, collection: Collection, batch: PointBatch) -> Awaitable[Written]:
-        """As `upsert`, of many points, most of which are not there."""
+    def load(
+        self, collection: Collection, batch: PointBatch, *, turn: Awaitable[object] | None
+    ) -> Awaitable[Written]:
+        """As `upsert`, of many points, most of which are not there.
+
+        Args:
+            collection: Where.
+            batch: The points.
+            turn: Awaited when all is ready to be written; what it raises ends the work.
+        """
         ...
 
     def get(

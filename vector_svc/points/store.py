@@ -1,8 +1,8 @@
 """Points in Postgres: one table per collection."""
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from typing import Any, Final
 
 import asyncpg
@@ -59,14 +59,13 @@ class PostgresPoints:
                 return await self._write(connection, name, collection, *arguments)
 
     @retryable()
-    async def load(self, collection: Collection, batch: PointBatch) -> Written:
+    async def load(
+        self, collection: Collection, batch: PointBatch, *, turn: Awaitable[object] | None
+    ) -> Written:
         """Write by COPY; where some of the points exist already, by way of a staging table."""
-        rows = copy_rows(
-            batch.ids,
-            encode_vectors(batch.vectors, collection.config.element),
-            batch.payloads,
-            batch.expires,
-        )
+        rows = await asyncio.to_thread(_rows_of, batch, collection.config.element)
+        if turn is not None:
+            await turn
         async with self._connection("load", collection) as connection:
             try:
                 await self._copy(connection, rows, f"points_{collection.id}", schema="vector")
@@ -179,7 +178,7 @@ class PostgresPoints:
             await connection.copy_to_table(
                 table,
                 schema_name=schema,
-                source=BytesIO(rows),
+                source=_whole(rows),
                 columns=COLUMNS,
                 format="binary",
                 timeout=self._database.statement_seconds,
@@ -214,6 +213,16 @@ def point_of(row: asyncpg.Record, element: Element) -> StoredPoint:
         content_hash=row.get("content_hash", ""),
         expires_at=row.get("expires_at"),
     )
+
+
+def _rows_of(batch: PointBatch, element: Element) -> bytes:
+    vectors = encode_vectors(batch.vectors, element)
+    return copy_rows(batch.ids, vectors, batch.payloads, batch.expires)
+
+
+async def _whole(data: bytes) -> AsyncIterator[bytes]:
+    """Give all at once; asyncpg would read a file piece by piece, each in a thread."""
+    yield data
 
 
 def _statement(name: str, collection: Collection) -> str:

@@ -36,6 +36,7 @@ class Order:
         max_distance: Largest distance of a point by nearness; None for any.
         payloads: Whether the points carry their payloads.
         vectors: Whether the points carry their vectors.
+        times: Whether the points carry the times of their last change.
     """
 
     plan: Plan
@@ -51,6 +52,7 @@ class Order:
     max_distance: float | None
     payloads: bool
     vectors: bool
+    times: bool = False
 
 
 class SearchStore(Protocol):

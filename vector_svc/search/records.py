@@ -156,19 +156,19 @@ class Search:
         return bool(self.vector or self.text or self.examples)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
     """A point found: by its distance where vectors were compared, with its score.
 
     Attributes:
         point: The point.
         score: Larger is better.
-        changed_at: When it was last changed.
+        changed_at: When it was last changed; None unless that counts.
     """
 
     point: StoredPoint
     score: float
-    changed_at: datetime
+    changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

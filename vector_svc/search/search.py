@@ -166,6 +166,7 @@ class Searches:
             max_distance=_max_distance(collection, search),
             payloads=_needs_payloads(search),
             vectors=search.include_vectors or search.diversity is not None,
+            times=search.recency is not None and not search.recency.path,
         )
         return order, situation, decision
 

@@ -1,7 +1,8 @@
 """Searches in Postgres: one statement each."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import asyncpg
@@ -12,7 +13,7 @@ from vector_svc.engine.records import Collection, Element, IndexKind, StoredPoin
 from vector_svc.filters.compile import compile_filter
 from vector_svc.filters.records import Compiled, Node
 from vector_svc.search.ports import Order, Sizes
-from vector_svc.search.records import Figure, Found, Recall
+from vector_svc.search.records import Figure, Found, Plan, Recall
 from vector_svc.search.statements import (
     BEFORE_FILTER,
     Form,
@@ -33,8 +34,7 @@ POSTINGS: Final = 1_000
 POSTINGS_FILTERED: Final = 10_000
 
 _MAX_PROBES: Final = "32768"
-# How asyncpg gives 'infinity'.
-_NEVER_YEAR: Final = 9999
+_OPERATIONS: Final = {plan: f"search_{plan}" for plan in Plan}
 
 
 class PostgresSearches:
@@ -74,12 +74,10 @@ class PostgresSearches:
     async def search(self, collection: Collection, order: Order) -> list[Found]:
         """Return the best points, best first."""
         statement, arguments = self.statement(collection, order)
-        rows = await self._fetch(f"search_{order.plan}", collection, statement, *arguments)
+        rows = await self._fetch(_OPERATIONS[order.plan], collection, statement, *arguments)
         config = collection.config
-        if order.words is None:
-            score, element = config.metric.score, config.element
-            return [_found(row, score(row["distance"]), element) for row in rows]
-        return [_found(row, row["score"], config.element) for row in rows]
+        score = _as_it_is if order.words is not None else config.metric.score
+        return [_found(row, score, config.element) for row in rows]
 
     async def vectors(self, collection: Collection, ids: Sequence[str]) -> dict[str, bytes]:
         """Return the vectors of the points that exist, by their ids."""
@@ -91,17 +89,17 @@ class PostgresSearches:
     def statement(self, collection: Collection, order: Order) -> tuple[str, list[Any]]:
         """Return the statement that carries out an order, and its arguments."""
         layout = layout_of(collection)
-        form = Form("", payloads=order.payloads, vectors=order.vectors)
+        form = Form("", payloads=order.payloads, vectors=order.vectors, times=order.times)
         if order.vector is None:
             return self._by_words(collection, layout, form, order)
         name = name_of(order.plan, layout)
         compiled = compile_filter(order.filter, collection, first=BEFORE_FILTER[name] + 1)
         if order.words is None:
-            form = Form(name, compiled.sql, order.payloads, order.vectors)
+            form = replace(form, name=name, condition=compiled.sql)
             arguments = self._near(layout, order, order.wanted, order.offset)
             return near_statement(layout, form), [*arguments, *compiled.arguments]
         near = Form(name, compiled.sql, payloads=False)
-        return self._by_both(collection, layout, near, order, compiled)
+        return self._by_both(collection, (near, form), order, compiled)
 
     def _near(self, layout: Layout, order: Order, wanted: int, offset: int) -> list[Any]:
         assert order.vector is not None
@@ -128,17 +126,17 @@ class PostgresSearches:
     def _by_both(
         self,
         collection: Collection,
-        layout: Layout,
-        near: Form,
+        forms: tuple[Form, Form],
         order: Order,
         compiled: Compiled,
     ) -> tuple[str, list[Any]]:
         assert order.words is not None
+        layout, (near, form) = layout_of(collection), forms
         arguments = self._near(layout, order, order.depth, 0) + list(compiled.arguments)
         statement = hybrid_statement(
             layout,
             near,
-            Form("", payloads=order.payloads, vectors=order.vectors),
+            form,
             compiled.sql if order.filter else None,
             len(arguments) + 1,
             threshold=order.max_distance is not None,
@@ -179,12 +177,17 @@ def _words(collection: Collection, order: Order, *, depth: int) -> list[Any]:
     return [text.language, words.words, max(postings, depth), depth]
 
 
-def _found(row: asyncpg.Record, score: float, element: Element) -> Found:
-    vector, expires_at = row["embedding"], row["expires_at"]
+def _as_it_is(score: float) -> float:
+    return score
+
+
+def _found(row: asyncpg.Record, score: Callable[[float], float], element: Element) -> Found:
+    point_id, payload, vector, changed_at, expires_at, nearness = row
     point = StoredPoint(
-        id=row["id"],
-        payload=row["payload"],
-        vector=None if vector is None else decode_vector(vector, element),
-        expires_at=None if expires_at.year == _NEVER_YEAR else expires_at,
+        point_id,
+        payload,
+        None if vector is None else decode_vector(vector, element),
+        "",
+        expires_at,
     )
-    return Found(point, score, row["updated_at"])
+    return Found(point, score(nearness), changed_at)

@@ -45,6 +45,8 @@ def encode_vectors(matrix: Matrix, element: Element = Element.FLOAT32) -> list[b
         if element is Element.BINARY
         else struct.pack(">HH", columns, 0)
     )
+    if rows == 1:
+        return [header + values.tobytes()]
     width = HEADER_BYTES + values.shape[1]
     out = np.empty((rows, width), dtype=np.uint8)
     out[:, :HEADER_BYTES] = np.frombuffer(header, dtype=np.uint8)

@@ -7,20 +7,22 @@ can fail has one meaning here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
+from types import TracebackType
 from typing import Final
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from opentelemetry.trace import SpanKind
 
+from stepwire.db import open_pool
 from stepwire.db.pool import CONNECTION_ERRORS, postgres_unavailable
 from stepwire.errors import Reason, StepwireError
 from stepwire.telemetry import tracer
 from vector_svc.engine.ports import CollectionGoneError, TenantUnknownError
 from vector_svc.engine.records import role_of
+from vector_svc.store.codecs import set_codecs
 
 DB_SYSTEM: Final = "db.system.name"
 DB_OPERATION: Final = "db.operation.name"
@@ -32,6 +34,17 @@ OWNER: Final = None
 _OWNER_ROLE: Final = "none"
 _SET_ROLE: Final = "SELECT set_config('role', $1, false)"
 
+# Postgres' settings of each connection. A statement's plan follows from its text: it is made
+# once per connection without the values, since those of `LIMIT` would have each search planned
+# anew (80 µs); and an index that fits is used whatever statistics say, so that the way that a
+# search reports is the way that it went. Where no index fits, tables are scanned all the same,
+# at a cost that must not look like one that is worth compiling.
+SETTINGS: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "jit": "off",
+}
+
 LIMIT: Final = "postgres_max_connections"
 RETRY_AFTER: Final = timedelta(milliseconds=500)
 
@@ -42,6 +55,30 @@ LOST: Final[tuple[type[Exception], ...]] = (*CONNECTION_ERRORS, asyncpg.Internal
 
 # Out of memory, disk or connections; failures of the machine below.
 _TROUBLE = (asyncpg.InsufficientResourcesError, asyncpg.PostgresSystemError)
+
+
+def open_connections(
+    url: str, *, application_name: str, min_size: int = 1, max_size: int = 8
+) -> AbstractAsyncContextManager[asyncpg.Pool]:
+    """Open a pool for a `Database`; close it at the end.
+
+    Args:
+        url: `postgresql://user@host:port/database`, which has pgvector.
+        application_name: Shown in `pg_stat_activity`.
+        min_size: Connections opened at once.
+        max_size: Most connections.
+
+    Raises:
+        StepwireError: DEPENDENCY_UNAVAILABLE, when Postgres cannot be reached.
+    """
+    return open_pool(
+        url,
+        application_name=application_name,
+        min_size=min_size,
+        max_size=max_size,
+        init=set_codecs,
+        settings=SETTINGS,
+    )
 
 
 class Database:
@@ -67,10 +104,7 @@ class Database:
         self._ready: list[tuple[PoolConnectionProxy, str]] = []
         self._loans = 0
 
-    @asynccontextmanager
-    async def connection(
-        self, operation: str, tenant_id: str | None
-    ) -> AsyncIterator[PoolConnectionProxy]:
+    def connection(self, operation: str, tenant_id: str | None) -> "Loan":
         """Lend a connection in a tenant's role, within a span named after the operation.
 
         Args:
@@ -86,22 +120,53 @@ class Database:
             CollectionGoneError: the work named a table that is not there.
             TenantUnknownError: the tenant never had a collection.
         """
-        with tracer().start_as_current_span(
-            f"postgres {operation}",
-            kind=SpanKind.CLIENT,
-            attributes={DB_SYSTEM: DB_SYSTEM_POSTGRESQL, DB_OPERATION: operation},
-        ):
-            await self._take_place()
-            try:
-                role = _OWNER_ROLE if tenant_id is OWNER else role_of(tenant_id)
-                async with self._lent(role) as connection:
-                    yield connection
-            except asyncpg.UndefinedTableError as error:
-                raise CollectionGoneError from error
-            except _TROUBLE as error:
-                raise postgres_unavailable(error) from error
-            finally:
-                self._places.release()
+        return Loan(self, operation, _OWNER_ROLE if tenant_id is OWNER else role_of(tenant_id))
+
+    async def take(self, role: str) -> PoolConnectionProxy:
+        """Return a connection in a role, for one who calls `keep` or `lose` in the end.
+
+        Raises:
+            StepwireError: OVERLOADED or DEPENDENCY_UNAVAILABLE.
+            TenantUnknownError: there is no such role.
+        """
+        await self._take_place()
+        try:
+            connection, had = await self._take_connection(role)
+        except BaseException:
+            self._places.release()
+            raise
+        if had == role:
+            return connection
+        try:
+            await connection.fetchval(_SET_ROLE, role)
+        except BaseException as error:
+            await self.lose(connection, error)
+            if isinstance(error, asyncpg.InvalidParameterValueError):
+                raise TenantUnknownError from error
+            raise
+        return connection
+
+    async def keep(self, connection: PoolConnectionProxy, role: str) -> None:
+        """Take a connection back that is whole, and in this role."""
+        self._loans += 1
+        try:
+            if self._loans % LOANS_PER_RELEASE:
+                self._ready.append((connection, role))
+            else:
+                # Now and then by way of the pool, which replaces connections that grow old.
+                await self._give_back(connection)
+        finally:
+            self._places.release()
+
+    async def lose(self, connection: PoolConnectionProxy, error: BaseException) -> None:
+        """Take a connection back whose work failed."""
+        try:
+            await self._give_back(connection)
+            if isinstance(error, LOST):
+                # The others are likely lost as well; on their way back the pool finds out.
+                await self.close()
+        finally:
+            self._places.release()
 
     async def close(self) -> None:
         """Give all connections that are kept ready back to the pool."""
@@ -123,28 +188,6 @@ class Database:
                 metadata={"limit": LIMIT},
                 retry_after=RETRY_AFTER,
             ) from error
-
-    @asynccontextmanager
-    async def _lent(self, role: str) -> AsyncIterator[PoolConnectionProxy]:
-        connection, had = await self._take_connection(role)
-        try:
-            if had != role:
-                await _set_role(connection, role)
-            yield connection
-        except LOST as error:
-            # The others are likely lost as well; on their way back the pool finds out.
-            await self._give_back(connection)
-            await self.close()
-            raise ConnectionResetError("the connection to Postgres was lost") from error
-        except BaseException:
-            await self._give_back(connection)
-            raise
-        self._loans += 1
-        if self._loans % LOANS_PER_RELEASE:
-            self._ready.append((connection, role))
-        else:
-            # Now and then by way of the pool, which replaces connections that grow old.
-            await self._give_back(connection)
 
     async def _take_connection(self, role: str) -> tuple[PoolConnectionProxy, str]:
         """Return a connection and the role that it has, "" for unknown."""
@@ -170,8 +213,61 @@ class Database:
             await self._pool.release(connection)
 
 
-async def _set_role(connection: PoolConnectionProxy, role: str) -> None:
-    try:
-        await connection.fetchval(_SET_ROLE, role)
-    except asyncpg.InvalidParameterValueError as error:
-        raise TenantUnknownError from error
+class Loan:
+    """A connection for the length of an `async with` block.
+
+    Written out, since two context managers made of generators cost each search 10 µs more.
+    """
+
+    __slots__ = ("_connection", "_database", "_role", "_span")
+
+    def __init__(self, database: Database, operation: str, role: str) -> None:
+        self._database = database
+        self._role = role
+        self._span = tracer().start_as_current_span(
+            f"postgres {operation}",
+            kind=SpanKind.CLIENT,
+            attributes={DB_SYSTEM: DB_SYSTEM_POSTGRESQL, DB_OPERATION: operation},
+        )
+
+    async def __aenter__(self) -> PoolConnectionProxy:
+        self._span.__enter__()
+        try:
+            self._connection = await self._database.take(self._role)
+        except BaseException as error:
+            self._end(error)
+            raise
+        return self._connection
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self._database.keep(self._connection, self._role)
+            self._end(None)
+            return
+        await self._database.lose(self._connection, error)
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """End the span.
+
+        Raises:
+            What an error of asyncpg's means here, if it means something.
+        """
+        meaning = _meaning(error)
+        shown = meaning or error
+        self._span.__exit__(None if shown is None else type(shown), shown, None)
+        if meaning is not None:
+            raise meaning from error
+
+
+def _meaning(error: BaseException | None) -> Exception | None:
+    if isinstance(error, LOST):
+        return ConnectionResetError("the connection to Postgres was lost")
+    if isinstance(error, asyncpg.UndefinedTableError):
+        return CollectionGoneError()
+    return postgres_unavailable(error) if isinstance(error, _TROUBLE) else None

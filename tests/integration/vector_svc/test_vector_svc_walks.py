@@ -42,7 +42,7 @@ from vector_svc.search import planner
 from vector_svc.search.ports import Order
 from vector_svc.search.records import Plan
 from vector_svc.search.store import PostgresSearches
-from vector_svc.store.codecs import set_codecs
+from vector_svc.store.database import open_connections
 
 ROWS = 1_500
 DIMENSION = 48
@@ -115,7 +115,15 @@ async def full(postgres: PostgresServer) -> AsyncIterator[tuple[Client, Clusters
             text = TextOptions(field="text")
             await client.create("things", DIMENSION, index=INDEXED, text=text)
             await client.upsert(clusters.points())
+            await analyze(url)
             yield client, clusters, url
+
+
+async def analyze(url: str) -> None:
+    """Let Postgres know how few rows there are: it would rather scan them, if it might."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("ANALYZE")
+    await connection.close()
 
 
 async def filled(
@@ -185,7 +193,7 @@ async def test_as_many_as_wanted_are_found(full: Full, limit: int) -> None:
     ("share", "plan"),
     [
         ("most", SEARCH_PLAN_ITERATIVE),
-        ("half", SEARCH_PLAN_FILTER_FIRST),
+        ("half", SEARCH_PLAN_ITERATIVE),
         ("tenth", SEARCH_PLAN_FILTER_FIRST),
         ("hundredth", SEARCH_PLAN_FILTER_FIRST),
         ("thousandth", SEARCH_PLAN_FILTER_FIRST),
@@ -203,10 +211,10 @@ async def test_a_filter_leaves_enough_and_the_nearest(full: Full, share: str, pl
 
 
 async def test_a_walk_that_gives_up_is_made_up_for(full: Full) -> None:
-    """The nearest points are of one cluster, the filter is of the others."""
+    """What a walk comes by is refused by the filter, as far as that can be without a better way."""
     _, clusters, url = full
     async with serving(url, hnsw_ef_search=1, hnsw_max_scan_tuples=1) as client:
-        nearest = clusters.nearest(clusters.queries[0], 470, EVERYTHING)
+        nearest = clusters.nearest(clusters.queries[0], 960, EVERYTHING)
         others = Filter(must_not=[Condition(ids={"ids": nearest})])
         response = await client.find(clusters.queries[0], filter=others)
         assert response.report.plan == SEARCH_PLAN_FILTER_FIRST
@@ -230,8 +238,12 @@ async def test_deleted_points_leave_no_gap(client: Client) -> None:
 
 async def test_settings_of_a_walk_reach_it_and_end_with_it(full: Full) -> None:
     _, clusters, url = full
-    connection = await asyncpg.connect(url)
-    await set_codecs(connection)
+    pool = open_connections(url, application_name="test")
+    async with pool as opened, opened.acquire() as connection:
+        await held_against_postgres(connection, clusters)
+
+
+async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
     number = await connection.fetchval("SELECT collection_id FROM vector.collections")
     config = CollectionConfig("things", DIMENSION, records.Metric.COSINE)
     now = datetime.now(UTC)
@@ -266,20 +278,17 @@ async def test_settings_of_a_walk_reach_it_and_end_with_it(full: Full) -> None:
         [removed] = [line for line in lines if "Rows Removed by Filter" in line]
         return int(removed.split(":")[1])
 
-    try:
-        few, many = await looked_at(1), await looked_at(100_000)
-        assert few < ROWS / 10
-        assert many > ROWS * 9 / 10
-        assert await connection.fetchval("SHOW hnsw.ef_search") == "40"
-        assert await connection.fetchval("SHOW hnsw.iterative_scan") == "off"
-        some = replace(nowhere, plan=Plan.FILTER_FIRST, filter=Contains(b'{"thousandth":1}'))
-        assert any("Bitmap Index Scan on points_1_payload" in line
-                   for line in await explained(some, 1))  # fmt: skip
-        large = replace(nowhere, plan=Plan.INDEX, filter=None, wanted=1_000, ef_search=1_000)
-        assert any("Index Scan using points_1_embedding" in line
-                   for line in await explained(large, 20_000))  # fmt: skip
-    finally:
-        await connection.close()
+    few, many = await looked_at(1), await looked_at(100_000)
+    assert few < ROWS / 10
+    assert many > ROWS * 9 / 10
+    assert await connection.fetchval("SHOW hnsw.ef_search") == "40"
+    assert await connection.fetchval("SHOW hnsw.iterative_scan") == "off"
+    some = replace(nowhere, plan=Plan.FILTER_FIRST, filter=Contains(b'{"thousandth":1}'))
+    assert any("Bitmap Index Scan on points_1_payload" in line
+               for line in await explained(some, 1))  # fmt: skip
+    large = replace(nowhere, plan=Plan.INDEX, filter=None, wanted=1_000, ef_search=1_000)
+    assert any("Index Scan using points_1_embedding" in line
+               for line in await explained(large, 20_000))  # fmt: skip
 
 
 async def test_recall_is_measured_kept_and_used(client: Client) -> None:
