@@ -8,6 +8,7 @@ from functools import partial
 import asyncpg
 
 from router_svc.breakers import app as breakers_app
+from router_svc.cache import app as cache_app
 from router_svc.catalogue import app as catalogue_app
 from router_svc.decide import app as decide_app
 from router_svc.decide.decider import Surroundings
@@ -60,10 +61,14 @@ async def build(
     decider = decide_app.wire(holder, counters, surroundings, settings=settings, metrics=metrics)
     joints = generate_app.Joints(observer=learning.journal)
     router = generate_app.wire(decider, pool, counters, joints, settings=settings, metrics=metrics)
-    servicer = RouterServicer(decider, router, holder, learning.reports)
+    caching = await cache_app.wire(
+        router, holder, database, channel, usage=joints.usage, settings=settings, stack=stack
+    )
+    servicer = RouterServicer(decider, caching.router, holder, learning.reports)
     return [
         Service(SERVICE_NAME, partial(add_RouterServiceServicer_to_server, servicer)),
         *learning.services,
+        *caching.services,
         breakers_app.wire(database, breakers, settings=settings, stack=stack),
     ]
 

@@ -42,7 +42,7 @@ class ExtractService(ModelServiceServicer):
             for word in words(text):
                 row[crc32(word.encode()) % DIMENSION] += 1
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return pb.EmbedResponse(dimension=DIMENSION, vectors=vectors.tobytes())
+        return pb.EmbedResponse(model="by-words", dimension=DIMENSION, vectors=vectors.tobytes())
 
     async def Extract(  # noqa: N802
         self, request: pb.ExtractRequest, context: grpc.aio.ServicerContext[Any, Any]
