@@ -11,7 +11,11 @@ from stepwire.payload import NULL
 
 
 class Memo(dict[str, bytes]):
-    """Outputs by step id, as JSON, that the steps which follow need not read again."""
+    """Recorded outputs by step id, as JSON, that the steps which follow need not read again.
+
+    Steps that run side by side may share one. Hence only what the record has: another
+    attempt may have had another result, and what has not ended has none yet.
+    """
 
 
 def scope_of(attempt: Attempt, names: Collection[str], memo: Memo) -> dict[str, Any]:

@@ -354,9 +354,11 @@ class Dispatcher:
         """Let go of what has ended, and begin what follows it here."""
         memos: dict[UUID, Memo] = {}
         for (held, settlement), accepted in zip(batch, settled.accepted, strict=True):
-            memos[held.attempt.task.task_id] = held.memo
             if not accepted:
                 _warn_refused(settlement.attempt)
+                continue
+            _remember(held.memo, settlement)
+            memos[held.attempt.task.task_id] = held.memo
         self._slots.add(len(settled.started))
         self._stats.continued(settled.started)
         now = self._loop.time()
@@ -424,6 +426,12 @@ class Dispatcher:
             for place, each in zip(places, given, strict=True):
                 granted[place] = each
         return granted
+
+
+def _remember(memo: Memo, settlement: Settlement) -> None:
+    attempt, output = settlement.attempt, settlement.output
+    if output is not None and attempt.item is None:
+        memo[attempt.step_id] = output.data
 
 
 def _warn_refused(attempt: Attempt) -> None:

@@ -14,7 +14,7 @@ from opentelemetry.trace import Span
 from executor_svc.engine.decisions import begin, gathered, may_decide_now, unsatisfied, want_of
 from executor_svc.engine.declining import decline, decline_graph
 from executor_svc.engine.failures import failed_by
-from executor_svc.engine.outcomes import Added, Failed, Outcome, Succeeded, Waits
+from executor_svc.engine.outcomes import Added, Failed, Outcome, Waits
 from executor_svc.engine.outputs import encode_output
 from executor_svc.engine.ports import StepStore, Want
 from executor_svc.engine.records import Attempt, Blob, Failure, Phase, StepAddress
@@ -110,7 +110,6 @@ class StepRunner:
                 call = self._call(step, attempt, scope, value, _no_heartbeat)
                 output = self._instant[step.kind].run_now(call)
                 outcome = encode_output(output, limit_bytes=self._limits.max_output_bytes)
-                _remember(memo, step, attempt, outcome)
         except Exception as error:  # noqa: BLE001 - an outcome, never a crash
             outcome = failed_by(error)
         return Ended(attempt, graph, outcome)
@@ -168,7 +167,6 @@ class StepRunner:
             outcome = failed_by(error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an outcome, never a crash
             outcome = failed_by(error)
-        _remember(memo, step, attempt, outcome)
         return attempt, outcome
 
     async def _work(self, step: Step, attempt: Attempt, scope: dict[str, Any]) -> Outcome:
@@ -254,7 +252,8 @@ class StepRunner:
         wanted = [StepAddress(attempt.task.task_id, step_id) for step_id in missing]
         blobs = await asyncio.gather(*(self._outputs.submit(address) for address in wanted))
         for step_id, blob in zip(missing, blobs, strict=True):
-            memo[step_id] = NULL if blob is None else blob.data
+            if blob is not None:
+                memo[step_id] = blob.data
 
     async def _states(self, step: Step, attempt: Attempt) -> dict[str, str]:
         scope = None if attempt.scope is None else attempt.scope.step_id
@@ -273,7 +272,7 @@ class StepRunner:
         memo = Memo()
         ids = {sink.name: f"{attempt.step_id}/{sink.name}" for sink in graph.sinks}
         await self._read(attempt, list(ids.values()), memo)
-        outputs = {name: orjson.loads(memo[step_id]) for name, step_id in ids.items()}
+        outputs = {name: orjson.loads(memo.get(step_id, NULL)) for name, step_id in ids.items()}
         output = next(iter(outputs.values())) if len(outputs) == 1 else outputs
         return encode_output(output, limit_bytes=self._limits.max_output_bytes)
 
@@ -290,11 +289,6 @@ def _names(step: Step, attempt: Attempt) -> frozenset[str]:
     if attempt.item is not None:
         return step.reads_run
     return step.reads_when | (step.reads_items if step.for_each else step.reads_run)
-
-
-def _remember(memo: Memo, step: Step, attempt: Attempt, outcome: Outcome) -> None:
-    if isinstance(outcome, Succeeded) and outcome.output is not None and attempt.item is None:
-        memo[attempt.sibling(step.name)] = outcome.output.data
 
 
 def _seconds_left(step: Step, attempt: Attempt) -> float:

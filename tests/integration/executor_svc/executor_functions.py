@@ -81,6 +81,15 @@ async def await_file(value: dict[str, Any], context: StepContext) -> Any:
     return value.get("result")
 
 
+@step("test.attempt")
+async def attempt_of(value: dict[str, Any], context: StepContext) -> int:
+    """Return which attempt it is; the first one runs until the file `awaits` is there."""
+    note(value, context)
+    while context.attempt == 1 and not exists(value["awaits"]):  # noqa: ASYNC110 - see above
+        await asyncio.sleep(PAUSE_SECONDS)
+    return context.attempt
+
+
 @step("test.tick_until_file")
 async def tick_until_file(value: dict[str, Any], context: StepContext) -> Any:
     """Note again and again that it runs, until the file `awaits` is there."""
