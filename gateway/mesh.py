@@ -122,6 +122,11 @@ BREAKER_SERVICE = PublicService(
     upstream=Upstream.ROUTER,
     methods={"ListBreakers": Behaviour.READ},
 )
+CACHE_SERVICE = PublicService(
+    name="stepwire.api.router.v1.CacheService",
+    upstream=Upstream.ROUTER,
+    methods={"GetCacheStats": Behaviour.READ},
+)
 BUDGET_SERVICE = PublicService(
     name="stepwire.api.router.v1.BudgetService",
     upstream=Upstream.ROUTER,
@@ -268,6 +273,7 @@ PUBLIC_SERVICES = (
     ROUTER_SERVICE,
     PREDICTOR_SERVICE,
     BREAKER_SERVICE,
+    CACHE_SERVICE,
     BUDGET_SERVICE,
     USAGE_SERVICE,
     COLLECTION_SERVICE,

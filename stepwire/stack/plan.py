@@ -112,7 +112,7 @@ def make_plan(
             ports=ports,
             environment=for_all,
             needs=("postgres",),
-            uses=("model", "collector"),
+            uses=("model", "vector", "collector"),
         ),
         service_part(
             "executor",
