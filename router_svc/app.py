@@ -8,6 +8,8 @@ from functools import partial
 import asyncpg
 
 from router_svc.breakers import app as breakers_app
+from router_svc.budgets import app as budgets_app
+from router_svc.budgets.app import Budgeting
 from router_svc.cache import app as cache_app
 from router_svc.catalogue import app as catalogue_app
 from router_svc.decide import app as decide_app
@@ -15,7 +17,10 @@ from router_svc.decide.decider import Surroundings
 from router_svc.generate import app as generate_app
 from router_svc.learning import app as learning_app
 from router_svc.learning.app import Learning
+from router_svc.limits import app as limits_app
+from router_svc.limits.availability import LimitedAvailability
 from router_svc.metrics import RouterMetrics
+from router_svc.openai_api import app as openai_app
 from router_svc.servicer import SERVICE_NAME, RouterServicer
 from router_svc.settings import RouterSettings
 from router_svc.tokens.estimate import EstimatedTokens
@@ -47,27 +52,36 @@ async def build(
         open_channel(settings.model_target, retry_unavailable=False)
     )
     database = await _open_database(settings, stack)
-    learning = Learning()
+    learning, budgeting = Learning(), Budgeting()
     if database is not None:
+        budgeting = await budgets_app.wire(database, settings=settings, stack=stack)
         learning = await learning_app.wire(database, holder, settings=settings, stack=stack)
     breakers = breakers_app.open_breakers(settings, metrics)
     pool = generate_app.open_pool(holder, breakers, channel, EstimatedTokens(), stack=stack)
+    limits = limits_app.wire(database, stack)
     surroundings = Surroundings(
-        availability=pool,
+        availability=LimitedAvailability(pool, limits),
+        allowance=budgeting.allowance,
         meanings=decide_app.wire_meanings(channel, settings, stack),
         predictor=learning.predictor,
         journal=learning.journal,
     )
     decider = decide_app.wire(holder, counters, surroundings, settings=settings, metrics=metrics)
-    joints = generate_app.Joints(observer=learning.journal)
+    joints = generate_app.Joints(
+        budgets=budgeting.budgets, limits=limits, observer=learning.journal
+    )
     router = generate_app.wire(decider, pool, counters, joints, settings=settings, metrics=metrics)
     caching = await cache_app.wire(
-        router, holder, database, channel, usage=joints.usage, settings=settings, stack=stack
+        router, holder, database, channel, usage=budgeting.usage, settings=settings, stack=stack
     )
     servicer = RouterServicer(decider, caching.router, holder, learning.reports)
+    service = Service(SERVICE_NAME, partial(add_RouterServiceServicer_to_server, servicer))
     return [
-        Service(SERVICE_NAME, partial(add_RouterServiceServicer_to_server, servicer)),
+        await openai_app.wire(
+            service, caching.router, holder, channel, settings=settings, stack=stack
+        ),
         *learning.services,
+        *budgeting.services,
         *caching.services,
         breakers_app.wire(database, breakers, settings=settings, stack=stack),
     ]

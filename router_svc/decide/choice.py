@@ -1,5 +1,6 @@
 """Chooses among the models of one catalogue. Pure: no I/O, no clock, no chance but the seed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -9,8 +10,10 @@ from router_svc.decide.explain import explain, nobody_eligible, reasons_of
 from router_svc.decide.need import need_of
 from router_svc.decide.order import order_of, seed_of
 from router_svc.decide.ports import Allowance, Availability
-from router_svc.decide.records import Decision
+from router_svc.decide.records import Candidate, Decision, RejectionCode
 from router_svc.decide.view import View, look_at
+from router_svc.requests.records import Request
+from stepwire.errors import StepwireError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ def choose(
     """Returns which models may answer a request, best first.
 
     Raises:
-        StepwireError: NO_ELIGIBLE_MODEL when every model is rejected.
+        StepwireError: BUDGET_EXHAUSTED when only budgets keep models from answering;
+            NO_ELIGIBLE_MODEL when every model is rejected.
     """
     request, learnt = view.request, view.learnt
     seen = [
@@ -47,7 +51,7 @@ def choose(
     ]
     eligible = [candidate for candidate in seen if not candidate.rejections]
     if not eligible:
-        raise nobody_eligible(seen)
+        raise _over_budget(seen, request, allowance) or nobody_eligible(seen)
     complexity = complexity_of(
         request, question_tokens=view.question_tokens, hardness=view.hardness
     )
@@ -72,3 +76,19 @@ def choose(
         predictor_version=0 if learnt is None else learnt.version,
         catalogue_version=snapshot.version,
     )
+
+
+def _over_budget(
+    seen: Sequence[Candidate], request: Request, allowance: Allowance
+) -> StepwireError | None:
+    """Returns the refusal for the cheapest model that only a budget keeps from answering."""
+    kept = [
+        each
+        for each in seen
+        if all(rejection.code is RejectionCode.BUDGET for rejection in each.rejections)
+    ]
+    if not kept:
+        return None
+    cheapest = min(kept, key=lambda each: each.cost_micro_usd)
+    left = allowance.left(request, cheapest.model)
+    return None if left is None else left.refusal(cheapest.worst_cost_micro_usd)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_svc.catalogue.models import Model
-from router_svc.decide.records import Decision, Standing
+from router_svc.decide.records import Decision, Left, Standing
 from router_svc.requests.records import Request
 
 Vector = NDArray[np.float32]
@@ -24,7 +24,7 @@ class Availability(Protocol):
 class Allowance(Protocol):
     """Knows what budgets have left; asked in memory, so that it may be a little behind."""
 
-    def left_micro_usd(self, request: Request, model: Model) -> int | None:
+    def left(self, request: Request, model: Model) -> Left | None:
         """Returns what the caller may still spend on `model`; None when nothing limits it."""
         ...
 
@@ -70,7 +70,7 @@ class AlwaysReady:
 class Unlimited:
     """An `Allowance` without budgets."""
 
-    def left_micro_usd(self, request: Request, model: Model) -> int | None:
+    def left(self, request: Request, model: Model) -> Left | None:
         """See `Allowance`."""
         del request, model
         return None

@@ -1,5 +1,6 @@
 """What a decision is made of."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from uuid import UUID
@@ -7,6 +8,7 @@ from uuid import UUID
 from router_svc.catalogue.kinds import Kind
 from router_svc.catalogue.models import Model
 from router_svc.catalogue.prices import Price
+from stepwire.errors import StepwireError
 
 
 class _Named(StrEnum):
@@ -82,6 +84,20 @@ class Need:
     quality: float
     reason: str
     required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What budgets have left for a model.
+
+    Attributes:
+        micro_usd: In millionths of a US dollar.
+        refusal: Returns what a caller is told whose call needs so much more, when no model
+            is cheap enough.
+    """
+
+    micro_usd: int
+    refusal: Callable[[int], StepwireError]
 
 
 @dataclass(frozen=True, slots=True)

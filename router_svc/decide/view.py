@@ -72,6 +72,7 @@ def look_at(
     longest = output_tokens(model, request)
     expected = price.cost_micro_usd(counted.tokens, min(longest, EXPECTED_OUTPUT_TOKENS))
     quality = _quality(model, view)
+    left = allowance.left(request, model)
     offer = Offer(
         model=model,
         request=request,
@@ -79,7 +80,7 @@ def look_at(
         exact=counted.exact,
         quality=quality,
         cost_micro_usd=expected,
-        left_micro_usd=allowance.left_micro_usd(request, model),
+        left_micro_usd=None if left is None else left.micro_usd,
         has_text=view.has_text,
     )
     most = counted.tokens if counted.exact else view.most_tokens

@@ -12,12 +12,13 @@ from router_svc.breakers.board import Breakers
 from router_svc.catalogue.holder import CatalogueHolder
 from router_svc.catalogue.models import ExtractiveProvider
 from router_svc.generate.hedge import HedgeBudget
-from router_svc.generate.nothing import NoBudgets, NoLimits, NoObserver, NoUsage
+from router_svc.generate.nothing import NoBudgets, NoObserver
 from router_svc.generate.pipeline import Router
-from router_svc.generate.ports import Budgets, Decider, Limits, Observer, UsageRecorder
+from router_svc.generate.ports import Budgets, Decider, Limits, Observer
 from router_svc.generate.route import RetryRules
 from router_svc.generate.telemetry import CallTelemetry
 from router_svc.generate.tries import Means
+from router_svc.limits.app import own_limits
 from router_svc.metrics import RouterMetrics
 from router_svc.providers.extractive import ExtractiveModel
 from router_svc.providers.pool import ProviderPool
@@ -47,18 +48,16 @@ def open_pool(
 
 @dataclass(frozen=True, slots=True)
 class Joints:
-    """What else has a part in each Generate; nothing has, unless it is given.
+    """What else has a part in each Generate, for an installation without a database.
 
     Attributes:
-        budgets: Hold money before it is spent.
+        budgets: Hold money before it is spent, and write down what was used.
         limits: Keep calls within rates.
-        usage: Writes down what was used.
         observer: Learns from what became of decisions.
     """
 
     budgets: Budgets = field(default_factory=NoBudgets)
-    limits: Limits = field(default_factory=NoLimits)
-    usage: UsageRecorder = field(default_factory=NoUsage)
+    limits: Limits = field(default_factory=own_limits)
     observer: Observer = field(default_factory=NoObserver)
 
 
@@ -76,7 +75,6 @@ def wire(
         targets=pool,
         budgets=joints.budgets,
         limits=joints.limits,
-        usage=joints.usage,
         telemetry=CallTelemetry(metrics, record_content=settings.record_prompts),
         count=partial(_count, counters),
         clock=time.monotonic,

@@ -3,6 +3,8 @@
 from datetime import timedelta
 from enum import Enum
 
+from stepwire.errors import StepwireError
+
 
 class FailureKind(Enum):
     """The class of a failure. `chains` says what each leads to."""
@@ -46,6 +48,7 @@ class ProviderFailure(Exception):  # noqa: N818  (it fails; an error is what the
         called: Whether the provider was called; not where a breaker or a limit kept the
             try from it.
         said: What the model said, where it is OFF_SCHEMA.
+        over: Where it is OVER_BUDGET, what the caller is told when nothing cheaper answers.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class ProviderFailure(Exception):  # noqa: N818  (it fails; an error is what the
         retry_after: timedelta | None = None,
         called: bool = True,
         said: str = "",
+        over: StepwireError | None = None,
     ) -> None:
         super().__init__(kind, message)
         self.kind = kind
@@ -65,6 +69,7 @@ class ProviderFailure(Exception):  # noqa: N818  (it fails; an error is what the
         self.retry_after = retry_after
         self.called = called
         self.said = said
+        self.over = over
 
     def __str__(self) -> str:
         return self.message

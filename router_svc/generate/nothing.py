@@ -1,17 +1,19 @@
-"""Ports that ask for nothing: for an installation without budgets, limits or caches."""
+"""Ports that ask for nothing: for an installation without a database."""
 
 from collections.abc import Sequence
 
 from router_svc.catalogue.models import Model
 from router_svc.decide.records import Decision
-from router_svc.generate.ports import Lease, Reservation
-from router_svc.generate.records import Answer, Caller, FailedTry, UsageEntry
-from router_svc.requests.records import Request
+from router_svc.generate.ports import Reservation
+from router_svc.generate.records import Caller, FailedTry, UsageEntry
 
 
 class _Free:
-    async def settle(self, actual_micro_usd: int) -> None:
-        del actual_micro_usd
+    def settle(self, entry: UsageEntry) -> None:
+        del entry
+
+    def release(self) -> None:
+        pass
 
 
 class NoBudgets:
@@ -21,32 +23,6 @@ class NoBudgets:
         """See `Budgets`."""
         del caller, model, worst_micro_usd
         return _FREE
-
-
-class _Room:
-    def settle(self, tokens: int) -> None:
-        del tokens
-
-
-class NoLimits:
-    """`Limits` that never refuse."""
-
-    async def lease(self, caller: Caller, model: Model, *, tokens: int) -> Lease:
-        """See `Limits`."""
-        del caller, model, tokens
-        return _ROOM
-
-
-class NoCache:
-    """A `Cache` that keeps nothing."""
-
-    async def lookup(self, request: Request, caller: Caller) -> Answer | None:
-        """See `Cache`."""
-        del request, caller
-        return None
-
-    async def store(self, request: Request, caller: Caller, answer: Answer) -> None:
-        """See `Cache`."""
 
 
 class NoUsage:
@@ -66,4 +42,3 @@ class NoObserver:
 
 
 _FREE = _Free()
-_ROOM = _Room()

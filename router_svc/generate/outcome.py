@@ -43,11 +43,15 @@ def exhausted(failed: Sequence[FailedTry]) -> StepwireError:
     """Returns the error for a request that no model answered.
 
     MODELS_EXHAUSTED when at least one of the failures may pass, with the shortest wait
-    that was asked for; otherwise ANSWER_OFF_SCHEMA when a model answered, but not by the
-    schema, and PROVIDER_REJECTED for the first of them when none did.
+    that was asked for; otherwise BUDGET_EXHAUSTED when a budget had too little left,
+    ANSWER_OFF_SCHEMA when a model answered, but not by the schema, and PROVIDER_REJECTED for
+    the first of them when none did.
     """
     may_pass = [each for each in failed if each.failure.kind in MAY_PASS]
     if not may_pass:
+        for each in reversed(failed):
+            if each.failure.over is not None:
+                return _over_budget(each.failure.over, failed)
         off_schema = [each for each in failed if each.failure.kind is FailureKind.OFF_SCHEMA]
         return _off_schema(off_schema[-1], failed) if off_schema else refused(failed[0], failed)
     return StepwireError(
@@ -96,6 +100,15 @@ def broke_off(failed: Sequence[FailedTry]) -> StepwireError:
         f"the answer of {last.name} broke off: {last.failure}",
         metadata={"model": last.name, "kind": last.kind},
         retry_after=last.failure.retry_after,
+    )
+
+
+def _over_budget(over: StepwireError, failed: Sequence[FailedTry]) -> StepwireError:
+    return StepwireError(
+        over.reason,
+        over.message,
+        metadata={**over.metadata, **_tried(failed)},
+        retry_after=over.retry_after,
     )
 
 

@@ -193,6 +193,8 @@ class Router:
         try:
             return await first_answer(ran(attempt, hedge=False), hedge, after_seconds=slow)
         finally:
+            # A call that is cancelled at once has not begun its try.
+            attempt.abandon()
             # The failure of the one made first is noted by the caller when nobody answered.
             course.failed.extend(each for each in lost if each.hedge)
 

@@ -107,10 +107,14 @@ class Decider(Protocol):
 
 
 class Reservation(Protocol):
-    """Money held for one call."""
+    """Money held for one call. It is given back in exactly one of two ways, at once."""
 
-    async def settle(self, actual_micro_usd: int) -> None:
-        """Charges what was used, and gives the rest back; 0 gives all back. Never raises."""
+    def settle(self, entry: UsageEntry) -> None:
+        """Writes down what the call used, charges its cost, and gives the rest back."""
+        ...
+
+    def release(self) -> None:
+        """Gives all back: the call was not made."""
         ...
 
 
@@ -123,16 +127,21 @@ class Budgets(Protocol):
         Raises:
             ProviderFailure: OVER_BUDGET: this model is too dear, and a cheaper one may be
                 tried.
-            StepwireError: No model may be used.
+            StepwireError: BUDGET_EXHAUSTED: no model may be used; DEPENDENCY_UNAVAILABLE
+                when it cannot be found out.
         """
         ...
 
 
 class Lease(Protocol):
-    """Room under rate limits for one call."""
+    """Room under rate limits for one call. It is given back in exactly one of two ways."""
 
     def settle(self, tokens: int) -> None:
-        """Counts the tokens really used; 0 gives all room back."""
+        """Counts the tokens really used."""
+        ...
+
+    def release(self) -> None:
+        """Gives all room back: the call was not made."""
         ...
 
 
@@ -143,7 +152,8 @@ class Limits(Protocol):
         """Takes room for one call of at most `tokens` tokens.
 
         Raises:
-            ProviderFailure: RATE_LIMITED, with the wait, and not `called`.
+            ProviderFailure: RATE_LIMITED, with the wait, or UNFIT when one call is more than
+                may be asked for in a minute; not `called`.
         """
         ...
 
@@ -161,7 +171,7 @@ class Answering(Protocol):
 
 
 class UsageRecorder(Protocol):
-    """Writes down what tries used. Returns at once, and never raises."""
+    """Writes down what was used without a call. Returns at once, and never raises."""
 
     def record(self, entry: UsageEntry) -> None:
         """Takes an entry."""

@@ -20,7 +20,6 @@ from router_svc.generate.ports import (
     Reservation,
     Target,
     Targets,
-    UsageRecorder,
 )
 from router_svc.generate.records import Caller, Completion, Delta, Usage, UsageEntry
 from router_svc.generate.schemas import hold_against_schema
@@ -66,7 +65,6 @@ class Means:
         targets: Choose the place, and let through or not.
         budgets: Hold money.
         limits: Keep within rates.
-        usage: Writes down what was used.
         telemetry: Measures.
         count: Estimates the tokens of a text, for a model's tokenizer.
         clock: Monotonic seconds.
@@ -75,7 +73,6 @@ class Means:
     targets: Targets
     budgets: Budgets
     limits: Limits
-    usage: UsageRecorder
     telemetry: CallTelemetry
     count: CountTokens
     clock: Callable[[], float]
@@ -110,8 +107,18 @@ class Try:
         self._means = means
         self._max_output = output_tokens(candidate.model, asked.request)
         self._started = means.clock()
+        self._begun = False
         self._first: float | None = None
         self._said: list[str] = []
+
+    def abandon(self) -> None:
+        """Gives all that is held back, if it was never used."""
+        if self._begun:
+            return
+        self._begun = True
+        self._permit.released()
+        self._lease.release()
+        self._reservation.release()
 
     @property
     def seconds(self) -> float:
@@ -140,7 +147,7 @@ class Try:
             outcome = self._failed(error, span)
             raise
         finally:
-            await self._settle(completion, outcome)
+            self._settle(completion, outcome)
         return completion
 
     async def stream(self) -> AsyncGenerator[Delta]:
@@ -166,7 +173,7 @@ class Try:
             outcome = self._failed(error, span)
             raise
         finally:
-            await self._settle(completion, outcome)
+            self._settle(completion, outcome)
         yield Delta(end=completion)
 
     async def _pieces(self, span: Span) -> AsyncGenerator[Delta]:
@@ -215,6 +222,7 @@ class Try:
             ) from error
 
     def _begin(self, *, stream: bool) -> Span:
+        self._begun = True
         self._started = self._means.clock()
         return self._means.telemetry.begin(
             self.target, self._asked.request, max_output_tokens=self._max_output, stream=stream
@@ -257,7 +265,7 @@ class Try:
         )
         return error.kind.value
 
-    async def _settle(self, completion: Completion | None, outcome: str) -> None:
+    def _settle(self, completion: Completion | None, outcome: str) -> None:
         """Gives back what was held and not used, and accounts for the rest."""
         self.usage = self._used(completion)
         self.cost_micro_usd = self.candidate.price.cost_micro_usd(
@@ -267,10 +275,9 @@ class Try:
             reasoning_tokens=self.usage.reasoning_tokens,
         )
         self._lease.settle(self.usage.total)
-        await self._reservation.settle(self.cost_micro_usd)
         if self.usage.total:
             self._means.telemetry.used(self.candidate, self.usage, self.cost_micro_usd)
-        self._means.usage.record(
+        self._reservation.settle(
             UsageEntry(
                 caller=self._asked.caller,
                 decision=self._asked.decision,
@@ -319,14 +326,14 @@ async def open_try(
     model = candidate.model
     target, permit = means.targets.take(model, avoid=avoid)
     try:
-        reservation = await means.budgets.reserve(
-            asked.caller, model, worst_micro_usd=candidate.worst_cost_micro_usd
-        )
+        tokens = candidate.input_tokens + output_tokens(model, asked.request)
+        lease = await means.limits.lease(asked.caller, model, tokens=tokens)
         try:
-            tokens = candidate.input_tokens + output_tokens(model, asked.request)
-            lease = await means.limits.lease(asked.caller, model, tokens=tokens)
+            reservation = await means.budgets.reserve(
+                asked.caller, model, worst_micro_usd=candidate.worst_cost_micro_usd
+            )
         except BaseException:
-            await reservation.settle(0)
+            lease.release()
             raise
     except BaseException:
         permit.released()

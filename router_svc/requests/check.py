@@ -22,6 +22,9 @@ MAX_IMAGE_BYTES = 8 * 1024 * 1024
 MAX_TOOLS = 128
 MAX_STOPS = 4
 MAX_PROJECT_CHARACTERS = 100
+MAX_TASK_ID_CHARACTERS = 100
+# Steps that were added by steps have long ids.
+MAX_STEP_ID_CHARACTERS = 1_000
 MAX_TAGS = 16
 MAX_TAG_CHARACTERS = 100
 MAX_SCOPE_CHARACTERS = 200
@@ -171,8 +174,14 @@ def _schema(request: pb.GenerateRequest) -> Faults:
 
 
 def _rest(request: pb.GenerateRequest) -> Faults:
-    if len(request.attribution.project) > MAX_PROJECT_CHARACTERS:
-        yield "attribution.project", f"must be at most {MAX_PROJECT_CHARACTERS} characters"
+    by = request.attribution
+    for name, text, most in (
+        ("project", by.project, MAX_PROJECT_CHARACTERS),
+        ("task_id", by.task_id, MAX_TASK_ID_CHARACTERS),
+        ("step_id", by.step_id, MAX_STEP_ID_CHARACTERS),
+    ):
+        if len(text) > most or "\0" in text:
+            yield f"attribution.{name}", f"must be at most {most} characters, without U+0000"
     cache = request.cache
     if cache.mode not in requirements_pb.CacheMode.values():
         yield "cache.mode", f"is not a mode: {cache.mode}"

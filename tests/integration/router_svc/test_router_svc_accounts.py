@@ -42,9 +42,14 @@ class Held:
 @dataclass
 class Money:
     held: Held
+    book: "Book"
 
-    async def settle(self, actual_micro_usd: int) -> None:
-        self.held.settled.append(actual_micro_usd)
+    def settle(self, entry: UsageEntry) -> None:
+        self.held.settled.append(entry.cost_micro_usd)
+        self.book.entries.append(entry)
+
+    def release(self) -> None:
+        self.held.settled.append(0)
 
 
 @dataclass
@@ -54,10 +59,13 @@ class Room:
     def settle(self, tokens: int) -> None:
         self.held.settled.append(tokens)
 
+    def release(self) -> None:
+        self.held.settled.append(0)
+
 
 @dataclass
 class Book:
-    """Budgets, limits and usage in one."""
+    """Budgets and limits in one."""
 
     money: list[Held] = field(default_factory=list)
     room: list[Held] = field(default_factory=list)
@@ -69,7 +77,7 @@ class Book:
         if model.name == self.too_dear:
             raise ProviderFailure(FailureKind.OVER_BUDGET, "too dear", called=False)
         self.money.append(Held(worst_micro_usd))
-        return Money(self.money[-1])
+        return Money(self.money[-1], self)
 
     async def lease(self, caller: Caller, model: Model, *, tokens: int) -> Room:
         if model.name == self.limited:
@@ -77,12 +85,9 @@ class Book:
         self.room.append(Held(tokens))
         return Room(self.room[-1])
 
-    def record(self, entry: UsageEntry) -> None:
-        self.entries.append(entry)
-
     @property
     def joints(self) -> Joints:
-        return Joints(budgets=self, limits=self, usage=self)
+        return Joints(budgets=self, limits=self)
 
 
 def bad_days(share: float) -> tuple[RandomFault, ...]:
@@ -228,5 +233,5 @@ async def test_a_limit_keeps_a_call_from_the_provider() -> None:
         assert not fleet["east"].seen
     assert caught.value.reason is Reason.MODELS_EXHAUSTED
     assert caught.value.metadata["attempts"] == "0"
-    assert [held.settled for held in book.money] == [[0]] * len(book.money)
+    assert not book.money
     assert not book.entries

@@ -1,0 +1,1 @@
+"""What may be spent: budgets, and what is held for calls under way."""

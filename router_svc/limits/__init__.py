@@ -1,0 +1,1 @@
+"""Keeps calls within the rates of the catalogue, over all instances together."""

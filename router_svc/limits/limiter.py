@@ -1,0 +1,247 @@
+"""Keeps calls within the catalogue's rates. See `generate.ports.Limits`."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from router_svc.catalogue.models import Model
+from router_svc.generate.failures import FailureKind, ProviderFailure
+from router_svc.generate.ports import Lease
+from router_svc.generate.records import Caller
+from router_svc.limits.holding import Holding, Part
+from router_svc.limits.metrics import LimitMetrics
+from router_svc.limits.ports import Ask, Back, Given, RateStore
+from router_svc.limits.window import KEPT_SECONDS, MemoryRates
+from stepwire.batcher import Batcher
+from stepwire.errors import StepwireError
+
+_logger = logging.getLogger(__name__)
+
+REQUESTS: Final = "requests"
+TOKENS: Final = "tokens"
+LOOK_AGAIN_SECONDS: Final = 0.25
+"""For how long a refusal is believed: another instance may put back what it does not use."""
+TIDY_SECONDS: Final = KEPT_SECONDS / 2
+MAX_BATCH: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a call needs of one rate."""
+
+    model: str
+    unit: str
+    limit: int
+    units: int
+
+    @property
+    def name(self) -> str:
+        """Names the rate."""
+        return f"{self.model}/{self.unit}"
+
+    def __str__(self) -> str:
+        return f"its limit of {self.limit} {self.unit} per minute"
+
+
+class RateLimits:
+    """The rates of all models.
+
+    Args:
+        store: Gives out of the rates that all instances share.
+        metrics: Counts refusals.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, store: RateStore, metrics: LimitMetrics, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._own = MemoryRates(clock)
+        self._away = False
+        self._holdings: dict[str, Holding] = {}
+        self._wants: Batcher[tuple[Need, ...], Lease] = Batcher(
+            "rates", self._supply, max_batch=MAX_BATCH
+        )
+
+    async def lease(self, caller: Caller, model: Model, *, tokens: int) -> Lease:
+        """See `Limits`."""
+        del caller
+        needs = _needs_of(model, tokens)
+        if not needs:
+            return _UNLIMITED
+        lease = self._take(needs)
+        if lease is not None:
+            return lease
+        now = self._clock()
+        for need in needs:
+            if need.units > need.limit:
+                raise ProviderFailure(
+                    FailureKind.UNFIT, f"{need.units} {need.unit} are above {need}", called=False
+                )
+            if self._holding(need.name).free_at > now:
+                raise self._refusal(needs, now)
+        future = self._wants.put(needs)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(_release)
+            raise
+
+    def resting(self, model: Model) -> str:
+        """Returns at which limit a model is known to be; empty when it is at none."""
+        if model.limits.requests_per_minute is None and model.limits.tokens_per_minute is None:
+            return ""
+        now = self._clock()
+        for need in _needs_of(model, 1):
+            left = self._holding(need.name).told_at - now
+            if left > LOOK_AGAIN_SECONDS:
+                return f"at {need} for another {math.ceil(left)} s"
+        return ""
+
+    async def run(self) -> None:
+        """Puts back again and again what is not used in time."""
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            await self.tidy()
+
+    async def tidy(self, *, everything: bool = False) -> None:
+        """Puts back what is not used, or all."""
+        now = self._clock()
+        back = [
+            each
+            for holding in self._holdings.values()
+            for each in holding.unwanted(now, everything=everything)
+        ]
+        if back:
+            await self._exchange([], back)
+
+    async def _supply(self, wants: Sequence[tuple[Need, ...]]) -> list[Lease | BaseException]:
+        """Gets what is missing, and gives to the callers in their order what there is."""
+        now = self._clock()
+        by_name: dict[str, list[Need]] = {}
+        for need in (each for needs in wants for each in needs):
+            by_name.setdefault(need.name, []).append(need)
+        asks = []
+        for name, needs in by_name.items():
+            units = [need.units for need in needs]
+            ask = self._holding(name).ask(needs[-1].limit, units, now)
+            if ask is not None:
+                asks.append(ask)
+        back = [each for name in by_name for each in self._holding(name).unwanted(now)]
+        given = await self._exchange(asks, back)
+        for name, share in given.items():
+            # Kept from when it was asked for, which is not later than when it was given.
+            self._holding(name).put(share, now, patience_seconds=LOOK_AGAIN_SECONDS)
+        now = self._clock()
+        return [self._take(needs) or self._refusal(needs, now) for needs in wants]
+
+    async def _exchange(self, asks: Sequence[Ask], back: Sequence[Back]) -> Mapping[str, Given]:
+        try:
+            given = await self._store.take(asks, back)
+        except StepwireError as error:
+            # Providers keep their limits themselves: better too many than no calls at all.
+            if not self._away:
+                _logger.warning(
+                    "each instance keeps to the rates by itself", extra={"why": str(error)}
+                )
+            self._away = True
+            for each in back:
+                self._holding(each.name).keep_back(each)
+            return await self._own.take(asks, [])
+        self._away = False
+        return given
+
+    def _take(self, needs: tuple[Need, ...]) -> Lease | None:
+        now = self._clock()
+        if any(self._holding(need.name).left(now) < need.units for need in needs):
+            return None
+        return _Lease([_Taken(each, self._holding(each.name), now) for each in needs])
+
+    def _refusal(self, needs: tuple[Need, ...], now: float) -> ProviderFailure:
+        lacking = [
+            need for need in needs if self._holding(need.name).left(now) < need.units
+        ] or needs
+        need = max(lacking, key=lambda each: self._holding(each.name).told_at)
+        wait = max(self._holding(need.name).told_at - now, LOOK_AGAIN_SECONDS)
+        self._metrics.refused(need.model, need.unit)
+        return ProviderFailure(
+            FailureKind.RATE_LIMITED,
+            f"at {need}",
+            retry_after=timedelta(seconds=wait),
+            called=False,
+        )
+
+    def _holding(self, name: str) -> Holding:
+        holding = self._holdings.get(name)
+        if holding is None:
+            holding = self._holdings[name] = Holding(name)
+        return holding
+
+
+class _Taken:
+    """What a call has taken of one rate."""
+
+    __slots__ = ("_holding", "_parts", "need")
+
+    def __init__(self, need: Need, holding: Holding, now: float) -> None:
+        self.need = need
+        self._holding = holding
+        self._parts: list[Part] = holding.take(need.units, now)
+
+    def used(self, units: int) -> None:
+        """Puts back what was not used."""
+        self._holding.give_back(self._parts, self.need.units - units)
+
+
+class _Lease:
+    """See `Lease`."""
+
+    __slots__ = ("_taken",)
+
+    def __init__(self, taken: Sequence[_Taken]) -> None:
+        self._taken = taken
+
+    def settle(self, tokens: int) -> None:
+        for each in self._taken:
+            if each.need.unit == TOKENS:
+                each.used(tokens)
+
+    def release(self) -> None:
+        for each in self._taken:
+            each.used(0)
+
+
+class _Unlimited:
+    """A `Lease` of a model without rates."""
+
+    def settle(self, tokens: int) -> None:
+        del tokens
+
+    def release(self) -> None:
+        pass
+
+
+_UNLIMITED: Final = _Unlimited()
+
+
+def _needs_of(model: Model, tokens: int) -> tuple[Need, ...]:
+    limits = model.limits
+    requests_, tokens_ = limits.requests_per_minute, limits.tokens_per_minute
+    if requests_ is None and tokens_ is None:
+        return ()
+    needs = []
+    if requests_ is not None:
+        needs.append(Need(model.name, REQUESTS, requests_, 1))
+    if tokens_ is not None:
+        needs.append(Need(model.name, TOKENS, tokens_, tokens))
+    return tuple(needs)
+
+
+def _release(future: "asyncio.Future[Lease]") -> None:
+    """Puts back what came for a caller that has gone."""
+    if not future.cancelled() and future.exception() is None:
+        future.result().release()

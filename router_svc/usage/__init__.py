@@ -1,0 +1,1 @@
+"""What was used of models, and what it cost."""
