@@ -32,6 +32,12 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("model-cache")
 
 
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder in which tests keep exports of tiny checkpoints, the same for the same."""
+    return tmp_path_factory.mktemp("exports")
+
+
 @pytest_asyncio.fixture(scope="session")
 async def channel(
     cache_dir: Path, tmp_path_factory: pytest.TempPathFactory

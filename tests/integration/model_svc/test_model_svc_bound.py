@@ -31,8 +31,8 @@ def bound(path: Path, *, max_buckets: int = 2) -> BoundSession:
     return BoundSession(path, device=Device.CPU, threads=1, graphs=False, max_buckets=max_buckets)
 
 
-def test_bound_runs_give_what_plain_runs_give(tmp_path: Path) -> None:
-    path = exported_model(write_checkpoint(tmp_path / "tiny"), tmp_path / "cache", packed=False)
+def test_bound_runs_give_what_plain_runs_give(tmp_path: Path, exports: Path) -> None:
+    path = exported_model(write_checkpoint(tmp_path / "tiny"), exports, packed=False)
     session, plain = bound(path), Session(path, device=Device.CPU, threads=1)
     kept = []
     # More sizes than there are buckets, each with other contents the second time.
@@ -46,8 +46,8 @@ def test_bound_runs_give_what_plain_runs_give(tmp_path: Path) -> None:
     assert all(np.array_equal(result, copy) for result, copy in kept)
 
 
-def test_refused_inputs_leave_a_bound_session_well(tmp_path: Path) -> None:
-    path = exported_model(write_checkpoint(tmp_path / "tiny"), tmp_path / "cache", packed=False)
+def test_refused_inputs_leave_a_bound_session_well(tmp_path: Path, exports: Path) -> None:
+    path = exported_model(write_checkpoint(tmp_path / "tiny"), exports, packed=False)
     session = bound(path)
     inputs = inputs_of(3, 5)
     expected = session.run(inputs, OUTPUT)[0]
@@ -85,11 +85,11 @@ def test_bfloat16_goes_through_as_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize(("variant", "near"), [(Variant.FLOAT32, 1e-3), (Variant.FLOAT16, 1e-2)])
 def test_a_gpu_gives_what_the_cpu_gives(
-    tmp_path: Path, variant: Variant, near: float, *, graphs: bool
+    tmp_path: Path, exports: Path, variant: Variant, near: float, *, graphs: bool
 ) -> None:
-    folder, cache = write_checkpoint(tmp_path / "tiny"), tmp_path / "cache"
-    exact = Session(exported_model(folder, cache), device=Device.CPU, threads=1)
-    path = exported_model(folder, cache, variant=variant, packed=False)
+    folder = write_checkpoint(tmp_path / "tiny")
+    exact = Session(exported_model(folder, exports), device=Device.CPU, threads=1)
+    path = exported_model(folder, exports, variant=variant, packed=False)
     session = BoundSession(path, device=Device.GPU, threads=1, graphs=graphs)
     for seed in range(3):
         for lengths in ((3, 5), (9, 9, 2), (20,) * 9):

@@ -61,9 +61,9 @@ def opener(model: Path) -> Opener:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory, exports: Path) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    return exported_model(write_checkpoint(folder / "checkpoint"), folder / "cache")
+    return exported_model(write_checkpoint(folder / "checkpoint"), exports)
 
 
 def row(*ids: int) -> Tokens:

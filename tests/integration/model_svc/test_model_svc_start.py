@@ -31,10 +31,10 @@ async def test_weights_of_another_kind_are_told(cache_dir: Path, tmp_path: Path)
         await start(cache_dir=cache_dir, embedding_model_dir=folder)
 
 
-async def test_weights_without_a_tokenizer_are_told(cache_dir: Path, tmp_path: Path) -> None:
+async def test_weights_without_a_tokenizer_are_told(exports: Path, tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "tiny")
     with pytest.raises(StartError, match=r"tokenizer.json is missing"):
-        await start(cache_dir=cache_dir, embedding_model_dir=folder)
+        await start(cache_dir=exports, embedding_model_dir=folder)
 
 
 async def test_a_missing_repository_folder_is_told(cache_dir: Path, tmp_path: Path) -> None:

@@ -14,7 +14,10 @@ from gateway.testing import running_envoy
 from tests.integration.model_svc.graphs import write_encoder, write_repository
 from tests.integration.model_svc.model_service import running_service
 
-CLIENT = Path(__file__).parents[2] / "clients" / "tritonclient"
+ROOT = Path(__file__).parents[3]
+CLIENT = ROOT / "tests" / "clients" / "tritonclient"
+# Beside what else is built, so that later runs find it.
+ENVIRONMENT = ROOT / "build" / "clients" / "tritonclient"
 INSTALL_SECONDS = 120
 RUN_SECONDS = 60
 
@@ -22,21 +25,20 @@ RUN_SECONDS = 60
 @pytest.fixture(scope="module")
 def client_python() -> Path:
     """Give the client's interpreter; its environment is made once, if it can be had."""
-    python = CLIENT / ".venv" / "bin" / "python"
-    mark = CLIENT / ".venv" / ".installed"
-    wanted = (CLIENT / "requirements.txt").read_text()
-    if mark.is_file() and mark.read_text() == wanted:
+    wanted = CLIENT / "requirements.txt"
+    python, mark = ENVIRONMENT / "bin" / "python", ENVIRONMENT / ".installed"
+    if mark.is_file() and mark.read_text() == wanted.read_text():
         return python
-    requirements = str(CLIENT / "requirements.txt")
+    uv = Path(sys.executable).parent / "uv"
     try:
         for command in (
-            [sys.executable, "-m", "venv", "--clear", str(CLIENT / ".venv")],
-            [str(python), "-m", "pip", "install", "--quiet", "-r", requirements],
+            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, ENVIRONMENT],
+            [uv, "pip", "install", "--quiet", "--python", python, "--requirement", wanted],
         ):
             subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_SECONDS)
     except (subprocess.SubprocessError, OSError) as error:
         pytest.skip(f"tritonclient cannot be installed: {error}")
-    mark.write_text(wanted)
+    mark.write_text(wanted.read_text())
     return python
 
 
