@@ -13,8 +13,8 @@ from tests.integration.executor_svc.executor_mesh import Client, Mesh, running_m
 
 @pytest.fixture(scope="session")
 async def executor_template(postgres: PostgresServer) -> str:
-    """A database with the executor's tables, to be copied."""
-    name = "executor_template"
+    """A database with the executor's tables, to be copied; each folder of tests has its own."""
+    name = f"executor_template_{uuid.uuid4().hex[:12]}"
     postgres.run_sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     async with open_pool(postgres.url(name), application_name="test") as pool:
         await migrate(pool, package="executor_svc", schema="executor")
