@@ -107,6 +107,11 @@ CROSS JOIN LATERAL (
 ) AS d
 WHERE t.task_id = $1 AND t.tenant_id = $2
 
+-- name: alive_tasks
+-- See executor.alive_v1. $1 tenant, $2 from this id, $3 to before this id, $4 whether those that
+-- wait, $5 most rows to look at.
+SELECT executor.alive_v1($1, $2, $3, $4, $5)
+
 -- name: list_tasks
 -- List a tenant's tasks, newest first. $1 tenant, $2 from this id, $3 to before this id,
 -- $4 state (null: any), $5 labels to contain (null: any), $6 workflow (null: any), $7 its
@@ -123,6 +128,26 @@ CROSS JOIN LATERAL (
 ) AS d
 WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3
     AND ($4::executor.task_state IS NULL OR d.state = $4)
+    AND ($5::jsonb IS NULL OR t.labels @> $5)
+    AND ($6::text IS NULL OR t.workflow = $6)
+    AND ($7::text IS NULL OR t.workflow_version = $7)
+ORDER BY t.task_id DESC
+LIMIT $8
+
+-- name: list_alive_tasks
+-- The same of tasks among some, $9, as alive_v1 has found them.
+SELECT t.task_id, t.tenant_id, d.state, t.labels, t.failure, t.traceparent, t.last_cursor,
+    t.created_at, t.started_at, t.ended_at, t.priority, t.workflow, t.workflow_version,
+    t.parent_task_id, t.parent_step_id, t.forked_from, t.deadline
+FROM executor.tasks t
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN t.state IN ('PENDING', 'RUNNING') AND NOT EXISTS (
+            SELECT FROM executor.steps s
+            WHERE s.task_id = t.task_id AND s.state IN ('READY', 'RUNNING'))
+        THEN 'WAITING' ELSE t.state END::executor.task_state AS state
+) AS d
+WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3 AND d.state = $4
+    AND t.task_id = ANY ($9::uuid[])
     AND ($5::jsonb IS NULL OR t.labels @> $5)
     AND ($6::text IS NULL OR t.workflow = $6)
     AND ($7::text IS NULL OR t.workflow_version = $7)
@@ -157,6 +182,24 @@ CROSS JOIN LATERAL (
 ) AS d
 WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3
     AND ($4::executor.task_state IS NULL OR d.state = $4)
+    AND ($5::jsonb IS NULL OR t.labels @> $5)
+    AND ($6::text IS NULL OR t.workflow = $6)
+    AND ($7::text IS NULL OR t.workflow_version = $7)
+ORDER BY t.task_id
+LIMIT $8
+
+-- name: find_alive_tasks
+-- The same of tasks among some, $9, as alive_v1 has found them.
+SELECT t.task_id
+FROM executor.tasks t
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN t.state IN ('PENDING', 'RUNNING') AND NOT EXISTS (
+            SELECT FROM executor.steps s
+            WHERE s.task_id = t.task_id AND s.state IN ('READY', 'RUNNING'))
+        THEN 'WAITING' ELSE t.state END::executor.task_state AS state
+) AS d
+WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3 AND d.state = $4
+    AND t.task_id = ANY ($9::uuid[])
     AND ($5::jsonb IS NULL OR t.labels @> $5)
     AND ($6::text IS NULL OR t.workflow = $6)
     AND ($7::text IS NULL OR t.workflow_version = $7)

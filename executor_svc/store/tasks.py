@@ -15,6 +15,7 @@ from executor_svc.engine.records import (
     StepRecord,
     TaskEvent,
     TaskRecord,
+    TaskState,
 )
 from executor_svc.graphs.graph import Graph
 from executor_svc.store.new_tasks import create_arguments
@@ -22,7 +23,7 @@ from executor_svc.store.outputs import outputs_of, read_outputs
 from executor_svc.store.rows import Row, batch_of, created_event, effects_of, json_text, queries
 from executor_svc.store.task_rows import left_of, step_of, task_of
 from executor_svc.tasks.events import parse_events
-from executor_svc.tasks.filters import IdRange, TaskFilter
+from executor_svc.tasks.filters import ALIVE, IdRange, TaskFilter
 from executor_svc.tasks.ports import Made, RetryPlan, Signal
 from executor_svc.tasks.refusals import task_not_found
 from stepwire.api.executor.v1.task_pb2 import TaskEventType
@@ -30,6 +31,9 @@ from stepwire.db import retryable
 from stepwire.failpoints import failpoint
 
 REQUESTS_KEY = "requests_pkey"
+# Steps that are looked at for the tasks that go on. Where more are alive, those of a state are
+# looked for among all tasks of the time.
+MOST_ALIVE = 10_000
 
 
 class PostgresTaskStore:
@@ -133,17 +137,30 @@ class PostgresTaskStore:
     async def list(
         self, wanted: TaskFilter, ids: IdRange, *, tenant_id: str, limit: int
     ) -> Sequence[TaskRecord]:
-        marked, arguments = _arguments(wanted, ids, tenant_id, limit)
-        statement = queries.list_marked_tasks if marked else queries.list_tasks
-        return [task_of(row) for row in await self._pool.fetch(statement, *arguments)]
+        return [task_of(row) for row in await self._select("list", wanted, ids, tenant_id, limit)]
 
     @retryable()
     async def find_ids(
         self, wanted: TaskFilter, ids: IdRange, *, tenant_id: str, limit: int
     ) -> Sequence[UUID]:
-        marked, arguments = _arguments(wanted, ids, tenant_id, limit)
-        statement = queries.find_marked_tasks if marked else queries.find_tasks
-        return [row["task_id"] for row in await self._pool.fetch(statement, *arguments)]
+        return [row["task_id"] for row in await self._select("find", wanted, ids, tenant_id, limit)]
+
+    async def _select(
+        self, verb: str, wanted: TaskFilter, ids: IdRange, tenant_id: str, limit: int
+    ) -> Sequence[Row]:
+        """List or find tasks by the index that suits what is wanted."""
+        arguments = _arguments(wanted, ids, tenant_id, limit)
+        if wanted.mark is not None:
+            reason = wanted.failure_reason or None
+            return await self._pool.fetch(queries[f"{verb}_marked_tasks"], *arguments, reason)
+        if wanted.state in ALIVE:
+            waiting = wanted.state is TaskState.WAITING
+            among = await self._pool.fetchval(
+                queries.alive_tasks, tenant_id, ids.first, ids.end, waiting, MOST_ALIVE
+            )
+            if among is not None:
+                return await self._pool.fetch(queries[f"{verb}_alive_tasks"], *arguments, among)
+        return await self._pool.fetch(queries[f"{verb}_tasks"], *arguments)
 
     @retryable()
     async def steps(self, task_id: UUID, *, outputs: bool) -> Sequence[StepRecord]:
@@ -254,23 +271,17 @@ def _is_repeated(error: asyncpg.UniqueViolationError) -> bool:
     return error.constraint_name != REQUESTS_KEY
 
 
-def _arguments(
-    wanted: TaskFilter, ids: IdRange, tenant_id: str, limit: int
-) -> tuple[bool, Sequence[object]]:
-    """Return the parameters of a statement that selects tasks, and whether it is by mark."""
-    mark = wanted.mark
-    arguments = (
+def _arguments(wanted: TaskFilter, ids: IdRange, tenant_id: str, limit: int) -> Sequence[object]:
+    """Return the parameters that all statements which select tasks have."""
+    return (
         tenant_id,
         ids.first,
         ids.end,
-        mark or wanted.state,
+        wanted.mark or wanted.state,
         json_text(wanted.labels) if wanted.labels else None,
         wanted.workflow or None,
         wanted.workflow_version or None,
         limit,
-    )
-    return mark is not None, (
-        arguments if mark is None else (*arguments, wanted.failure_reason or None)
     )
 
 

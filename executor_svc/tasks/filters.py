@@ -12,6 +12,8 @@ from executor_svc.tasks.task_ids import FIRST_ID, LAST_ID, first_id_at
 
 # States that tasks are indexed by; see tasks.mark.
 MARKED = frozenset({TaskState.PAUSED, TaskState.FAILED, TaskState.CANCELLED})
+# States of tasks that have steps which are alive.
+ALIVE = frozenset({TaskState.PENDING, TaskState.RUNNING, TaskState.WAITING})
 
 
 @dataclass(frozen=True, slots=True)

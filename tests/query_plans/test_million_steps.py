@@ -12,9 +12,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from executor_svc.engine.records import StepAddress, StepRef, TaskRecord
+from executor_svc.engine.records import StepAddress, StepRef, TaskRecord, TaskState
 from executor_svc.store import PostgresTaskStore, open_record
 from executor_svc.store.sweep import PostgresSweepStore
+from executor_svc.tasks.filters import TaskFilter
 from executor_svc.tasks.task_ids import first_id_at
 from stepwire.db import migrate
 from stepwire.stack.postgres import PostgresServer
@@ -194,6 +195,27 @@ async def test_claiming_and_settling(look):
     accepted, _ = await look.record.settle(session_id, attempts)
     assert len(accepted) == FOUND
     await look.check(FOUND)
+
+
+@pytest.mark.parametrize(
+    ("step_state", "due_in", "state"),
+    [
+        ("READY", timedelta(0), TaskState.RUNNING),
+        ("READY", None, TaskState.RUNNING),
+        ("WAITING", timedelta(0), TaskState.WAITING),
+        ("WAITING", None, TaskState.WAITING),
+    ],
+)
+async def test_listing_the_tasks_that_go_on(look, step_state, due_in, state):
+    await look.alive(step_state, due_in=due_in)
+    store = PostgresTaskStore(look.connection, republish_after=REPUBLISH, inline_bytes=1)
+    every = TaskFilter().ids
+    for select in (store.list, store.find_ids):
+        assert len(await select(TaskFilter(state=state), every, tenant_id="t", limit=200)) == FOUND
+        await look.check(FOUND)
+        other = TaskState.WAITING if state is TaskState.RUNNING else TaskState.RUNNING
+        assert not await select(TaskFilter(state=other), every, tenant_id="t", limit=200)
+        await look.check(0)
 
 
 async def test_releasing(look):

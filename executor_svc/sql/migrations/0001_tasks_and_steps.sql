@@ -165,6 +165,9 @@ CREATE INDEX steps_unpublished ON executor.steps (queue, priority, tenant_id, ta
     WHERE state = 'READY' AND due_at IS NULL;
 CREATE INDEX steps_waiting ON executor.steps (due_at)
     WHERE state = 'WAITING' AND due_at IS NOT NULL;
+-- Those whose wait no time ends; the tasks that wait are found by both.
+CREATE INDEX steps_idle ON executor.steps (tenant_id, task_id)
+    WHERE state = 'WAITING' AND due_at IS NULL;
 CREATE INDEX steps_running ON executor.steps (session_id) WHERE state = 'RUNNING';
 -- Steps that wait for a worker, and may do so only until then.
 CREATE INDEX steps_expiring ON executor.steps (expires_at)
@@ -256,3 +259,42 @@ CREATE TABLE executor.limit_waiters (
     PRIMARY KEY (tenant_id, key, priority, place),
     UNIQUE (task_id, step_id)
 );
+
+-- A tenant's tasks from p_lower to before p_upper that are PENDING or RUNNING (p_waiting:
+-- WAITING), and some others, found by what of their steps is alive; NULL when more than p_most
+-- of these, of whatever tenant, would have to be looked at.
+--
+-- No index says which tasks have not ended: it would have to hold a column that each end of a
+-- task changes. Every step that goes on is in one of these indexes anyway.
+CREATE FUNCTION executor.alive_v1(
+    p_tenant_id text, p_lower uuid, p_upper uuid, p_waiting boolean, p_most integer
+) RETURNS uuid[] LANGUAGE sql STABLE
+SET enable_seqscan = off AS $$
+    WITH seen AS MATERIALIZED (
+        SELECT * FROM (
+            SELECT s.tenant_id, s.task_id FROM executor.steps s
+            WHERE NOT p_waiting AND s.state = 'RUNNING'
+            UNION ALL
+            SELECT s.tenant_id, s.task_id FROM executor.steps s
+            WHERE NOT p_waiting AND s.state = 'READY' AND s.due_at IS NOT NULL
+            UNION ALL
+            SELECT s.tenant_id, s.task_id FROM executor.steps s
+            WHERE NOT p_waiting AND s.state = 'READY' AND s.due_at IS NULL
+            UNION ALL
+            SELECT s.tenant_id, s.task_id FROM executor.steps s
+            WHERE p_waiting AND s.state = 'WAITING' AND s.due_at IS NOT NULL
+            UNION ALL
+            SELECT s.tenant_id, s.task_id FROM executor.steps s
+            WHERE p_waiting AND s.state = 'WAITING' AND s.due_at IS NULL
+                AND s.tenant_id = p_tenant_id
+            UNION ALL
+            -- All steps of a task that waits for its concurrency key are held.
+            SELECT w.tenant_id, w.task_id FROM executor.limit_waiters w
+            WHERE p_waiting AND w.tenant_id = p_tenant_id AND w.step_id = ''
+        ) AS a
+        LIMIT p_most + 1
+    )
+    SELECT CASE WHEN count(*) <= p_most THEN coalesce(array_agg(DISTINCT s.task_id) FILTER (
+        WHERE s.tenant_id = p_tenant_id AND s.task_id >= p_lower AND s.task_id < p_upper
+    ), '{}') END FROM seen s;
+$$;

@@ -2,10 +2,20 @@
 
 import pytest
 
+from executor_svc.store import tasks as store
+from executor_svc.store.tasks import MOST_ALIVE
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.api.executor.v1 import task_pb2
 from stepwire.errors import Reason
-from tests.integration.executor_svc.executor_mesh import chain, graph, python, refused, state_of
+from tests.integration.executor_svc.executor_mesh import (
+    NO_RETRY,
+    chain,
+    graph,
+    python,
+    refused,
+    state_of,
+    transform,
+)
 from tests.integration.executor_svc.task_verbs import find, pause, until_state
 
 ASLEEP = graph({"name": "wait", "sleep": {"duration": {"seconds": 3600}}})
@@ -59,6 +69,41 @@ async def tasks(client):
     await client.cancel(made["PAUSED"])
 
 
+@pytest.fixture(params=[MOST_ALIVE, 0], ids=["by what is alive", "one by one"])
+def most_alive(request, monkeypatch):
+    """How many steps are looked at for tasks that go on, before all tasks are."""
+    monkeypatch.setattr(store, "MOST_ALIVE", request.param)
+
+
+@pytest.mark.usefixtures("most_alive")
+async def test_tasks_are_found_whatever_they_wait_for(client):
+    never = {"wait_signal": {"name": "never"}}
+    keyed = graph({"name": "a", **never})
+    keyed.concurrency.key = "'one'"
+    made = [
+        await client.create(what)
+        for what in (
+            ASLEEP,
+            graph({"name": "a", **never}),
+            graph({"name": "a", "subtask": {"graph": graph({"name": "a", **never})}}),
+            graph(transform("a", "1", for_each="[1]", retry=NO_RETRY), {"name": "b", **never}),
+            keyed,
+            keyed,
+        )
+    ]
+    for task_id in made:
+        await until_state(client, task_id, "WAITING")
+    waiting = task_pb2.TASK_STATE_WAITING
+    (child,) = set(await find(client, state=waiting)) - set(made)
+    assert await find(client, state=waiting) == sorted([*made, child], reverse=True)
+    assert await find(client, state=waiting, labels={"no": "such"}) == []
+    assert await find(client, state=task_pb2.TASK_STATE_RUNNING) == []
+    for task_id in made:
+        await client.cancel(task_id)
+    assert await find(client.of("another"), state=waiting) == []
+
+
+@pytest.mark.usefixtures("most_alive")
 async def test_by_state(client, tasks):
     assert await find(client) == list(tasks.values())[::-1]
     for name, number in task_pb2.TaskState.items()[1:]:
@@ -102,6 +147,7 @@ async def test_conditions_are_all_met(client, tasks):
     assert await find(client, **wanted, workflow="w") == []
 
 
+@pytest.mark.usefixtures("most_alive")
 async def test_a_pending_task_is_listed_as_such(mesh):
     task_id = await mesh.client.create(chain(1), 1)
     assert await find(mesh.client, state=task_pb2.TASK_STATE_PENDING) == [task_id]
