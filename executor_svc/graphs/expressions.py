@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cel
-
+from executor_svc.graphs.cel_library import cel
 from stepwire.errors import FieldFault, Reason, StepwireError
 
 MAX_CHARACTERS = 4096

@@ -1,5 +1,8 @@
 """CEL expressions."""
 
+import subprocess
+import sys
+
 import pytest
 
 from executor_svc.graphs.expressions import EvaluationError, compile_expression
@@ -87,3 +90,13 @@ def test_fails_on_its_values(source, scope):
 )
 def test_knows_which_steps_it_reads(source, steps):
     assert compiled(source).steps == steps
+
+
+def test_the_library_comes_without_its_command_line():
+    """Which would load toolkits for terminals into every worker."""
+    code = (
+        "import sys, executor_svc.graphs.expressions;"
+        "assert not {'rich', 'prompt_toolkit'} & sys.modules.keys();"
+        "import cel.cli; assert cel.cli.__file__"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
