@@ -3,6 +3,7 @@
     python -m bench.router --train F [F ...] --test F [--splits 10]     quality
     python -m bench.router --decide [--rate 500] [--seconds 10]         cost of Decide
     python -m bench.router --load [--seconds 5] [--runs 3] [--no-peer]  what Generate adds
+    python -m bench.router --cache [--runs 3]                           what caches give again
 
 Files are CSV, plain or .gz, with the columns source, prompt, weak_correct and
 strong_correct. Each prints one JSON object as its last line.
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import uvloop
 
+from bench.router_cache import measure_cache
 from bench.router_decide import measure_decide
 from bench.router_load import measure_load
 from bench.router_quality import measure_quality
@@ -31,6 +33,8 @@ def main() -> None:
             with_peer=not arguments.no_peer,
         )
         result = uvloop.run(measuring)
+    elif arguments.cache:
+        result = uvloop.run(measure_cache(runs=arguments.runs))
     else:
         result = uvloop.run(measure_decide(rate=arguments.rate, seconds=arguments.seconds))
     print(json.dumps(result))
@@ -43,7 +47,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--decide", action="store_true")
     parser.add_argument("--load", action="store_true")
-    parser.add_argument("--runs", type=int, default=3, help="of --load")
+    parser.add_argument("--cache", action="store_true")
+    parser.add_argument("--runs", type=int, default=3, help="of --load and --cache")
     parser.add_argument("--calls", type=int, default=10_000, help="of --load, for memory")
     parser.add_argument("--no-peer", action="store_true", help="of --load")
     parser.add_argument("--rate", type=int, default=500)
@@ -52,8 +57,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if bool(arguments.train) != bool(arguments.test):
         parser.error("give --train and --test together")
-    if not (arguments.train or arguments.decide or arguments.load):
-        parser.error("give --train and --test, --decide or --load")
+    if not (arguments.train or arguments.decide or arguments.load or arguments.cache):
+        parser.error("give --train and --test, --decide, --load or --cache")
     return arguments
 
 
