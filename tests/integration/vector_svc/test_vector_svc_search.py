@@ -16,6 +16,7 @@ from stepwire.api.vector.v1.collection_pb2 import (
     IndexOptions,
     Metric,
 )
+from stepwire.api.vector.v1.filter_pb2 import Filter
 from stepwire.api.vector.v1.search_pb2 import (
     SEARCH_PLAN_EXACT,
     SEARCH_PLAN_FILTER_FIRST,
@@ -113,6 +114,11 @@ async def test_filters_go_into_depth(client: Client) -> None:
     assert await found_ids(n=1) == {"a"}
     assert await found_ids(n=1.5) == {"b"}
     assert await found_ids(n="1") == set()
+
+    should = [*containing(n=1).must, *containing(user={"tags": ["x"]}).must]
+    for least, wanted in ((0, {"a", "b"}), (1, {"a", "b"}), (2, {"a"})):
+        filter_ = Filter(should=should, min_should=least)
+        assert {each.point.id for each in await client.search([1, 2, 3], filter=filter_)} == wanted
 
 
 @pytest.mark.parametrize(
