@@ -32,6 +32,7 @@ class ExtractService(ModelServiceServicer):
     def __init__(self) -> None:
         self.target = ""
         self.seen: list[pb.ExtractRequest] = []
+        self.time_left: list[float | None] = []
         self.error: StepwireError | None = None
 
     async def Embed(  # noqa: N802
@@ -48,6 +49,7 @@ class ExtractService(ModelServiceServicer):
         self, request: pb.ExtractRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ExtractResponse:
         self.seen.append(request)
+        self.time_left.append(context.time_remaining())
         if self.error is not None:
             raise self.error
         quotes = [

@@ -3,8 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,67 +12,18 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
-from gateway.testing import free_ports, running_envoy
-from stepwire.testing.fleet import EndpointPlan, Fleet, SimulatedEndpoint, Turn, running_fleet
+from gateway.testing import free_ports
+from stepwire.testing.fleet import EndpointPlan, Turn, running_fleet
 from stepwire.testing.fleet.latency import Constant
 from stepwire.testing.poll import eventually
-from tests.integration.router_svc.extract_service import DIMENSION, extract_service
-from tests.integration.router_svc.running_router import DEAR, running_router
+from tests.integration.router_svc.extract_service import DIMENSION
+from tests.integration.router_svc.house import House
+from tests.integration.router_svc.running_router import running_router
 from tests.integration.router_svc.test_router_svc_stream import SCHEMA, simulated
 
 ASK: Any = [{"role": "user", "content": "How much did the river rise?"}]
 TOOLS: Any = [{"type": "function", "function": {"name": "gauge", "parameters": SCHEMA}}]
 PICTURE = "data:image/png;base64,aGk="
-
-
-@dataclass
-class House:
-    fleet: Fleet
-    client: openai.AsyncOpenAI
-    url: str
-
-    @property
-    def east(self) -> SimulatedEndpoint:
-        return self.fleet["east"]
-
-    def body(self, place: int = -1) -> Any:
-        return self.east.seen[place].body
-
-
-@pytest.fixture(scope="module")
-async def whole_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    folder = tmp_path_factory.mktemp("openai")
-    (port,) = free_ports(1)
-    async with AsyncExitStack() as stack:
-        fleet = await stack.enter_async_context(running_fleet("east", "west"))
-        model_service = await stack.enter_async_context(extract_service())
-        models = [
-            simulated(fleet["east"], "east", capabilities=["tools", "json", "vision"]),
-            simulated(fleet["west"], "west", prices=[DEAR]),
-        ]
-        settings = {"breaker_failures": 1_000, "retry_longest_wait_seconds": 0.3}
-        await stack.enter_async_context(
-            running_router(
-                folder,
-                *models,
-                http_port=port,
-                model_target=model_service.target,
-                http_max_request_bytes=20_000,
-                **settings,
-            )
-        )
-        target = f"127.0.0.1:{port}"
-        envoy = await stack.enter_async_context(running_envoy(folder, router_http_target=target))
-        url = f"http://{envoy.target}/v1"
-        client = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=30)
-        yield House(fleet, await stack.enter_async_context(client), url)
-
-
-@pytest.fixture
-def house(whole_house: House) -> House:
-    for endpoint in whole_house.fleet.endpoints.values():
-        endpoint.reset(EndpointPlan(name=endpoint.plan.name))
-    return whole_house
 
 
 async def collected(stream: AsyncIterator[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
@@ -197,14 +146,13 @@ async def test_what_only_stepwire_has_goes_by_a_field_and_by_headers(house: Hous
     }
     house.east.then(Turn(text="A metre [1]."))
     answer = await house.client.chat.completions.create(
-        model="auto", messages=ASK, user="u", extra_body={"stepwire": own}
+        model="east", messages=ASK, user="u", extra_body={"stepwire": own}
     )
     told: Any = answer.model_extra
     assert answer.choices[0].message.content == "A metre [report]."
     assert told["stepwire"]["citations"] == [{"document_id": "report"}]
-    assert [each["model"] for each in told["stepwire"]["decision"]["candidates"]] == [
-        *("east", "west")
-    ]
+    candidates = told["stepwire"]["decision"]["candidates"]
+    assert [each["model"] for each in candidates] == ["east", "west", "quotes"]
     assert told["stepwire"]["ignored"] == ["user"]
     with pytest.raises(openai.BadRequestError) as caught:
         await house.client.chat.completions.create(
@@ -387,7 +335,9 @@ async def test_texts_are_embedded(house: House) -> None:
 
 
 async def test_models_are_listed(house: House) -> None:
-    assert [each.id async for each in house.client.models.list()] == ["auto", "east", "west"]
+    assert [each.id async for each in house.client.models.list()] == [
+        *("auto", "east", "west", "quotes")
+    ]
     assert (await house.client.models.retrieve("west")).owned_by == "openai"
     assert (await house.client.models.retrieve("auto")).id == "auto"
     with pytest.raises(openai.NotFoundError):

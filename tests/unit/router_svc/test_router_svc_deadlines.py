@@ -1,0 +1,238 @@
+"""Whatever providers do, a call ends by its deadline, and asks them no more often than it may."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import cache
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.metrics import NoOpMeter
+
+from router_svc.catalogue.models import Model
+from router_svc.decide.records import Decision
+from router_svc.generate import app as generate_app
+from router_svc.generate.failures import FailureKind, ProviderFailure
+from router_svc.generate.hedge import HedgeBudget
+from router_svc.generate.load import Load
+from router_svc.generate.nothing import NoObserver
+from router_svc.generate.pipeline import Router
+from router_svc.generate.ports import Permit, Target
+from router_svc.generate.records import Completion, Delta, FinishReason, Usage
+from router_svc.generate.route import RetryRules
+from router_svc.generate.tries import ANSWER_SECONDS
+from router_svc.metrics import RouterMetrics
+from router_svc.requests.records import JsonSchema, Request
+from router_svc.settings import RouterSettings
+from router_svc.tokens.families import TokenCounters
+from stepwire.errors import Reason, StepwireError
+from tests.unit.router_svc.router_builders import a_catalogue, a_model, a_request, decide_on
+from tests.unit.router_svc.virtual_time import run_virtual
+
+# Of sums of floating-point numbers.
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a provider does with one call: pieces, each after a wait, and then an end."""
+
+    waits: Sequence[float]
+    failure: FailureKind | None
+    retry_after: float | None
+    text: str
+
+
+@dataclass
+class Watched:
+    """One call of a provider."""
+
+    begun: float
+    timeout: float
+    longest_wait: float = 0.0
+    ended: float | None = None
+
+
+@dataclass
+class Providers:
+    """All providers in one: it does what the next turn says, and keeps watch."""
+
+    turns: list[Turn]
+    calls: list[Watched] = field(default_factory=list)
+    taken: int = 0
+    given_back: int = 0
+
+    def take(self, model: Model, *, avoid: Sequence[str] = ()) -> tuple[Target, Permit]:
+        self.taken += 1
+        load = Load()
+        for _ in range(30):
+            # What was quick lately is hedged soon.
+            load.begin()
+            load.end(0.01)
+        target = Target(model, "e0", _Provider(self, model), load, asyncio.Semaphore(9))
+        return target, _Permit(self)
+
+    async def go_on(self, model: Model) -> AsyncGenerator[Turn]:
+        """Yields the turn for each of its pieces, and once more at its end."""
+        loop = asyncio.get_running_loop()
+        call = Watched(loop.time(), model.timeout_seconds)
+        self.calls.append(call)
+        turn = self.turns.pop()
+        try:
+            for wait in turn.waits:
+                before = loop.time()
+                try:
+                    await asyncio.sleep(wait)
+                finally:
+                    call.longest_wait = max(call.longest_wait, loop.time() - before)
+                yield turn
+            if turn.failure is not None:
+                asked = turn.retry_after
+                raise ProviderFailure(
+                    turn.failure,
+                    "no",
+                    retry_after=None if asked is None else timedelta(seconds=asked),
+                )
+        finally:
+            call.ended = loop.time()
+
+
+@dataclass
+class _Provider:
+    providers: Providers
+    model: Model
+
+    async def complete(self, request: Request, *, max_output_tokens: int) -> Completion:
+        async with aclosing(self.providers.go_on(self.model)) as turns:
+            last = [turn async for turn in turns][-1]
+        return Completion(last.text, usage=Usage(1, 1), finish=FinishReason.STOP)
+
+    async def stream(self, request: Request, *, max_output_tokens: int) -> AsyncGenerator[Delta]:
+        text = ""
+        async with aclosing(self.providers.go_on(self.model)) as turns:
+            async for turn in turns:
+                text = turn.text
+                yield Delta(text=text)
+        yield Delta(end=Completion(text, usage=Usage(1, 1), finish=FinishReason.STOP))
+
+
+@dataclass
+class _Permit:
+    providers: Providers
+
+    def succeeded(self, seconds: float) -> None:
+        self.providers.given_back += 1
+
+    def failed(self, failure: ProviderFailure) -> None:
+        self.providers.given_back += 1
+
+    def released(self) -> None:
+        self.providers.given_back += 1
+
+
+@dataclass
+class _Decided:
+    decision: Decision
+
+    async def decide(self, request: Request) -> Decision:
+        return self.decision
+
+
+@cache
+def wired() -> Router:
+    return generate_app.wire(
+        _Decided(DECISION),
+        Providers([]),  # type: ignore[arg-type]
+        TokenCounters(),
+        generate_app.Joints(),
+        settings=RouterSettings(),
+        metrics=RouterMetrics(NoOpMeter("test")),
+    )
+
+
+def a_router(providers: Providers, plan: "Plan") -> Router:
+    tries = tuple(
+        replace(each, model=each.model.model_copy(update={"timeout_seconds": timeout}))
+        for each, timeout in zip(DECISION.tries, plan.timeouts, strict=False)
+    )
+    clock = asyncio.get_running_loop().time
+    return Router(
+        decider=_Decided(replace(DECISION, tries=tries)),
+        means=replace(wired()._means, targets=providers, clock=clock),
+        rules=RetryRules(max_attempts=plan.max_attempts),
+        observer=NoObserver(),
+        hedging=HedgeBudget(plan.hedge_share),
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    turns: list[Turn]
+    timeouts: list[float]
+    seconds: float
+    max_attempts: int
+    hedge_share: float
+    streamed: bool
+
+
+async def carry_out(providers: Providers, plan: Plan) -> tuple[float, Reason | None]:
+    """Returns when the call ended, and why it failed if it did."""
+    router, reason, deadline = a_router(providers, plan), None, plan.seconds
+    try:
+        if plan.streamed:
+            async with aclosing(router.stream(REQUEST, deadline=deadline)) as pieces:
+                async for _ in pieces:
+                    pass
+        else:
+            await router.generate(REQUEST, deadline=deadline)
+    except StepwireError as error:
+        reason = error.reason
+    return asyncio.get_running_loop().time(), reason
+
+
+REQUEST = a_request(json_schema=JsonSchema({"type": "object"}))
+DECISION = decide_on(
+    REQUEST, a_catalogue(*(a_model(name, capabilities=["json"]) for name in ("a", "b", "c")))
+)
+TURNS = st.builds(
+    Turn,
+    waits=st.lists(st.sampled_from([0.0, 0.02]) | st.floats(0, 3), min_size=1, max_size=3),
+    # Most often what leads to another try.
+    failure=st.sampled_from(
+        [None, *FailureKind, *[FailureKind.RATE_LIMITED] * 8, *[FailureKind.SERVER] * 8]
+    ),
+    retry_after=st.none() | st.floats(0, 5),
+    text=st.sampled_from(["{}", "no JSON"]),
+)
+
+
+PLANS = st.builds(
+    Plan,
+    turns=st.lists(TURNS, min_size=6, max_size=6),
+    timeouts=st.lists(st.floats(0.05, 3), min_size=1, max_size=3),
+    seconds=st.floats(0.001, 5),
+    max_attempts=st.sampled_from([1, 2, 3, 6]),
+    hedge_share=st.sampled_from([0.0, 1.0]),
+    streamed=st.booleans(),
+)
+
+
+@settings(max_examples=300)
+@given(PLANS)
+def test_calls_end_by_their_deadline_and_what_they_make_ends_before_them(plan: Plan) -> None:
+    providers, deadline = Providers(list(plan.turns)), plan.seconds
+    ended, reason = run_virtual(carry_out(providers, plan))
+    assert ended <= deadline + ROUNDING
+    assert len(providers.calls) <= plan.max_attempts
+    for call in providers.calls:
+        left = deadline - ANSWER_SECONDS - call.begun
+        assert left > 0, "no call begins when there is no time for its answer"
+        assert call.longest_wait <= min(call.timeout, left) + ROUNDING
+        assert call.ended is not None
+        assert call.ended <= deadline - ANSWER_SECONDS + ROUNDING
+    assert providers.given_back == providers.taken
+    if reason is Reason.DEADLINE_EXCEEDED and providers.calls:
+        # Not sooner than it had to: what was left was too little, or was used up.
+        assert ended >= deadline - ANSWER_SECONDS - ROUNDING
