@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from stepwire.sdk.functions import StepContext, step
+from tests.integration.executor_svc.executor_functions import exists
 
 BEAT_SECONDS = 0.005
 
 
 @step("test.gauge")
 async def gauge(value: dict[str, Any], context: StepContext) -> str:
-    """Live for `seconds`, giving signs of life under the key."""
+    """Live for `seconds`, and until the file `until` is there, giving signs of life."""
     path, end = Path(value["path"]), time.monotonic() + value["seconds"]
     line = f"{value['key']} {context.idempotency_key} {context.attempt} {os.getpid()}"
     with path.open("a", encoding="utf-8", buffering=1) as file:  # noqa: ASYNC230
         while True:
             now = time.monotonic()
-            file.write(f"{now:.6f} {line} {'end' if now >= end else 'live'}\n")
-            if now >= end:
+            over = now >= end and exists(value["until"])
+            file.write(f"{now:.6f} {line} {'end' if over else 'live'}\n")
+            if over:
                 return "done"
             await asyncio.sleep(BEAT_SECONDS)
 

@@ -27,7 +27,8 @@ async def test_a_task_continues_behind_its_last_completed_step(mesh, tmp_path):
         python("last", "note", depends_on=["fails"], input="input"),
     ]
     value = {"path": str(path), "awaits": str(go), "needs": str(needs)}
-    with worker_process(mesh, tmp_path / "log") as worker:
+    lease = {"lease_seconds": 1, "renew_seconds": 0.2}
+    with worker_process(mesh, tmp_path / "log", **lease) as worker:
         task_id = await mesh.client.create(graph(*steps), value)
         await eventually(lambda: "held 1" in noted(path), WAIT_SECONDS)
         worker.signal(signal.SIGKILL)

@@ -5,8 +5,8 @@ tests/integration/executor_svc/test_executor_svc_outages.py.
 """
 
 import signal
-import time
 
+from executor_svc.settings import ExecutorSettings, WorkerSettings
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
@@ -17,15 +17,21 @@ from tests.integration.executor_svc.executor_mesh import (
 )
 from tests.integration.executor_svc.worker_process import worker_process
 
+LEASE = {"lease_seconds": 1, "renew_seconds": 0.2}
+
+
+def test_a_death_is_noticed_within_ten_seconds():
+    """A lease that has just been renewed runs out, and the sweep comes round."""
+    assert WorkerSettings().lease_seconds + ExecutorSettings().sweep_seconds <= 10
+
 
 async def test_the_steps_of_a_killed_worker_run_again_elsewhere(mesh, tmp_path):
     what, value, path, go = held_steps(tmp_path, 5)
-    with worker_process(mesh, tmp_path / "log") as worker:
+    with worker_process(mesh, tmp_path / "log", **LEASE) as worker:
         task_id = await mesh.client.create(what, value)
         await eventually(lambda: len(noted(path)) == 6, WAIT_SECONDS)
         worker.signal(signal.SIGKILL)
         worker.wait()
-        killed = time.time()
     async with mesh.worker():
         await eventually(lambda: len(noted(path)) == 11, WAIT_SECONDS)
         go.touch()
@@ -37,19 +43,15 @@ async def test_the_steps_of_a_killed_worker_run_again_elsewhere(mesh, tmp_path):
         assert history.count(f"STEP_SUCCEEDED held[{number}] 2") == 1
         assert steps_of(task)[f"held[{number}]"].attempt == 2
     assert history.count("STEP_SUCCEEDED before 1") == 1
-    # By the clock of the record: the default lease is 6 s, a sweep every half second.
-    starts = [steps_of(task)[f"held[{n}]"].start_time.ToMicroseconds() / 1e6 for n in range(5)]
-    assert max(starts) - killed < 30
 
 
 async def test_a_worker_killed_at_any_moment_leaves_nothing_behind(mesh, tmp_path):
     """Killed in the midst of many short tasks, when claims and commits are under way."""
     what, value, _, go = held_steps(tmp_path, 2)
     go.touch()
-    settings = {"lease_seconds": 1, "renew_seconds": 0.2}
     ids: list[str] = []
     for _ in range(2):
-        with worker_process(mesh, tmp_path / "log", **settings) as worker:
+        with worker_process(mesh, tmp_path / "log", **LEASE) as worker:
             ids.append(await mesh.client.create(what, value))
             await mesh.client.wait(ids[-1])
             ids += [await mesh.client.create(what, value) for _ in range(30)]

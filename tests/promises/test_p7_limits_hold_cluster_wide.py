@@ -68,6 +68,11 @@ def test_the_gauge_sees_too_many_starts():
     assert rate_excess(twice, **allowed) > 10
 
 
+def is_full(path):
+    slow = [each for each in read_lives(path) if each.key == "slow"]
+    return most_at_once(slow) == MAX_RUNNING["slow"]
+
+
 async def caught(process, path, worker):
     """Wait until a worker runs a slow step, and stop it right then; return what it runs."""
     while True:
@@ -94,7 +99,7 @@ def held_by(process, path, *, newer_than):
 
 @pytest.mark.timeout(300)
 async def test_limits_hold_while_workers_are_killed_and_stopped(mesh, tmp_path):
-    path = tmp_path / "gauge"
+    path, full = tmp_path / "gauge", tmp_path / "full"
     log = tmp_path / "log"
     with (
         worker_process(mesh, log, **WORKER) as stopped,
@@ -104,12 +109,21 @@ async def test_limits_hold_while_workers_are_killed_and_stopped(mesh, tmp_path):
         ids = await asyncio.gather(
             *(
                 mesh.client.create(
-                    graph_of(key), {"path": str(path), "key": key, "seconds": SECONDS[key]}
+                    graph_of(key),
+                    {
+                        "path": str(path),
+                        "until": str(full if key == "slow" else log),
+                        "key": key,
+                        "seconds": SECONDS[key],
+                    },
                 )
                 for _ in range(TASKS)
                 for key in SECONDS
             )
         )
+        # All places are of use: the first slow ones wait for each other.
+        await eventually(lambda: is_full(path), WAIT_SECONDS)
+        full.touch()
         victims = await caught(killed.pid, path, killed)
         killed.signal(signal.SIGKILL)
         frozen = await caught(stopped.pid, path, stopped)
@@ -131,7 +145,6 @@ async def test_limits_hold_while_workers_are_killed_and_stopped(mesh, tmp_path):
         assert most_at_once(of_key) <= MAX_RUNNING[key]
         excess = rate_excess(of_key, burst=BURST, per_second=PER_SECOND, late_seconds=LATE_SECONDS)
         assert excess == 0
-    # All places were of use, and nobody has one that is not needed.
-    assert most_at_once([each for each in lives if each.key == "slow"]) == MAX_RUNNING["slow"]
+    # Nobody has a place that is not needed.
     left = await mesh.fetch("SELECT * FROM executor.limit_holders")
     assert left == []

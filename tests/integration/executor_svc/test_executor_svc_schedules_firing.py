@@ -96,7 +96,7 @@ async def test_two_executors_create_one_task_per_firing(
     async with running_schedules(url, rabbitmq_url, mq_namespace, schedule_batch=3) as other:
         await other.schedules.create("another")
         for name in names:
-            await fired.until(name, *["STARTED"] * 5)
+            await fired.until(name, *["STARTED"] * 3)
         for name in names:
             paused = await other.schedules.pause(name)
             tasks = await fired.tasks(name)
@@ -183,7 +183,7 @@ async def test_killed_executors_lose_and_double_nothing(
                 await killed_between_creating_and_recording(database_url, process)
     async with running_schedules(database_url, rabbitmq_url, mq_namespace) as fired:
         for name in names:
-            await fired.until(name, *["STARTED"] * 10)
+            await fired.until(name, *["STARTED"] * 6)
             await fired.schedules.pause(name)
             assert_each_second_once(await fired.tasks(name))
 

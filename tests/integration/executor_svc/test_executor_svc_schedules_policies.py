@@ -3,8 +3,9 @@
 No worker runs: a task ends when it is cancelled.
 """
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -45,7 +46,7 @@ async def name(fired: ScheduleMesh) -> AsyncIterator[str]:
     await fired.schedules.delete(name)
 
 
-async def test_skip_waits_for_the_end_of_the_last_task(fired: ScheduleMesh, name: str) -> None:
+async def skip_waits_for_the_end_of_the_last_task(fired: ScheduleMesh, name: str) -> None:
     await fired.schedules.create(name, config_of(EVERY_SECOND, "SKIP"))
     found = await fired.until(name, "STARTED", "SKIPPED", "SKIPPED")
     assert len(await fired.tasks(name)) == 1
@@ -54,18 +55,72 @@ async def test_skip_waits_for_the_end_of_the_last_task(fired: ScheduleMesh, name
     assert [state for _, state in await fired.tasks(name)] == ["CANCELLED", "PENDING"]
 
 
-async def test_allow_does_not_wait(fired: ScheduleMesh, name: str) -> None:
+async def allow_does_not_wait(fired: ScheduleMesh, name: str) -> None:
     await fired.schedules.create(name, config_of(EVERY_SECOND, "ALLOW"))
     await fired.until(name, *["STARTED"] * 3)
     assert {state for _, state in await fired.tasks(name)} == {"PENDING"}
 
 
-async def test_cancel_other_leaves_one_task(fired: ScheduleMesh, name: str) -> None:
+async def cancel_other_leaves_one_task(fired: ScheduleMesh, name: str) -> None:
     await fired.schedules.create(name, config_of(EVERY_SECOND, "CANCEL_OTHER"))
     await fired.until(name, *["STARTED"] * 3)
     await fired.schedules.pause(name)
     *others, last = [state for _, state in await fired.tasks(name)]
     assert (set(others), last) == ({"CANCELLED"}, "PENDING")
+
+
+async def one_firing_waits(fired: ScheduleMesh, name: str) -> None:
+    await fired.schedules.create(name, config_of(EVERY_SECOND, "BUFFER_ONE"))
+    found = await fired.until(name, "STARTED", "BUFFERED", "SKIPPED")
+    waiting = found.buffered_time
+    await fired.mesh.client.cancel(found.last_task_id)
+    await fired.until_tasks(name, 2)
+    await fired.schedules.pause(name)
+    time = datetime.fromisoformat((await fired.tasks(name))[1][0])
+    assert time == waiting.ToDatetime(tzinfo=UTC)
+
+
+async def a_task_that_is_refused_is_told_and_the_next_one_tried(
+    fired: ScheduleMesh, name: str
+) -> None:
+    await fired.schedules.create(name, config_of(EVERY_SECOND, "ALLOW"))
+    task = task_of(graph(transform("a", "input", queue="gone")))
+    await fired.mesh.fetch(
+        "UPDATE executor.schedules SET task = $1 WHERE name = $2", task.SerializeToString(), name
+    )
+    found = await fired.until(name, "FAILED", "FAILED")
+    run = found.recent_runs[0]
+    assert (outcome_of(run), run.failure.reason) == ("FAILED", "FIELD_INVALID")
+    assert "queue" in run.failure.message
+    async with refused() as error:
+        await fired.schedules.trigger(name)
+    assert error().reason is Reason.FIELD_INVALID
+    await fired.schedules.update(name, config_of(), ["task"])
+    await fired.until_tasks(name, 1)
+
+
+SCENARIOS = (
+    skip_waits_for_the_end_of_the_last_task,
+    allow_does_not_wait,
+    cancel_other_leaves_one_task,
+    one_firing_waits,
+    a_task_that_is_refused_is_told_and_the_next_one_tried,
+)
+
+
+async def test_firings_of_each_second(fired: ScheduleMesh) -> None:
+    """All at once, since what they wait for is the clock."""
+    async with asyncio.TaskGroup() as group:
+        for scenario in SCENARIOS:
+            group.create_task(with_a_name(fired, scenario), name=scenario.__name__)
+
+
+async def with_a_name(
+    fired: ScheduleMesh, scenario: Callable[[ScheduleMesh, str], Awaitable[None]]
+) -> None:
+    name = f"n{uuid.uuid4().hex[:12]}"
+    await scenario(fired, name)
+    await fired.schedules.delete(name)
 
 
 async def test_cancel_other_makes_up_for_the_newest_alone(fired: ScheduleMesh, name: str) -> None:
@@ -106,33 +161,3 @@ async def test_one_firing_waits_for_the_end_of_the_last_task(
     assert found.recent_runs[0].nominal_time == waiting.nominal_time
     assert found.recent_runs[0].task_id == found.last_task_id != first.task_id
     assert len(await fired.tasks(name)) == 2
-
-
-async def test_regular_firings_wait_as_well(fired: ScheduleMesh, name: str) -> None:
-    await fired.schedules.create(name, config_of(EVERY_SECOND, "BUFFER_ONE"))
-    found = await fired.until(name, "STARTED", "BUFFERED", "SKIPPED")
-    waiting = found.buffered_time
-    await fired.mesh.client.cancel(found.last_task_id)
-    await fired.until_tasks(name, 2)
-    await fired.schedules.pause(name)
-    time = datetime.fromisoformat((await fired.tasks(name))[1][0])
-    assert time == waiting.ToDatetime(tzinfo=UTC)
-
-
-async def test_a_task_that_is_refused_is_told_and_the_next_one_tried(
-    fired: ScheduleMesh, name: str
-) -> None:
-    await fired.schedules.create(name, config_of(EVERY_SECOND, "ALLOW"))
-    task = task_of(graph(transform("a", "input", queue="gone")))
-    await fired.mesh.fetch(
-        "UPDATE executor.schedules SET task = $1 WHERE name = $2", task.SerializeToString(), name
-    )
-    found = await fired.until(name, "FAILED", "FAILED")
-    run = found.recent_runs[0]
-    assert (outcome_of(run), run.failure.reason) == ("FAILED", "FIELD_INVALID")
-    assert "queue" in run.failure.message
-    async with refused() as error:
-        await fired.schedules.trigger(name)
-    assert error().reason is Reason.FIELD_INVALID
-    await fired.schedules.update(name, config_of(), ["task"])
-    await fired.until_tasks(name, 1)

@@ -1,14 +1,19 @@
-"""Deploys while tasks run: old and new workers side by side, as processes of their own."""
+"""Deploys while tasks run: old and new workers side by side."""
 
 import asyncio
-import json
 import signal
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 
 import grpc
+import pytest
 
+from executor_svc.engine import declining
+from executor_svc.work import step_kinds
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.errors import Reason
 from stepwire.rpc.status import code_of
+from stepwire.sdk.functions import Registry
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
@@ -27,22 +32,37 @@ from tests.integration.executor_svc.task_verbs import send
 from tests.integration.executor_svc.worker_process import worker_process
 from tests.integration.executor_svc.workflow_client import workflow_client
 
-# A worker from before the functions of the tests were written.
-OLD = {"step_modules": json.dumps(["stepwire.sdk.library"])}
 # Field 1000 of a graph, which no code knows, with the value 1.
 UNKNOWN_FIELD = bytes([0xC0, 0x3E, 0x01])
 
 
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    """Workers of this process see soon again what they have declined."""
+    monkeypatch.setattr(declining, "SHORTEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(declining, "GRAPH_PAUSE", timedelta(seconds=0.2))
+
+
+@asynccontextmanager
+async def old_worker(mesh, **settings):
+    """A worker from before the functions of the tests were written."""
+    async with AsyncExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(step_kinds, "default_registry", Registry())
+            await stack.enter_async_context(mesh.worker(**settings))
+        yield
+
+
 async def test_a_step_that_an_old_worker_does_not_know_waits_for_a_new_one(mesh, tmp_path):
     path = tmp_path / "notes"
-    names = [f"s{number}" for number in range(30)]
+    names = [f"s{number}" for number in range(8)]
     what = graph(*(python(name, "note", input="input") for name in names))
-    with worker_process(mesh, tmp_path / "old", **OLD):
+    async with old_worker(mesh, function_wait_seconds=WAIT_SECONDS):
         task_id = await mesh.client.create(what, {"path": str(path)})
         for name in names:
             await _until_waits(mesh, task_id, name, "worker")
         assert noted(path) == []
-        with worker_process(mesh, tmp_path / "new"):
+        async with mesh.worker():
             task = await mesh.client.wait(task_id)
     assert state_of(task) == "SUCCEEDED", task
     assert sorted(noted(path)) == sorted(f"{name} 1" for name in names)
@@ -53,9 +73,9 @@ async def test_a_step_that_an_old_worker_does_not_know_waits_for_a_new_one(mesh,
 async def test_a_function_that_no_worker_knows_is_missed_in_the_end(mesh, tmp_path):
     what = graph(python("missing", "note", input="input"))
     path = tmp_path / "notes"
-    with (
-        worker_process(mesh, tmp_path / "one", function_wait_seconds=1, **OLD),
-        worker_process(mesh, tmp_path / "two", function_wait_seconds=1, **OLD),
+    async with (
+        old_worker(mesh, function_wait_seconds=0.5),
+        old_worker(mesh, function_wait_seconds=0.5),
     ):
         task = await mesh.client.run(what, {"path": str(path)})
         assert task.failure.reason == "FUNCTION_NOT_FOUND"
@@ -68,7 +88,7 @@ async def test_a_function_that_no_worker_knows_is_missed_in_the_end(mesh, tmp_pa
     assert "STEP_WAITING missing 1" in history
     assert "STEP_WAITING missing 2" in history
     await mesh.client.retry(task.task_id)
-    with worker_process(mesh, tmp_path / "new"):
+    async with mesh.worker():
         task = await mesh.client.wait(task.task_id)
     assert state_of(task) == "SUCCEEDED"
     assert noted(path) == ["missing 3"]
@@ -83,7 +103,7 @@ async def test_a_graph_that_newer_code_has_accepted_is_left_to_newer_workers(mes
     )
     task_id = await mesh.client.create(what, {"path": str(path)})
     await _change_graphs(mesh, UNKNOWN_FIELD)
-    with worker_process(mesh, tmp_path / "old", function_wait_seconds=0):
+    async with mesh.worker(function_wait_seconds=0):
         await _until_waits(mesh, task_id, "first", "worker")
         assert noted(path) == []
         # To a worker that knows the field, it is a graph like any other.
@@ -120,7 +140,7 @@ async def test_an_older_executor_says_so_of_a_graph_that_it_does_not_know(mesh):
             await mesh.client.call(method, request)
 
 
-async def test_what_came_for_a_step_outlasts_that_it_is_declined(mesh, tmp_path):
+async def test_what_came_for_a_step_outlasts_that_it_is_declined(mesh):
     silent = {"name": "never", "timeout": {"nanos": 1_000_000}, "default": {"number_value": 1}}
     what = graph(
         {"name": "sent", "wait_signal": {"name": "go"}},
@@ -128,7 +148,7 @@ async def test_what_came_for_a_step_outlasts_that_it_is_declined(mesh, tmp_path)
     )
     task_id = await mesh.client.create(what)
     await _change_graphs(mesh, UNKNOWN_FIELD)
-    with worker_process(mesh, tmp_path / "log"):
+    async with mesh.worker():
         await _until_waits(mesh, task_id, "silent", "worker")
         await _change_graphs(mesh, b"")
         await _until_waits(mesh, task_id, "sent", "signal:go")
@@ -137,7 +157,7 @@ async def test_what_came_for_a_step_outlasts_that_it_is_declined(mesh, tmp_path)
         assert output_of(step) == 1
     await send(mesh.client, task_id, "go", {"declined_at": 0})
     await _change_graphs(mesh, UNKNOWN_FIELD)
-    with worker_process(mesh, tmp_path / "log"):
+    async with mesh.worker():
         await _until_waits(mesh, task_id, "sent", "worker")
         await _change_graphs(mesh, b"")
         task = await mesh.client.wait(task_id)
@@ -145,7 +165,7 @@ async def test_what_came_for_a_step_outlasts_that_it_is_declined(mesh, tmp_path)
 
 
 async def test_a_deploy_fails_no_task(mesh, tmp_path):
-    """The old worker finishes what it runs; what follows, and what is new, is the new one's."""
+    """The old process finishes what it runs; what follows, and what is new, is the new one's."""
     what, value, path, go = held_steps(tmp_path, 10)
     with worker_process(mesh, tmp_path / "old", drain_seconds=30) as old:
         before = [await mesh.client.create(what, value) for _ in range(4)]
