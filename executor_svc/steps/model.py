@@ -47,6 +47,9 @@ def _request(call: StepCall) -> GenerateRequest:
     spec = call.spec
     request = GenerateRequest(max_output_tokens=spec.max_output_tokens)
     request.requirements.model = spec.model
+    # Budgets and accounts follow it.
+    request.attribution.task_id = call.context.task_id
+    request.attribution.step_id = call.context.step_id
     if spec.HasField("temperature"):
         request.temperature = spec.temperature
     messages = given.get("messages") or [{"role": "user", "content": given.get("prompt")}]

@@ -64,7 +64,7 @@ class BudgetKeeper:
         """See `Budgets`."""
         covering = self._knowledge.covering(caller, model.name) if worst_micro_usd else {}
         if not covering:
-            return _Held(self._book, None)
+            return _Free(self._book)
         want = Want(
             reservation_id=uuid7(),
             amount_micro_usd=min(worst_micro_usd, MAX_LIMIT_MICRO_USD),
@@ -78,7 +78,7 @@ class BudgetKeeper:
             refusal = await self._put(replace(want, patient=False))
         if refusal is not None:
             raise self._told(covering[refusal.account], refusal, model, worst_micro_usd)
-        return _Held(self._book, want.reservation_id)
+        return _Held(self._book, want, self._metrics)
 
     async def _put(self, want: Want) -> Refusal | None:
         future = self._wants.put(want)
@@ -128,15 +128,32 @@ class BudgetKeeper:
 class _Held:
     """See `Reservation`."""
 
-    __slots__ = ("_book", "_reservation_id")
+    __slots__ = ("_book", "_metrics", "_want")
 
-    def __init__(self, book: Book, reservation_id: UUID | None) -> None:
+    def __init__(self, book: Book, want: Want, metrics: BudgetMetrics) -> None:
         self._book = book
-        self._reservation_id = reservation_id
+        self._want = want
+        self._metrics = metrics
 
     def settle(self, entry: UsageEntry) -> None:
-        self._book.charge(self._reservation_id, entry)
+        if entry.cost_micro_usd > self._want.amount_micro_usd:
+            self._metrics.exceeded(entry, held_micro_usd=self._want.amount_micro_usd)
+        self._book.charge(self._want.reservation_id, entry)
 
     def release(self) -> None:
-        if self._reservation_id is not None:
-            self._book.release(self._reservation_id)
+        self._book.release(self._want.reservation_id)
+
+
+class _Free:
+    """A `Reservation` of a call that no budget covers."""
+
+    __slots__ = ("_book",)
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    def settle(self, entry: UsageEntry) -> None:
+        self._book.charge(None, entry)
+
+    def release(self) -> None:
+        pass

@@ -8,6 +8,8 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from router_svc.budgets.records import Alarm, Budget, Standing
 from router_svc.catalogue.prices import MICRO_USD_PER_USD
+from router_svc.generate.records import UsageEntry
+from router_svc.metrics import REQUEST_MODEL
 from stepwire.telemetry.names import TENANT_ID
 
 _logger = logging.getLogger(__name__)
@@ -15,6 +17,7 @@ _logger = logging.getLogger(__name__)
 LEFT: Final = "stepwire.router.budget.left"
 ALARMS: Final = "stepwire.router.budget.alarms"
 REFUSALS: Final = "stepwire.router.budget.refusals"
+EXCEEDED: Final = "stepwire.router.budget.exceeded"
 LOST: Final = "stepwire.router.budget.lost"
 BUDGET: Final = "stepwire.router.budget"
 
@@ -39,6 +42,9 @@ class BudgetMetrics:
         self._refusals = meter.create_counter(
             REFUSALS, unit="{try}", description="Tries that found too little left in a budget."
         )
+        self._exceeded = meter.create_counter(
+            EXCEEDED, unit="{try}", description="Tries that cost more than was held for them."
+        )
         self._lost = meter.create_counter(
             LOST,
             unit="{try}",
@@ -54,6 +60,20 @@ class BudgetMetrics:
     def refused(self, budget: Budget) -> None:
         """Counts a try that a budget kept from its model."""
         self._refusals.add(1, _attributes(budget))
+
+    def exceeded(self, entry: UsageEntry, *, held_micro_usd: int) -> None:
+        """Counts and tells that a provider used more than a call could, as far as was known."""
+        self._exceeded.add(1, {REQUEST_MODEL: entry.model.name})
+        _logger.warning(
+            "a call cost more than was held for it",
+            extra={
+                "model": entry.model.name,
+                "cost_micro_usd": entry.cost_micro_usd,
+                "held_micro_usd": held_micro_usd,
+                "input_tokens": entry.usage.input_tokens,
+                "output_tokens": entry.usage.output_tokens,
+            },
+        )
 
     def lost(self, count: int) -> None:
         """Counts tries that nobody settled."""

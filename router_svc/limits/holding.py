@@ -1,6 +1,6 @@
 """What this process holds of one rate: shares that it was given for a moment. Pure."""
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from router_svc.limits.ports import Ask, Back, Given
@@ -28,18 +28,26 @@ class Holding:
     """What is held of one rate.
 
     Attributes:
+        model: The model.
+        unit: What is counted: `requests` or `tokens`.
         name: Names the rate.
         free_at: When it is worth while to ask again, after a refusal.
         told_at: When there will be enough, by what was said at the last refusal.
     """
 
-    name: str
+    model: str
+    unit: str
+    name: str = field(init=False)
     free_at: float = 0.0
     told_at: float = 0.0
     _shares: deque[_Share] = field(default_factory=deque)
-    _back: list[Back] = field(default_factory=list)
+    # Units by the second in which they were given.
+    _back: Counter[int] = field(default_factory=Counter)
     _used: int = 0
     _since: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.name = f"{self.model}/{self.unit}"
 
     def left(self, now: float) -> int:
         """Returns how much may be used."""
@@ -83,26 +91,26 @@ class Holding:
     def give_back(self, parts: list[Part], units: int) -> None:
         """Puts some of what was used back, of the newest parts; below 0 for what came on top."""
         if units < 0:
-            self._back.append(Back(self.name, parts[-1][0], units))
+            self._back[parts[-1][0]] += units
             return
         for second, used in reversed(parts):
             given = min(units, used)
             if not given:
                 return
-            self._back.append(Back(self.name, second, given))
+            self._back[second] += given
             units -= given
 
     def unwanted(self, now: float, *, everything: bool = False) -> list[Back]:
         """Returns what is to be put back: what is too old to be used, and what was returned."""
         self._expire(now, everything=everything)
-        back, self._back = self._back, []
-        return back
+        back, self._back = self._back, Counter()
+        return [Back(self.name, second, units) for second, units in back.items() if units]
 
     def keep_back(self, back: Back) -> None:
         """Takes what could not be put back now."""
-        self._back.append(back)
+        self._back[back.second] += back.units
 
     def _expire(self, now: float, *, everything: bool = False) -> None:
         while self._shares and (everything or self._shares[0].until <= now):
             share = self._shares.popleft()
-            self._back.append(Back(self.name, share.second, share.units))
+            self._back[share.second] += share.units

@@ -33,18 +33,12 @@ MAX_BATCH: Final = 256
 class Need:
     """What a call needs of one rate."""
 
-    model: str
-    unit: str
+    holding: Holding
     limit: int
     units: int
 
-    @property
-    def name(self) -> str:
-        """Names the rate."""
-        return f"{self.model}/{self.unit}"
-
     def __str__(self) -> str:
-        return f"its limit of {self.limit} {self.unit} per minute"
+        return f"its limit of {self.limit} {self.holding.unit} per minute"
 
 
 class RateLimits:
@@ -62,6 +56,7 @@ class RateLimits:
         self._clock = clock
         self._own = MemoryRates(clock)
         self._away = False
+        self._known: dict[tuple[str, str], Holding] = {}
         self._holdings: dict[str, Holding] = {}
         self._wants: Batcher[tuple[Need, ...], Lease] = Batcher(
             "rates", self._supply, max_batch=MAX_BATCH
@@ -70,19 +65,21 @@ class RateLimits:
     async def lease(self, caller: Caller, model: Model, *, tokens: int) -> Lease:
         """See `Limits`."""
         del caller
-        needs = _needs_of(model, tokens)
+        needs = self._needs(model, tokens)
         if not needs:
             return _UNLIMITED
-        lease = self._take(needs)
+        now = self._clock()
+        lease = _take(needs, now)
         if lease is not None:
             return lease
-        now = self._clock()
         for need in needs:
             if need.units > need.limit:
                 raise ProviderFailure(
-                    FailureKind.UNFIT, f"{need.units} {need.unit} are above {need}", called=False
+                    FailureKind.UNFIT,
+                    f"{need.units} {need.holding.unit} are above {need}",
+                    called=False,
                 )
-            if self._holding(need.name).free_at > now:
+            if need.holding.free_at > now:
                 raise self._refusal(needs, now)
         future = self._wants.put(needs)
         try:
@@ -93,11 +90,8 @@ class RateLimits:
 
     def resting(self, model: Model) -> str:
         """Returns at which limit a model is known to be; empty when it is at none."""
-        if model.limits.requests_per_minute is None and model.limits.tokens_per_minute is None:
-            return ""
-        now = self._clock()
-        for need in _needs_of(model, 1):
-            left = self._holding(need.name).told_at - now
+        for need in self._needs(model, 1):
+            left = need.holding.told_at - self._clock()
             if left > LOOK_AGAIN_SECONDS:
                 return f"at {need} for another {math.ceil(left)} s"
         return ""
@@ -124,20 +118,20 @@ class RateLimits:
         now = self._clock()
         by_name: dict[str, list[Need]] = {}
         for need in (each for needs in wants for each in needs):
-            by_name.setdefault(need.name, []).append(need)
+            by_name.setdefault(need.holding.name, []).append(need)
         asks = []
-        for name, needs in by_name.items():
-            units = [need.units for need in needs]
-            ask = self._holding(name).ask(needs[-1].limit, units, now)
+        back: list[Back] = []
+        for needs in by_name.values():
+            holding = needs[-1].holding
+            ask = holding.ask(needs[-1].limit, [need.units for need in needs], now)
             if ask is not None:
                 asks.append(ask)
-        back = [each for name in by_name for each in self._holding(name).unwanted(now)]
-        given = await self._exchange(asks, back)
-        for name, share in given.items():
+            back += holding.unwanted(now)
+        for name, given in (await self._exchange(asks, back)).items():
             # Kept from when it was asked for, which is not later than when it was given.
-            self._holding(name).put(share, now, patience_seconds=LOOK_AGAIN_SECONDS)
+            self._holdings[name].put(given, now, patience_seconds=LOOK_AGAIN_SECONDS)
         now = self._clock()
-        return [self._take(needs) or self._refusal(needs, now) for needs in wants]
+        return [_take(needs, now) or self._refusal(needs, now) for needs in wants]
 
     async def _exchange(self, asks: Sequence[Ask], back: Sequence[Back]) -> Mapping[str, Given]:
         try:
@@ -150,24 +144,16 @@ class RateLimits:
                 )
             self._away = True
             for each in back:
-                self._holding(each.name).keep_back(each)
+                self._holdings[each.name].keep_back(each)
             return await self._own.take(asks, [])
         self._away = False
         return given
 
-    def _take(self, needs: tuple[Need, ...]) -> Lease | None:
-        now = self._clock()
-        if any(self._holding(need.name).left(now) < need.units for need in needs):
-            return None
-        return _Lease([_Taken(each, self._holding(each.name), now) for each in needs])
-
     def _refusal(self, needs: tuple[Need, ...], now: float) -> ProviderFailure:
-        lacking = [
-            need for need in needs if self._holding(need.name).left(now) < need.units
-        ] or needs
-        need = max(lacking, key=lambda each: self._holding(each.name).told_at)
-        wait = max(self._holding(need.name).told_at - now, LOOK_AGAIN_SECONDS)
-        self._metrics.refused(need.model, need.unit)
+        lacking = [need for need in needs if need.holding.left(now) < need.units] or needs
+        need = max(lacking, key=lambda each: each.holding.told_at)
+        wait = max(need.holding.told_at - now, LOOK_AGAIN_SECONDS)
+        self._metrics.refused(need.holding.model, need.holding.unit)
         return ProviderFailure(
             FailureKind.RATE_LIMITED,
             f"at {need}",
@@ -175,26 +161,44 @@ class RateLimits:
             called=False,
         )
 
-    def _holding(self, name: str) -> Holding:
-        holding = self._holdings.get(name)
+    def _needs(self, model: Model, tokens: int) -> tuple[Need, ...]:
+        limits = model.limits
+        units = (
+            (REQUESTS, limits.requests_per_minute, 1),
+            (TOKENS, limits.tokens_per_minute, tokens),
+        )
+        return tuple(
+            Need(self._holding(model.name, unit), limit, needed)
+            for unit, limit, needed in units
+            if limit is not None
+        )
+
+    def _holding(self, model: str, unit: str) -> Holding:
+        holding = self._known.get((model, unit))
         if holding is None:
-            holding = self._holdings[name] = Holding(name)
+            holding = self._known[model, unit] = Holding(model, unit)
+            self._holdings[holding.name] = holding
         return holding
+
+
+def _take(needs: tuple[Need, ...], now: float) -> Lease | None:
+    if any(need.holding.left(now) < need.units for need in needs):
+        return None
+    return _Lease([_Taken(need, now) for need in needs])
 
 
 class _Taken:
     """What a call has taken of one rate."""
 
-    __slots__ = ("_holding", "_parts", "need")
+    __slots__ = ("_parts", "need")
 
-    def __init__(self, need: Need, holding: Holding, now: float) -> None:
+    def __init__(self, need: Need, now: float) -> None:
         self.need = need
-        self._holding = holding
-        self._parts: list[Part] = holding.take(need.units, now)
+        self._parts: list[Part] = need.holding.take(need.units, now)
 
     def used(self, units: int) -> None:
         """Puts back what was not used."""
-        self._holding.give_back(self._parts, self.need.units - units)
+        self.need.holding.give_back(self._parts, self.need.units - units)
 
 
 class _Lease:
@@ -207,7 +211,7 @@ class _Lease:
 
     def settle(self, tokens: int) -> None:
         for each in self._taken:
-            if each.need.unit == TOKENS:
+            if each.need.holding.unit == TOKENS:
                 each.used(tokens)
 
     def release(self) -> None:
@@ -226,19 +230,6 @@ class _Unlimited:
 
 
 _UNLIMITED: Final = _Unlimited()
-
-
-def _needs_of(model: Model, tokens: int) -> tuple[Need, ...]:
-    limits = model.limits
-    requests_, tokens_ = limits.requests_per_minute, limits.tokens_per_minute
-    if requests_ is None and tokens_ is None:
-        return ()
-    needs = []
-    if requests_ is not None:
-        needs.append(Need(model.name, REQUESTS, requests_, 1))
-    if tokens_ is not None:
-        needs.append(Need(model.name, TOKENS, tokens_, tokens))
-    return tuple(needs)
 
 
 def _release(future: "asyncio.Future[Lease]") -> None:

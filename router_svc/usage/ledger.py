@@ -7,11 +7,12 @@ waits a moment for company. While the database is away everything waits, up to a
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
 from router_svc.budgets.records import Alarm
-from router_svc.generate.records import UsageEntry
+from router_svc.generate.records import Caller, UsageEntry
 from router_svc.usage.metrics import UsageMetrics
 from router_svc.usage.ports import UsageStore
 from router_svc.usage.records import Charge
@@ -119,11 +120,16 @@ class Ledger:
                 return
 
     async def _write_alone(self, charge: Charge) -> None:
-        """Writes one that may be what kept others from being written."""
-        try:
-            await self._keep_writing([charge])
-        except Exception as error:  # noqa: BLE001  (whatever it is, the next one is written)
-            self._lose(1, str(error))
+        """Writes one that may be what kept others from being written; if it is, its cost alone."""
+        entry = charge.entry
+        anonymous = None if entry is None else replace(entry, caller=Caller(entry.caller.tenant_id))
+        for each in (charge, replace(charge, entry=anonymous)):
+            try:
+                await self._keep_writing([each])
+            except Exception as error:  # noqa: BLE001  (whatever it is, the next one is written)
+                self._lose(1, str(error))
+            else:
+                return
 
     def _lose(self, count: int, why: str) -> None:
         self._metrics.lost(count)

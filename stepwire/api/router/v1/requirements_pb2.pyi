@@ -158,9 +158,9 @@ class Attribution(_message.Message):
     empty means none.
     """
     task_id: _builtins.str
-    """Id of the task whose step asks. Empty means none."""
+    """Id of the task whose step asks. At most 100 characters; empty means none."""
     step_id: _builtins.str
-    """Id of the step that asks. Empty means none."""
+    """Id of the step that asks. At most 1,000 characters; empty means none."""
     def __init__(
         self,
         *,
