@@ -1,8 +1,12 @@
-"""The demo on a real stack, with a worker killed twice; then the commands around it."""
+"""The demo on a whole local stack, with a worker killed twice; then the commands around it.
+
+The stack is also killed as a whole, started again and stopped.
+"""
 
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +15,16 @@ from typing import Any
 
 import pytest
 
+from stepwire.stack.mark import ProcessMark
 from stepwire.stack.ports import DEFAULTS, is_free
+from stepwire.stack.state import StackState, read_state
 from stepwire.testing.poll import eventually_blocking
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+PARTS = {
+    *("postgres", "rabbitmq", "collector", "model", "vector", "router", "executor"),
+    *("companion", "gateway", "worker-1", "worker-2"),
+}
 
 
 class Stack:
@@ -26,7 +36,12 @@ class Stack:
     def run(self, *words: str, code: int = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "stepwire.cli", *words],
-            env={**os.environ, "STEPWIRE_HOME": str(self._home)},
+            # An offset of the user's own would win over the one that is to be remembered.
+            env={
+                **os.environ,
+                "STEPWIRE_HOME": str(self._home),
+                "STEPWIRE_PORT_OFFSET": "",
+            },
             capture_output=True,
             text=True,
             timeout=400,
@@ -35,11 +50,22 @@ class Stack:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
-    def json(self, *words: str) -> Any:
-        return json.loads(self.run(*words, "-o", "json"))
+    def json(self, *words: str, code: int = 0) -> Any:
+        return json.loads(self.run(*words, "-o", "json", code=code))
 
 
-def free_offset() -> int:
+def present(home: Path) -> StackState:
+    state = read_state(home)
+    assert state is not None
+    return state
+
+
+def processes(state: StackState) -> list[ProcessMark]:
+    return [part.process for part in state.parts if part.process is not None]
+
+
+@pytest.fixture(scope="module")
+def port_offset() -> int:
     ports = [default.number for default in DEFAULTS.values()] + [9112]
     for offset in random.sample(range(1000, 8000, 20), 100):
         if all(is_free(port + offset) for port in ports):
@@ -53,14 +79,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def demo(home: Path) -> Iterator[tuple[Stack, dict[str, Any]]]:
+def demo(home: Path, port_offset: int) -> Iterator[tuple[Stack, dict[str, Any]]]:
     """A demo that was crashed twice, and the stack that it has left running."""
     stack = Stack(home)
+    last: list[ProcessMark] = []
     try:
-        report = stack.json("demo", "--crash", "--keep", "--port-offset", str(free_offset()))
+        report = stack.json("demo", "--crash", "--keep", "--port-offset", str(port_offset))
         yield stack, report
+        last = processes(present(home))
     finally:
         stack.run("down", "--purge")
+    assert not any(process.is_alive() for process in last)
+    assert not home.exists()
 
 
 def test_every_task_succeeds_and_the_answers_cite_their_topics(
@@ -163,3 +193,32 @@ def test_a_file_is_a_task(demo: tuple[Stack, dict[str, Any]], tmp_path: Path) ->
 def test_a_question_to_nothing_is_refused(demo: tuple[Stack, dict[str, Any]]) -> None:
     stack, _ = demo
     stack.run("ask", "Is there anything?", "-c", "nothing-here", code=3)
+
+
+def test_a_second_up_joins_and_one_after_a_killed_supervisor_starts_all_anew(
+    demo: tuple[Stack, dict[str, Any]], home: Path, port_offset: int
+) -> None:
+    stack, _ = demo
+
+    def parts() -> list[dict[str, Any]]:
+        shown: list[dict[str, Any]] = stack.json("status")["parts"]
+        assert {part["name"] for part in shown} == PARTS
+        assert all(part["healthy"] for part in shown)
+        return shown
+
+    # The worker that the demo has killed last may still be starting.
+    eventually_blocking(parts, 60)
+    first = present(home)
+    assert first.gateway == f"127.0.0.1:{8080 + port_offset}"
+    assert "Stepwire is up" in stack.run("up", "--detach")
+    assert present(home).supervisor == first.supervisor, "a second up joins the first"
+
+    first.supervisor.send(signal.SIGKILL)
+    eventually_blocking(lambda: not any(p.is_alive() for p in processes(first)), 30)
+    assert stack.json("status", code=3)["phase"] == "killed"
+
+    stack.run("up", "--detach")
+    assert sum(part["resident_bytes"] for part in parts()) < 1.5 * 1024**3
+    assert present(home).port_offset == port_offset, "the offset is remembered"
+    hits = stack.json("search", "python-reference", "What is the pass statement good for?")
+    assert hits, "what was stored is still there"
