@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from stepwire.stack.mark import ProcessMark
@@ -193,6 +194,20 @@ def test_a_file_is_a_task(demo: tuple[Stack, dict[str, Any]], tmp_path: Path) ->
 def test_a_question_to_nothing_is_refused(demo: tuple[Stack, dict[str, Any]]) -> None:
     stack, _ = demo
     stack.run("ask", "Is there anything?", "-c", "nothing-here", code=3)
+
+
+def test_openai_clients_are_answered(demo: tuple[Stack, dict[str, Any]], home: Path) -> None:
+    url = f"http://{present(home).gateway}/v1"
+    with openai.OpenAI(base_url=url, api_key="none") as client:
+        text = "The river rose by a metre."
+        own = {"stepwire": {"documents": [{"id": "report", "text": text}]}}
+        answer = client.chat.completions.create(
+            model="auto", messages=[{"role": "user", "content": "How high?"}], extra_body=own
+        )
+        assert answer.choices[0].message.content == f'"{text}" [report]'
+        vectors = client.embeddings.create(model="auto", input=[text, "Sales fell."])
+        assert [len(each.embedding) for each in vectors.data] == [384, 384]
+        assert [each.id for each in client.models.list()] == ["auto", answer.model]
 
 
 def test_a_second_up_joins_and_one_after_a_killed_supervisor_starts_all_anew(
