@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gateway.edge.inference_errors import LUA_FILTER, lua
 from gateway.edge.routes import CORS_FILTER
 from gateway.envoy.core import HeaderMatcher, StringMatcher, TypedConfig
 from gateway.envoy.filters import (
@@ -25,6 +26,8 @@ def http_filters(settings: GatewaySettings, descriptors: Path) -> tuple[TypedCon
         TypedConfig(name="envoy.filters.http.health_check", typed_config=_healthz()),
         TypedConfig(name=CORS_FILTER, typed_config=Cors()),
         TypedConfig(name="envoy.filters.http.grpc_web", typed_config=GrpcWeb()),
+        # Outside of the transcoder, whose answers it rewrites.
+        TypedConfig(name=LUA_FILTER, typed_config=lua()),
         TypedConfig(
             name="envoy.filters.http.grpc_json_transcoder",
             typed_config=_transcoder(settings, descriptors),

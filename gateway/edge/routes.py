@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from gateway.descriptors import method_names
+from gateway.edge.inference_errors import LUA_FILTER, inference_errors
 from gateway.edge.origins import cors_policy, foreign_origin
 from gateway.envoy.core import DataSource, HeaderMatcher, StringMatcher, TypedConfig
 from gateway.envoy.filters import PreviousHosts
@@ -25,6 +26,7 @@ from gateway.envoy.route import (
     VirtualHost,
 )
 from gateway.mesh import (
+    INFERENCE_HTTP_SERVICE,
     OPENAI_PATHS,
     PUBLIC_SERVICES,
     ROUTER_HTTP,
@@ -129,6 +131,9 @@ def _route(service: PublicService, method: str, settings: GatewaySettings) -> Ro
             idle_timeout=max(duration.max_stream_duration, duration.grpc_timeout_header_max),
             max_stream_duration=duration,
             retry_policy=_retry_policy(behaviour),
+        ),
+        typed_per_filter_config=(
+            {LUA_FILTER: inference_errors()} if service is INFERENCE_HTTP_SERVICE else None
         ),
     )
 

@@ -1,9 +1,10 @@
 """HTTP filters and other extensions of the connection manager."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gateway.envoy.core import HeaderMatcher, HeaderValueOption, StringMatcher
+from gateway.envoy.core import DataSource, HeaderMatcher, HeaderValueOption, StringMatcher
 from gateway.envoy.message import Message
 
 _HTTP = "envoy.extensions.filters.http."
@@ -118,6 +119,24 @@ class GrpcStats(Message):
     stats_for_all_methods: bool
     enable_upstream_stats: bool
     replace_dots_in_grpc_service_name: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lua(Message):
+    """extensions.filters.http.lua.v3.Lua."""
+
+    TYPE: ClassVar[str] = _HTTP + "lua.v3.Lua"
+
+    source_codes: Mapping[str, DataSource]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LuaPerRoute(Message):
+    """extensions.filters.http.lua.v3.LuaPerRoute."""
+
+    TYPE: ClassVar[str] = _HTTP + "lua.v3.LuaPerRoute"
+
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,7 @@ class Route(Message):
     direct_response: DirectResponse | None = None
     request_headers_to_add: tuple[HeaderValueOption, ...] = ()
     response_headers_to_add: tuple[HeaderValueOption, ...] = ()
+    typed_per_filter_config: Mapping[str, Message] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -174,7 +174,19 @@ async def test_what_does_not_fit_is_refused(
 ) -> None:
     answer = await http.post(f"/v2/models/{path}", json=body)
     assert answer.status_code == status
-    assert says in answer.text
+    error = answer.json()
+    assert says in error["error"]
+    # What the gateway says of every error is there, too.
+    assert error["message"] == error["error"]
+    assert error["details"][0]["domain"] == "stepwire"
+
+
+async def test_the_text_of_an_error_may_have_any_characters(http: httpx2.AsyncClient) -> None:
+    odd = 'a "quoted" \\ name, and é'
+    answer = await http.post(f"{SCALE}/infer", json={"inputs": [X], odd: 1})
+    error = answer.json()
+    assert odd in error["error"]
+    assert error["message"] == error["error"]
 
 
 @pytest.mark.parametrize(("length", "content"), [("x", b"{}"), ("9", b"{}"), ("1", b"{}")])
