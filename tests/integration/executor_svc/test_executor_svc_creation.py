@@ -33,21 +33,23 @@ async def test_priorities(client, asked, priority):
 
 
 async def test_a_task_starts_no_earlier_than_it_is_told_to(client):
-    begin = seconds_from_now(0.7)
+    begin, far = seconds_from_now(0.7), seconds_from_now(3600)
     what = graph(
         transform("a", "1"), transform("b", "2"), transform("c", "3", depends_on=["a", "b"])
     )
-    request = create_request(what, start_after=begin)
+    soon = await client.create(what, start_after=begin)
+    request = create_request(what, start_after=far)
     created = (await client.call("CreateTask", request)).task
     assert state_of(created) == "WAITING"
     task = await client.get(created.task_id)
     assert state_of(task) == "WAITING"
     waits = {step.step_id: (state_of(step), step.waits_for) for step in task.steps}
     assert waits == {"a": ("WAITING", "start"), "b": ("WAITING", "start"), "c": ("BLOCKED", "")}
-    assert steps_of(task)["a"].wait_until.ToMilliseconds() == begin["seconds"] * 1000 + (
-        begin["nanos"] // 1_000_000
+    assert steps_of(task)["a"].wait_until.ToMilliseconds() == far["seconds"] * 1000 + (
+        far["nanos"] // 1_000_000
     )
-    task = await client.wait(created.task_id)
+    await client.cancel(created.task_id)
+    task = await client.wait(soon)
     assert output_of(task) == 3
     assert task.start_time.ToMilliseconds() >= begin["seconds"] * 1000 + begin["nanos"] // 10**6
 

@@ -301,6 +301,19 @@ async def test_what_has_succeeded_is_undone_last_first(client: Client) -> None:
     assert "TASK_COMPENSATING" in await client.history(task.task_id)
 
 
+async def test_many_items_of_a_step_with_a_long_name_are_undone(client: Client) -> None:
+    """What undoes them cannot all be named after them."""
+    name = "n" * 63
+    task = await client.run(
+        graph(
+            transform(name, "item", for_each=f"{list(range(12))}", compensation=undone_by("undo")),
+            python("bad", "fail", depends_on=[name], retry=NO_RETRY),
+        )
+    )
+    assert "compensation_failed" not in task.failure.metadata
+    assert sorted(undone[task.task_id]) == list(range(12))
+
+
 async def test_what_steps_have_added_is_undone_with_the_rest(client: Client) -> None:
     """Down to what added steps have added, each with what its own expressions saw."""
     task = await client.run(

@@ -17,7 +17,8 @@ from tests.integration.executor_svc.worker_process import worker_process
 
 async def test_a_stopped_worker_hands_its_steps_back(mesh, tmp_path):
     what, value, path, go = held_steps(tmp_path)
-    with worker_process(mesh, tmp_path / "log", drain_seconds=2) as worker:
+    # A fifth of the time is left for closing, also on a busy machine.
+    with worker_process(mesh, tmp_path / "log", drain_seconds=4) as worker:
         task_id = await mesh.client.create(what, value)
         await eventually(lambda: len(noted(path)) == 4, WAIT_SECONDS)
         worker.signal(signal.SIGTERM)
