@@ -63,7 +63,7 @@ def open_generator(
             # A second run would only wait for the process.
             plan=replace(plan, instances=1),
             max_waiting=settings.max_texts_written,
-            pool=pools[process.device],
+            pool=lambda: pools[process.device],
             clock=clock,
             observer=metrics,
         ),

@@ -20,7 +20,7 @@ from model_svc.running.budgets import Budget
 from model_svc.running.execute import Execute, Executed, RefusedError
 from model_svc.running.line import Call, Item, Line
 from model_svc.running.plan import RunPlan
-from model_svc.running.slots import ComputePool
+from model_svc.running.slots import ComputePool, Share
 from stepwire.call import current_call
 from stepwire.errors import Reason, StepwireError
 
@@ -61,7 +61,7 @@ class Batcher:
         budget: Budget,
         plan: RunPlan,
         max_waiting: int,
-        pool: ComputePool,
+        pool: Callable[[], ComputePool],
         clock: Callable[[], float],
         observer: BatchObserver,
     ) -> None:
@@ -73,7 +73,7 @@ class Batcher:
             budget: Says what runs together.
             plan: The model's priorities, delays and share of the device.
             max_waiting: What may wait, in tokens or calls.
-            pool: The slots of its device.
+            pool: Gives the slots of the device that it runs on now.
             clock: The time in seconds, on the clock of deadlines.
             observer: Is told about every batch.
         """
@@ -85,7 +85,8 @@ class Batcher:
         self._clock = clock
         self._observer = observer
         self._line = Line(max(1, plan.priority_levels), clock)
-        self._share = pool.join(self._start, weight=plan.weight, limit=plan.instances)
+        self._pool_now = pool
+        self._pool, self._share = self._join()
         self._running: set[asyncio.Task[None]] = set()
         self._calls: set[Call] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -202,7 +203,9 @@ class Batcher:
             return False
         # A batch is no part of the call that happened to begin it.
         task = asyncio.create_task(
-            self._run(batch, alone=alone), name="model batch", context=contextvars.Context()
+            self._run(batch, self._share, alone=alone),
+            name="model batch",
+            context=contextvars.Context(),
         )
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -226,7 +229,19 @@ class Batcher:
         self._waited = True
         self._share.wake()
 
-    async def _run(self, batch: Sequence[Item], *, alone: bool) -> None:
+    def _join(self) -> tuple[ComputePool, Share]:
+        pool = self._pool_now()
+        return pool, pool.join(self._start, weight=self._plan.weight, limit=self._plan.instances)
+
+    def _follow(self) -> None:
+        """Goes over to the slots of the device that the model has moved to, if it has."""
+        if self._closed or self._pool_now() is self._pool:
+            return
+        self._share.leave()
+        self._pool, self._share = self._join()
+        self._share.wake()
+
+    async def _run(self, batch: Sequence[Item], share: Share, *, alone: bool) -> None:
         started = self._clock()
         for item in batch:
             call = item.call
@@ -237,7 +252,8 @@ class Batcher:
         results, device = await self._results([item.payload for item in batch], alone=alone)
         seconds = self._clock() - started
         # First the slot, so that the next batch begins before the answers are made.
-        self._share.ended(seconds)
+        self._follow()
+        share.ended(seconds)
         errors = [result for result in results if isinstance(result, Exception)]
         if span is not None:
             span.end(errors)

@@ -270,7 +270,7 @@ class Runtime:
             plan=plan,
             max_waiting=plan.max_waiting
             or (self._settings.max_waiting_tokens if reads_text else _WAITING_CALLS),
-            pool=self._pools[engine.device],
+            pool=lambda: self._pools[engine.device],
             clock=self._clock,
             observer=metrics,
         )

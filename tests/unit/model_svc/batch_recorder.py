@@ -1,4 +1,13 @@
-"""An observer of batches that remembers."""
+"""What batchers are given in tests: an observer that remembers, and a device that stays."""
+
+from collections.abc import Callable
+
+from model_svc.running.slots import ComputePool
+
+
+def device(slots: int = 1) -> Callable[[], ComputePool]:
+    pool = ComputePool(slots)
+    return lambda: pool
 
 
 class BatchRecorder:

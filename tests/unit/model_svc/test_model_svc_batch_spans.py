@@ -12,9 +12,8 @@ from model_svc.running.batcher import Batcher
 from model_svc.running.budgets import RowBudget
 from model_svc.running.execute import Executed
 from model_svc.running.plan import RunPlan
-from model_svc.running.slots import ComputePool
 from stepwire.testing.poll import eventually
-from tests.unit.model_svc.batch_recorder import BatchRecorder
+from tests.unit.model_svc.batch_recorder import BatchRecorder, device
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ async def run(tracer: Tracer, *traced: str, untraced: Sequence[str] = ()) -> Non
         budget=RowBudget(10),
         plan=RunPlan(),
         max_waiting=100,
-        pool=ComputePool(1),
+        pool=device(),
         clock=asyncio.get_running_loop().time,
         observer=BatchRecorder(),
     )

@@ -10,13 +10,12 @@ from model_svc.running.batcher import Batcher, Outcome
 from model_svc.running.budgets import RowBudget
 from model_svc.running.execute import Executed, RefusedError
 from model_svc.running.plan import RunPlan
-from model_svc.running.slots import ComputePool
 from model_svc.sessions.devices import Device
 from model_svc.sessions.errors import InputRefusedError
 from model_svc.sessions.runner import Runner
 from stepwire.errors import Reason, StepwireError
 from stepwire.testing.poll import eventually
-from tests.unit.model_svc.batch_recorder import BatchRecorder
+from tests.unit.model_svc.batch_recorder import BatchRecorder, device
 
 Piece = tuple[str, int, str]
 
@@ -48,7 +47,7 @@ class Rows:
             budget=RowBudget(budget),
             plan=RunPlan(),
             max_waiting=max_waiting,
-            pool=ComputePool(1),
+            pool=device(),
             clock=asyncio.get_running_loop().time,
             observer=self.recorder,
         )

@@ -17,6 +17,7 @@ from stepwire.call import call_context
 from stepwire.errors import Reason, StepwireError
 from stepwire.testing.poll import eventually
 from tests.unit.model_svc.batch_recorder import BatchRecorder as Recorder
+from tests.unit.model_svc.batch_recorder import device
 
 
 class Encoder:
@@ -94,6 +95,7 @@ def make(
     clock: Callable[[], float] | None = None,
     recorder: Recorder | None = None,
     plan: RunPlan | None = None,
+    pool: Callable[[], ComputePool] | None = None,
 ) -> Texts:
     return Texts(
         Batcher(
@@ -102,7 +104,7 @@ def make(
             budget=TokenBudget(budget),
             plan=plan or RunPlan(),
             max_waiting=waiting,
-            pool=ComputePool(concurrent),
+            pool=pool or device(concurrent),
             clock=clock or Clock(),
             observer=recorder or Recorder(),
         )
@@ -419,3 +421,24 @@ async def test_a_call_tells_where_its_time_went() -> None:
     assert (outcome.queue_seconds, outcome.compute_seconds) == (3, 4)
     assert (outcome.batch_items, outcome.device) == (2, "cpu")
     await asyncio.gather(blocker, *calls)
+
+
+async def test_a_model_that_moves_to_another_device_shares_the_slots_there() -> None:
+    gpu, cpu = ComputePool(1), ComputePool(1)
+    now = gpu
+    encoder, other = Encoder(open_gate=False), Encoder(open_gate=False)
+    moving = make(encoder, budget=1, pool=lambda: now)
+    staying = make(other, budget=1, pool=lambda: cpu)
+    calls = [asyncio.create_task(moving.run([row(id_, 1)])) for id_ in (1, 2)]
+    calls.append(asyncio.create_task(staying.run([row(3, 1)])))
+    await eventually(lambda: encoder.running == other.running == 1)
+    now = cpu
+    encoder.let_one_end()
+    await calls[0]
+    # What waited goes on once the slot of its new device is free, and not before.
+    assert (encoder.running, other.running) == (0, 1)
+    other.let_all_end()
+    encoder.let_all_end()
+    await asyncio.gather(*calls)
+    assert encoder.ids == [[1], [2]]
+    await moving.batcher.close()
