@@ -205,7 +205,8 @@ class RouterSettings(ServiceSettings):
         gt=0,
         le=1,
         description="Cosine of two questions' meanings from which on the answer to one may be "
-        "given to the other, if numbers, names, dates, units and negations are the same.",
+        "given to the other, if nothing differs that counts: numbers, names, dates, units, "
+        "negations, words.",
     )
     cache_deadline_seconds: float = Field(
         default=0.25,

@@ -80,7 +80,7 @@ async def wire(
     neighbours = await _neighbours(model, meaning, settings, stack)
     behind = Behind(record, neighbours, meaning, metrics, ttl_seconds=ttl)
     # Answers of the last moments are written when the rest has ended.
-    stack.push_async_callback(behind.flush)
+    stack.push_async_callback(behind.drain)
     stack.callback(asyncio.create_task(behind.run(), name="kept answers").cancel)
     same = None
     if neighbours is not None:

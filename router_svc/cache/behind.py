@@ -1,6 +1,7 @@
 """Writes down answers behind the calls."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -12,9 +13,12 @@ from router_svc.cache.ports import Keeping, Neighbours
 from stepwire.call import call_context
 from stepwire.errors import StepwireError
 
+_logger = logging.getLogger(__name__)
+
 MAX_WAITING: Final = 1_000
 """Answers that wait to be written; more are kept in memory only."""
 MAX_BATCH: Final = 32
+DRAIN_SECONDS: Final = 5.0
 
 
 class Behind:
@@ -60,6 +64,14 @@ class Behind:
             await self._news.wait()
             self._news.clear()
             await self.flush()
+
+    async def drain(self) -> None:
+        """Writes what waits at the end; not for ever, when somebody is away."""
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self.flush()
+        except TimeoutError:
+            _logger.warning("answers were not kept", extra={"answers": len(self._waiting)})
 
     async def flush(self) -> None:
         """Writes all that waits. What cannot be written is counted, and in memory only."""

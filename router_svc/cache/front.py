@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Final
 
 from opentelemetry import trace
 
@@ -34,6 +35,8 @@ from stepwire.call import current_call
 from stepwire.errors import Reason, StepwireError
 from stepwire.flights import Flights
 
+# Later than the router gives up itself, which knows more to tell.
+_MARGIN_SECONDS: Final = ANSWER_SECONDS / 2
 # What a hit uses of any model.
 _NOTHING = Usage(0, 0)
 
@@ -200,7 +203,7 @@ class CachedRouter:
     def _left(self, deadline: float | None) -> float:
         if deadline is None:
             return float("inf")
-        return deadline - self._clocks.monotonic() - ANSWER_SECONDS
+        return deadline - self._clocks.monotonic() - _MARGIN_SECONDS
 
     async def _make(self, asked: _Asked, flight: AnswerFlight) -> Answer:
         """Finds the answer, or has it made, and keeps it."""

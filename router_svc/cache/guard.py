@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from router_svc.cache.reading import Reading
-from router_svc.cache.vocabulary import OPPOSITES, PREFIXES
+from router_svc.cache.vocabulary import PREFIXES
 
 _SWAPPED: Final = 2
 
@@ -42,13 +42,8 @@ def _negations(one: Reading, other: Reading) -> bool:
     mine, theirs = one.plain - other.plain, other.plain - one.plain
     if _turned(mine, theirs) or _turned(theirs, mine):
         return True
-    return any(_opposed(one, other, sides) for sides in OPPOSITES)
-
-
-def _opposed(one: Reading, other: Reading, sides: Sequence[frozenset[str]]) -> bool:
-    here = [bool(side & one.stems) for side in sides]
-    there = [bool(side & other.stems) for side in sides]
-    return any(here) and any(there) and here != there
+    shared = one.sides.keys() & other.sides.keys()
+    return any(one.sides[group] != other.sides[group] for group in shared)
 
 
 def _turned(words: frozenset[str], others: frozenset[str]) -> bool:

@@ -64,7 +64,9 @@ class MemoryAnswers:
         size = len(encode_kept(kept))
         if size > MAX_ANSWER_BYTES or self._is_gone(kept, seen):
             return False
-        self._answers.put(kept.key, kept, size_bytes=size + len(kept.key))
+        known = self._answers.get(kept.key)
+        if known is None or known.kept_at <= kept.kept_at:
+            self._answers.put(kept.key, kept, size_bytes=size + len(kept.key))
         return True
 
     def invalidate(self, invalidation: Invalidation) -> int:

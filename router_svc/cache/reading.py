@@ -1,7 +1,7 @@
 """Reads off a question what an answer depends on: numbers, units, dates, negations, names. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -12,6 +12,7 @@ from router_svc.cache.vocabulary import (
     FUNCTION_WORDS,
     NEGATORS,
     NUMBERS,
+    SIDES,
     SYNONYMS,
     UNITS,
     stem,
@@ -76,9 +77,13 @@ class Reading:
         return frozenset(self.words)
 
     @cached_property
-    def stems(self) -> frozenset[str]:
-        """Its words without their endings."""
-        return frozenset(map(stem, self.words))
+    def sides(self) -> Mapping[int, frozenset[int]]:
+        """On which sides it stands, by the group of opposites."""
+        found: dict[int, set[int]] = {}
+        for word in self.words:
+            for group, side in SIDES.get(stem(word), ()):
+                found.setdefault(group, set()).add(side)
+        return {group: frozenset(sides) for group, sides in found.items()}
 
     @cached_property
     def numbers(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Words that make two questions different ones, however near their meanings. English only."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 
@@ -201,6 +202,7 @@ reason cause
 """
 
 
+@lru_cache(maxsize=4_096)
 def stem(word: str) -> str:
     """Returns `word` without the commonest endings of English."""
     for ending, instead in _ENDINGS:
@@ -221,8 +223,15 @@ SYNONYMS: Final = {
 }
 """Stems of words that mean the same here, by the stem of one of them."""
 
-OPPOSITES: Final = tuple(
-    tuple(frozenset(map(stem, side.split())) for side in group.split("|"))
-    for group in _OPPOSITES.split(";")
-)
-"""Stems of words on different sides, which exclude one another."""
+
+def _sides() -> dict[str, frozenset[tuple[int, int]]]:
+    sides: dict[str, frozenset[tuple[int, int]]] = {}
+    for group, opposites in enumerate(_OPPOSITES.split(";")):
+        for side, words in enumerate(opposites.split("|")):
+            for word in map(stem, words.split()):
+                sides[word] = sides.get(word, frozenset()) | {(group, side)}
+    return sides
+
+
+SIDES: Final = _sides()
+"""Stems of words that exclude those on the other sides of their groups."""

@@ -41,6 +41,7 @@ ON CONFLICT (key) DO UPDATE SET
     answer = excluded.answer,
     kept_at = excluded.kept_at,
     expires_at = excluded.expires_at
+WHERE answers.kept_at <= excluded.kept_at
 
 -- name: invalidate_answers
 -- Removes answers. $1 tenant; NULL of each other means any: $2 tag, $3 model, $4 version,

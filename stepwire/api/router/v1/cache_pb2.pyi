@@ -194,7 +194,7 @@ class CacheCounts(_message.Message):
     """Those that waited for the answer to an equal request."""
     refused: _builtins.int
     """Answers of the same meaning that were found and not given, because numbers, names,
-    dates, units or negations differ.
+    dates, units, negations or words differ.
     """
     errors: _builtins.int
     """Times that a part of the cache could not be used, and the request went on without."""

@@ -62,8 +62,9 @@ class _CacheModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheMode.V
     """Answers to an equal request, and the one that is under way."""
     CACHE_MODE_SEMANTIC: _CacheMode.ValueType  # 3
     """Those, and answers to a last message of the same meaning in a request that is equal in
-    all else. Numbers, names, dates, units and negations must be the same. Only where the
-    last message is the user's, without pictures, and at most 1,000 characters long;
+    all else. Numbers, names, dates, units and negations must be the same, and no word
+    stand in the place of another. Only where the last message is the user's, without
+    pictures, at most 1,000 characters long, and no longer than the embedding model reads;
     otherwise as CACHE_MODE_EXACT.
     """
 
@@ -78,8 +79,9 @@ CACHE_MODE_EXACT: CacheMode.ValueType  # 2
 """Answers to an equal request, and the one that is under way."""
 CACHE_MODE_SEMANTIC: CacheMode.ValueType  # 3
 """Those, and answers to a last message of the same meaning in a request that is equal in
-all else. Numbers, names, dates, units and negations must be the same. Only where the
-last message is the user's, without pictures, and at most 1,000 characters long;
+all else. Numbers, names, dates, units and negations must be the same, and no word
+stand in the place of another. Only where the last message is the user's, without
+pictures, at most 1,000 characters long, and no longer than the embedding model reads;
 otherwise as CACHE_MODE_EXACT.
 """
 Global___CacheMode: _TypeAlias = CacheMode  # noqa: Y015
