@@ -13,7 +13,7 @@ from typing import Protocol, Self
 import grpc
 import orjson
 
-from stepwire.errors import StepwireError, field_invalid
+from stepwire.errors import Reason, StepwireError, field_invalid
 from stepwire.http.asgi import (
     ClientGoneError,
     Receive,
@@ -163,11 +163,16 @@ class HttpApp:
         exchange = wire.exchange(asked, timeout_seconds=timeout)
         call = Call(self._methods[route.name, stream], exchange)
         job = _Job(route.handle, asked, exchange, fault)
-        async with _Watched(wire.receive, exchange):
+        async with _Watched(wire.receive, exchange) as watched:
             try:
                 await run(call, job)
             except CallFailed as failed:
                 await self._fail(exchange, failed, call.info.request_id)
+            except asyncio.CancelledError:
+                if watched.gone:
+                    raise
+                # The process stops, and has waited for as long as it may.
+                await self._fail(exchange, CallFailed(_stopping()), call.info.request_id)
 
     async def _read(self, route: Route, asked: Asked, receive: Receive) -> Asked:
         body = await read_body(receive, max_bytes=self._max_body_bytes)
@@ -196,6 +201,14 @@ class HttpApp:
             await exchange.end(self._dialect.late_error(*told))
         else:
             await exchange.whole(self._dialect.error(*told))
+
+
+def _stopping() -> StepwireError:
+    return StepwireError(
+        Reason.DEPENDENCY_UNAVAILABLE,
+        "the service is stopping",
+        metadata={"dependency": "service"},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +251,7 @@ class _Watched:
         self._task = task
         self._receive = receive
         self._exchange = exchange
-        self._gone = False
+        self.gone = False
 
     async def __aenter__(self) -> Self:
         self._watch = asyncio.create_task(self._look())
@@ -247,10 +260,10 @@ class _Watched:
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         self._watch.cancel()
         cancelled = isinstance(error, asyncio.CancelledError)
-        return self._gone and cancelled and self._task.uncancel() == 0
+        return self.gone and cancelled and self._task.uncancel() == 0
 
     async def _look(self) -> None:
         await until_gone(self._receive)
         if not self._exchange.ended:
-            self._gone = True
+            self.gone = True
             self._task.cancel()

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 
 import grpc.aio
 
@@ -54,15 +53,3 @@ async def test_it_serves_until_it_is_told_to_stop() -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-async def test_a_faulty_catalogue_is_told_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "models.yaml"
-    path.write_text("models: [{name: small}]")
-    process = await start(PORT="0", HTTP_PORT="0", CATALOGUE_PATH=str(path))
-    line = json.loads(await line_with(process, "cannot start"))
-    assert await process.wait() == 1
-    assert line["level"] == "CRITICAL"
-    assert f"catalogue {path}:" in line["message"]
-    assert "models[0] (small): quality: Field required" in line["message"]
-    assert "exception" not in line
