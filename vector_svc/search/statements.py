@@ -42,6 +42,7 @@ class Layout:
     element: Element
     kind: IndexKind
     quantization: Quantization
+    lists: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def layout_of(collection: Collection) -> Layout:
         config.element,
         config.index.kind,
         config.index.quantization,
+        config.index.lists,
     )
 
 

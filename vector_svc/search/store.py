@@ -107,7 +107,7 @@ class PostgresSearches:
         arguments: list[Any] = [encoded, wanted, offset]
         name = name_of(order.plan, layout)
         if order.plan.walks and layout.kind is IndexKind.IVFFLAT:
-            lists = max(order.rows / POINTS_PER_LIST, LEAST_LISTS)
+            lists = layout.lists or max(order.rows / POINTS_PER_LIST, LEAST_LISTS)
             arguments += [str(math.ceil(math.sqrt(lists))), _MAX_PROBES]
         elif order.plan.walks:
             arguments += [str(order.ef_search), self._max_scan_tuples]
