@@ -100,10 +100,10 @@ async def _repeat(work: Callable[[], Awaitable[None]], every_seconds: float) -> 
         await asyncio.sleep(every_seconds)
         try:
             await work()
-        except StepwireError as error:
+        except Exception:
             # Told once, not every second of an outage.
             if not failing:
-                _logger.warning("budgets are not up to date", extra={"why": str(error)})
+                _logger.exception("budgets are not up to date")
             failing = True
         else:
             failing = False

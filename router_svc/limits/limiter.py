@@ -100,7 +100,10 @@ class RateLimits:
         """Puts back again and again what is not used in time."""
         while True:
             await asyncio.sleep(TIDY_SECONDS)
-            await self.tidy()
+            try:
+                await self.tidy()
+            except Exception:
+                _logger.exception("what is not used of the rates is not put back")
 
     async def tidy(self, *, everything: bool = False) -> None:
         """Puts back what is not used, or all."""

@@ -1,7 +1,7 @@
 """Charges and writes down what was used, behind the calls: in batches, and until it is done.
 
-What a budget covers is written at once, with all that came during the last write; the rest
-waits a moment for company. While the database is away everything waits, up to a bound.
+It waits a moment for company, unless somebody waits for it: more is held meanwhile than is
+needed, never less. While the database is away everything waits, up to a bound.
 """
 
 import asyncio
@@ -54,7 +54,8 @@ class Ledger:
             self._write,
             max_batch=MAX_BATCH,
             max_waiting=MAX_WAITING,
-            linger=Linger(LINGER_SECONDS, lambda charge: charge.reservation_id is not None),
+            # What was never called, and a mere hurry.
+            linger=Linger(LINGER_SECONDS, lambda charge: charge.entry is None),
         )
 
     def charge(self, reservation_id: UUID | None, entry: UsageEntry) -> None:
@@ -76,7 +77,8 @@ class Ledger:
 
     async def charged(self) -> None:
         """See `Book`."""
-        if self._last is not None:
+        if self._last is not None and not self._last.done():
+            self._put(Charge(uuid7(), None, None))
             await asyncio.wait([self._last])
 
     async def drain(self) -> None:

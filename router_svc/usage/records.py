@@ -15,7 +15,7 @@ class Charge:
     Attributes:
         usage_id: Names it, so that it is written once.
         reservation_id: What is held for it; None when nothing is.
-        entry: What was used; None when the call was not made.
+        entry: What was used; None when the call was not made, and for what only hurries.
     """
 
     usage_id: UUID

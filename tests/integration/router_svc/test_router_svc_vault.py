@@ -311,7 +311,7 @@ def refused_by(stood: dict[AccountKey, Standing]) -> set[int]:
     return {call for standing in stood.values() for call in standing.refused}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(some=st.lists(calls, min_size=5, max_size=30), batch=st.integers(1, 4))
 async def test_nothing_is_ever_spent_or_held_beyond_a_limit(
     parts: Parts, some: list[Call], batch: int

@@ -73,7 +73,7 @@ steps = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(steps, min_size=30, max_size=120))
 async def test_no_minute_has_more_than_the_limits(some: list[Step]) -> None:
     here, model = Instances(), limited(requests=9, tokens=100)
