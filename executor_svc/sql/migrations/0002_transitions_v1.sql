@@ -505,10 +505,12 @@ BEGIN
             session_id = CASE WHEN a.wakes AND a.live AND a.claim THEN p_session END,
             due_at = CASE WHEN NOT a.wakes THEN s.due_at
                 WHEN a.live AND NOT a.claim THEN now() + p_republish END,
-            ready_at = CASE WHEN a.wakes THEN now() END,
+            ready_at = CASE WHEN a.wakes THEN now() ELSE s.ready_at END,
             started_at = CASE WHEN a.wakes AND a.live AND a.claim
                 THEN now() ELSE s.started_at END,
-            expires_at = CASE WHEN a.wakes THEN coalesce(s.expires_at, now() + s.lifetime) END
+            -- One that waits for its items has its time already.
+            expires_at = CASE WHEN a.wakes THEN coalesce(s.expires_at, now() + s.lifetime)
+                ELSE s.expires_at END
         FROM counted a
         WHERE s.task_id = a.task_id AND s.step_id = a.step_id
         RETURNING s.*

@@ -172,6 +172,24 @@ async def test_a_wait_that_begins_when_its_time_is_over_ends_at_once(record: Rec
     assert again.phase is Phase.EXPIRED
 
 
+async def test_an_item_that_ends_leaves_its_step_the_time_it_has(record: Record) -> None:
+    """Else the step would end well without the items that are still under way."""
+    compiled, task = await record.task(
+        transform("items", "1", for_each="[1, 2]", schedule_to_close=HOUR)
+    )
+    session_id = await record.session()
+    both = Expanded([b"1", b"2"])
+    await record.run(session_id, compiled, task.task_id, "items", outcome=both)
+    await record.run(session_id, compiled, task.task_id, "items[0]")
+    await record.pool.execute(
+        "UPDATE executor.steps SET expires_at = expires_at - interval '1 h',"
+        " due_at = due_at - interval '1 h' WHERE step_id = 'items'"
+    )
+    assert ready(await record.sweep.wake_due()) == {("items", 1)}
+    (again,) = await record.claim(session_id, task.task_id, "items")
+    assert again.phase is Phase.EXPIRED
+
+
 async def test_what_another_has_in_hand_is_not_ended_twice(record: Record) -> None:
     compiled, task = await record.task(transform("a", "1", schedule_to_close=HOUR))
     assert await record.sweep.expired([]) == []
