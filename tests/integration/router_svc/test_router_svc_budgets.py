@@ -427,7 +427,7 @@ async def test_two_instances_never_spend_more_than_a_budget_whatever_fails(
     tenant: Tenant, caplog: pytest.LogCaptureFixture
 ) -> None:
     random, answers = Random(3), list[int]()
-    await tenant.create("tight", 12_000, alarm_percents=[10, 20])
+    await tenant.create("tight", 12_000, alarm_percents=[1, 2])
     await tenant.create("each", 6_000, split=budget_pb2.BUDGET_SPLIT_TASK)
     await eventually(lambda: tenant_is_known(tenant))
     with caplog.at_level(logging.WARNING, logger="router_svc.budgets.metrics"):
