@@ -301,6 +301,8 @@ def _rerank(message: search_service_pb2.SearchPointsRequest, field: str) -> Rera
 
 
 def _payload(message: search_pb2.PayloadSelection, field: str) -> PayloadSelection:
+    if not message.ByteSize():
+        return EVERYTHING
     for name, fields in (("include", message.include), ("exclude", message.exclude)):
         if len(fields) > MAX_NAMES:
             raise field_invalid(f"{field}.{name}", f"must have at most {MAX_NAMES} entries")

@@ -34,6 +34,11 @@ ALWAYS_EXACT_LEAST: Final = 1_000
 # asked for: about 25 ms. 51,369 points of 384 dimensions.
 EXACT_INSTEAD_VALUES: Final = 30_000_000
 
+# A filtered walk keeps so many times the candidates that reach a recall without a filter.
+# Measured with 100,000 points of which a tenth fits: 0.92 with 20 candidates, which find
+# 0.96 of the nearest without a filter, and 0.96 with 64, in no more time.
+FILTERED_CANDIDATES: Final = 3
+
 MAX_EF_SEARCH: Final = 1_000
 
 
@@ -160,5 +165,8 @@ def _ef_search(situation: Situation, default: int) -> tuple[int | None, float]:
         if cost <= EXACT_INSTEAD_VALUES:
             return None, 1.0
         enough = figures[-1].ef_search if figures else default
-    ef_search = max(enough, min(situation.wanted, MAX_EF_SEARCH))
-    return ef_search, recall_of(figures, ef_search)
+    reached = min(max(enough, situation.wanted), MAX_EF_SEARCH)
+    recall = recall_of(figures, reached)
+    if situation.matches is None:
+        return reached, recall
+    return min(max(enough * FILTERED_CANDIDATES, reached), MAX_EF_SEARCH), recall

@@ -79,6 +79,15 @@ class SearchStore(Protocol):
         """Return the best points, best first."""
         ...
 
+    def search_together(
+        self, collection: Collection, orders: Sequence[Order]
+    ) -> Awaitable[list[list[Found]]]:
+        """Return the best points of each of several walks that differ in their vectors alone.
+
+        For indexes of whole vectors, without words and points to leave out.
+        """
+        ...
+
     def vectors(self, collection: Collection, ids: Sequence[str]) -> Awaitable[dict[str, bytes]]:
         """Return the vectors of the points that exist, by their ids."""
         ...

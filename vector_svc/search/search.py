@@ -1,7 +1,7 @@
 """Searches: the way each takes, and what becomes of what it finds."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -25,6 +25,7 @@ from vector_svc.search.ports import Order, SearchStore
 from vector_svc.search.records import Found, Plan, Report, Results, Search
 from vector_svc.search.reranking import Reranking, candidates_of
 from vector_svc.search.target import Targets
+from vector_svc.search.together import Together
 
 # Where points are ranked anew once they are found, so many times as many are found first.
 POOL: Final = 4
@@ -33,10 +34,11 @@ MAX_POOL: Final = 10_000
 LEAST_DEPTH: Final = 100
 # Candidates of a shortened index per point wanted.
 OVERSAMPLING: Final = {Quantization.NONE: 1.0, Quantization.HALF: 2.0, Quantization.BINARY: 4.0}
-# Searches of a batch that are under way at once: each keeps a core of Postgres busy.
+# Statements of a batch that are under way at once: each keeps a core of Postgres busy.
 BATCH_AT_ONCE: Final = 4
 
 Groups = list[tuple[Scalar, list[Found]]]
+CarryOut = Callable[[Collection, Order], Awaitable[list[Found]]]
 
 
 class Searches:
@@ -83,26 +85,22 @@ class Searches:
         Through the index or not, there are fewer than `search.limit` only if there are no
         more that count, or if the report says that there may be.
         """
-
-        async def find(collection: Collection) -> Results:
-            return await self._search(collection, search)
-
-        return await self._collections.use(tenant_id, name, find)
+        return await self._in(tenant_id, name, search, self._store.search)
 
     async def batch(self, tenant_id: str, name: str, searches: Sequence[Search]) -> list[Results]:
-        """Carry out several searches, some at once; results in their order."""
-        places = asyncio.Semaphore(BATCH_AT_ONCE)
-
-        async def one(search: Search) -> Results:
-            async with places:
-                return await self.search(tenant_id, name, search)
-
+        """Carry out several searches, those that are alike together; results in their order."""
+        together = Together(self._store, at_once=BATCH_AT_ONCE)
+        tasks = [
+            asyncio.create_task(self._in(tenant_id, name, search, together.search))
+            for search in searches
+        ]
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(search)) for search in searches]
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
-        return [task.result() for task in tasks]
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await together.close()
 
     async def groups(
         self, tenant_id: str, name: str, search: Search, *, by: Path, size: int
@@ -124,13 +122,19 @@ class Searches:
                 return replace(results, report=report), groups
             pool *= POOL
 
-    async def _search(self, collection: Collection, search: Search) -> Results:
+    async def _in(self, tenant_id: str, name: str, search: Search, carry_out: CarryOut) -> Results:
+        async def find(collection: Collection) -> Results:
+            return await self._search(collection, search, carry_out)
+
+        return await self._collections.use(tenant_id, name, find)
+
+    async def _search(self, collection: Collection, search: Search, carry_out: CarryOut) -> Results:
         vector = await self._targets.vector_of(collection, search)
         _check(collection, search)
         if search.examples is not None:
             search = replace(search, filter=_without_examples(search))
         order, situation, decision = await self._order(collection, search, vector)
-        found, report = await self._find(collection, order, situation, decision)
+        found, report = await self._find(collection, order, situation, decision, carry_out)
         if search.rerank is not None:
             found = await self._reranking.rank(collection, search, _near_enough(search, found))
             report = replace(report, reranked=len(found))
@@ -191,10 +195,15 @@ class Searches:
         )
 
     async def _find(
-        self, collection: Collection, order: Order, situation: Situation, decision: Decision
+        self,
+        collection: Collection,
+        order: Order,
+        situation: Situation,
+        decision: Decision,
+        carry_out: CarryOut,
     ) -> tuple[list[Found], Report]:
         self._metrics.searched(decision.plan)
-        found = await self._store.search(collection, order)
+        found = await carry_out(collection, order)
         report = Report(
             plan=decision.plan,
             points_compared=decision.points_compared,
@@ -209,7 +218,7 @@ class Searches:
         # The walk gave up: too many points looked at, or too many deleted ones on its way.
         self._metrics.walks_given_up.add(1)
         decision = exactly(situation)
-        found = await self._store.search(collection, replace(order, plan=decision.plan))
+        found = await carry_out(collection, replace(order, plan=decision.plan))
         report = Report(decision.plan, decision.points_compared, recall=1.0, walk_given_up=True)
         return found, report
 

@@ -13,7 +13,7 @@ from vector_svc.engine.records import (
     Quantization,
 )
 from vector_svc.search.records import Plan
-from vector_svc.store.statements import LIVE
+from vector_svc.store.statements import LIVE, LOOSE_TYPES
 
 _SEARCH: Final = load_queries("vector_svc", "sql/search.sql")
 _RECALL: Final = load_queries("vector_svc", "sql/recall.sql")
@@ -29,7 +29,7 @@ OPERATORS: Final = {
 _VECTOR: Final = {Element.FLOAT32: "vector", Element.FLOAT16: "halfvec"}
 
 # Parameters of each statement before those of the filter.
-BEFORE_FILTER: Final = {"exact": 3, "walk": 5, "walk_and_rank": 6, "words_only": 6}
+BEFORE_FILTER: Final = {"exact": 3, "walk": 5, "walks": 5, "walk_and_rank": 6, "words_only": 6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def name_of(plan: Plan, layout: Layout) -> str:
 
 @lru_cache(maxsize=2_000)
 def near_statement(layout: Layout, form: Form) -> str:
-    """Return a search by nearness: `exact`, `walk` or `walk_and_rank`."""
+    """Return a search by nearness: `exact`, `walk`, `walks` or `walk_and_rank`."""
     short, operator, query = _shortened(layout)
     settings = "settings_ivfflat" if layout.kind is IndexKind.IVFFLAT else "settings_hnsw"
     return _SEARCH[form.name].format(
@@ -95,6 +95,7 @@ def near_statement(layout: Layout, form: Form) -> str:
         columns=_columns(form),
         condition=form.condition,
         live=LIVE,
+        loose=LOOSE_TYPES[layout.element],
         operator=OPERATORS[layout.metric],
         settings=_SEARCH[settings],
         short=short,

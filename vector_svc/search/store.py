@@ -1,11 +1,12 @@
 """Searches in Postgres: one statement each."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import asyncpg
+import numpy as np
 import orjson
 
 from stepwire.db import retryable
@@ -78,6 +79,29 @@ class PostgresSearches:
         config = collection.config
         score = _as_it_is if order.words is not None else config.metric.score
         return [_found(row, score, config.element) for row in rows]
+
+    async def search_together(
+        self, collection: Collection, orders: Sequence[Order]
+    ) -> list[list[Found]]:
+        """Return the best points of each of several walks that differ in their vectors alone."""
+        layout, first = layout_of(collection), orders[0]
+        compiled = compile_filter(first.filter, collection, first=BEFORE_FILTER["walks"] + 1)
+        form = Form("walks", compiled.sql, first.payloads, first.vectors, first.times)
+        _, *others = self._near(layout, first, first.wanted, first.offset)
+        vectors = np.concatenate([order.vector for order in orders if order.vector is not None])
+        rows = await self._fetch(
+            "search_together",
+            collection,
+            near_statement(layout, form),
+            encode_vectors(vectors, layout.element),
+            *others,
+            *compiled.arguments,
+        )
+        results: list[list[Found]] = [[] for _ in orders]
+        score = collection.config.metric.score
+        for *row, number in rows:
+            results[number - 1].append(_found(row, score, layout.element))
+        return results
 
     async def vectors(self, collection: Collection, ids: Sequence[str]) -> dict[str, bytes]:
         """Return the vectors of the points that exist, by their ids."""
@@ -181,7 +205,7 @@ def _as_it_is(score: float) -> float:
     return score
 
 
-def _found(row: asyncpg.Record, score: Callable[[float], float], element: Element) -> Found:
+def _found(row: Iterable[Any], score: Callable[[float], float], element: Element) -> Found:
     point_id, payload, vector, changed_at, expires_at, nearness = row
     point = StoredPoint(
         point_id,

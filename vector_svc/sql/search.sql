@@ -62,6 +62,22 @@ FROM knobs CROSS JOIN LATERAL (
 ORDER BY distance
 OFFSET $3::bigint
 
+-- name: walks
+-- As walk, of several vectors; rows carry the number of theirs, from 1 on.
+-- $1 embeddings, $2 to $5 as walk, each for every vector
+WITH knobs AS MATERIALIZED (SELECT concat({settings}) AS ready)
+SELECT found.*, asked.number
+FROM knobs
+CROSS JOIN unnest($1::{loose}[]) WITH ORDINALITY AS asked(embedding, number)
+CROSS JOIN LATERAL (
+    SELECT points.id, {columns}, points.embedding {operator} asked.embedding AS distance
+    FROM vector.points_{collection_id} AS points
+    WHERE knobs.ready <> '' AND COALESCE({live} AND {condition}, false)
+    ORDER BY points.embedding {operator} asked.embedding
+    LIMIT $2::bigint - $3::bigint OFFSET $3::bigint
+) AS found
+ORDER BY asked.number, found.distance
+
 -- name: walk_and_rank
 -- As walk, in an index of shortened vectors, whose candidates are ranked by the whole ones.
 -- $1 to $5 as walk, $6 points to rank; the filter's parameters
@@ -93,11 +109,14 @@ set_config('ivfflat.iterative_scan', 'relaxed_order', true)
 -- name: words
 -- The points that fit words best, by BM25 with its usual constants, k1 = 1.2 and b = 0.75.
 -- Of each word the postings with the largest weight are read, so that frequent words,
--- which tell the least, cost no more than others.
+-- which tell the least, cost no more than others. All numbers are float8: a literal with a
+-- point is numeric, whose sums take ten times as long.
 -- Parameters: language, words, postings to read of each word, points to find
 fitting AS MATERIALIZED (
     SELECT asked.word,
-        ln(1 + (totals.points - counts.points + 0.5) / (counts.points + 0.5)) AS rarity,
+        ln(
+            1 + (totals.points - counts.points + 0.5) / (counts.points + 0.5)
+        )::float8 AS rarity,
         totals.occurrences / totals.points AS mean_length
     FROM unnest(tsvector_to_array(to_tsvector({language}::regconfig, {words}))) AS asked(word)
     JOIN vector.word_counts_{collection_id} AS counts ON counts.word = asked.word
@@ -109,9 +128,12 @@ fit AS MATERIALIZED (
     FROM (
         SELECT posting.id,
             sum(
-                fitting.rarity * posting.occurrences * 2.2 / (
+                fitting.rarity * posting.occurrences * 2.2::float8 / (
                     posting.occurrences
-                    + 1.2 * (0.25 + 0.75 * posting.length / fitting.mean_length)
+                    + 1.2::float8 * (
+                        0.25::float8
+                        + 0.75::float8 * posting.length / fitting.mean_length
+                    )
                 )
             ) AS score
         FROM fitting CROSS JOIN LATERAL (

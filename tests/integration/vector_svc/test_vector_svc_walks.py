@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import numpy as np
 import pytest
-from vector_svc_harness import Client, containing, point, refused, serving
+from vector_svc_harness import Client, containing, point, raw, refused, serving
 
 from stepwire.api.vector.v1.collection_pb2 import (
     METRIC_COSINE,
@@ -32,7 +32,11 @@ from stepwire.api.vector.v1.search_pb2 import (
     SEARCH_PLAN_WORDS,
     WordQuery,
 )
-from stepwire.api.vector.v1.search_service_pb2 import MeasureRecallRequest
+from stepwire.api.vector.v1.search_service_pb2 import (
+    BatchSearchPointsRequest,
+    MeasureRecallRequest,
+)
+from stepwire.errors import Reason
 from stepwire.stack.postgres import PostgresServer
 from stepwire.testing.postgres import fresh_database
 from vector_svc.engine import records
@@ -106,8 +110,11 @@ def no_collection_is_small() -> Any:
         yield
 
 
+Full = tuple[Client, Clusters, str]
+
+
 @pytest.fixture(scope="module")
-async def full(postgres: PostgresServer) -> AsyncIterator[tuple[Client, Clusters, str]]:
+async def full(postgres: PostgresServer) -> AsyncIterator[Full]:
     """A service with one full collection; tests leave it as it is."""
     with fresh_database(postgres) as url:
         async with serving(url) as client:
@@ -117,6 +124,15 @@ async def full(postgres: PostgresServer) -> AsyncIterator[tuple[Client, Clusters
             await client.upsert(clusters.points())
             await analyze(url)
             yield client, clusters, url
+
+
+@pytest.fixture(scope="module")
+async def spare(full: Full) -> tuple[Client, Clusters]:
+    """Another full collection, "spare", which tests measure and take points from."""
+    client, clusters, _ = full
+    await client.create("spare", DIMENSION, index=INDEXED)
+    await client.upsert(clusters.points(), "spare")
+    return client, clusters
 
 
 async def analyze(url: str) -> None:
@@ -157,7 +173,6 @@ async def recall(
 
 
 EVERYTHING = np.ones(ROWS, dtype=bool)
-Full = tuple[Client, Clusters, str]
 
 
 @pytest.mark.parametrize("metric", [METRIC_DOT, METRIC_EUCLIDEAN])
@@ -187,6 +202,38 @@ async def test_what_a_shortened_index_finds_is_ranked_by_whole_vectors(
 async def test_as_many_as_wanted_are_found(full: Full, limit: int) -> None:
     client, clusters, _ = full
     assert await recall(client, clusters, EVERYTHING, limit) >= 0.95
+
+
+async def test_walks_of_a_batch_go_together(full: Full, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, clusters, url = full
+    sizes: list[int] = []
+    together = PostgresSearches.search_together
+
+    async def counted(self: PostgresSearches, collection: Collection, orders: Any) -> Any:
+        sizes.append(len(orders))
+        return await together(self, collection, orders)
+
+    options: list[dict[str, Any]] = [{}] * 9 + [{"limit": 3}, {"exact": True}, {"limit": 3}]
+    options += [{"filter": containing(most=1)}] * 6 + [{"words": WordQuery(words="oven")}]
+    queries = [raw(query) for query in clusters.queries[: len(options)]]
+    request = BatchSearchPointsRequest(collection="things")
+    for query, option in zip(queries, options, strict=True):
+        request.searches.add(vector=query, **option)
+    # What they are planned by is known then, so that none waits for more.
+    async with serving(url, estimate_cache_seconds=3600) as client:
+        alone = [
+            await client.find(query, **option)
+            for query, option in zip(queries, options, strict=True)
+        ]
+        monkeypatch.setattr(PostgresSearches, "search_together", counted)
+        batch = await client.searches.BatchSearchPoints(request)
+        assert list(batch.results) == alone
+        assert sorted(sizes) == [2, 2, 2, 3, 3, 3]
+        request.searches.add(vector=raw([1.0]))
+        async with refused() as error:
+            await client.searches.BatchSearchPoints(request)
+        assert error().reason is Reason.VECTOR_DIMENSION_MISMATCH
+        assert error().metadata["field"] == f"searches[{len(options)}].vector"
 
 
 @pytest.mark.parametrize(
@@ -224,14 +271,33 @@ async def test_a_walk_that_gives_up_is_made_up_for(full: Full) -> None:
         assert {each.point.id for each in response.points} == wanted
 
 
-async def test_deleted_points_leave_no_gap(client: Client) -> None:
+async def test_recall_is_measured_kept_and_used(spare: tuple[Client, Clusters]) -> None:
+    client, clusters = spare
+    request = MeasureRecallRequest(collection="spare", samples=30, target_recall=0.9)
+    measured = await client.searches.MeasureRecall(request)
+    by_rise = [figure.ef_search for figure in measured.figures]
+    assert by_rise == sorted(by_rise)
+    assert measured.samples == 30
+    chosen = next(each for each in measured.figures if each.ef_search == measured.ef_search)
+    assert chosen.recall >= 0.9
+    assert all(each.recall < 0.9 for each in measured.figures if each.ef_search < chosen.ef_search)
+    report = (await client.find(clusters.queries[0], "spare")).report
+    assert (report.plan, report.ef_search) == (SEARCH_PLAN_INDEX, chosen.ef_search)
+    assert report.recall_estimate == pytest.approx(chosen.recall)
+    request.samples = 1_001
+    async with refused() as error:
+        await client.searches.MeasureRecall(request)
+    assert error().metadata["field"] == "samples"
+
+
+async def test_deleted_points_leave_no_gap(spare: tuple[Client, Clusters]) -> None:
     """More of the nearest points are deleted than a search keeps candidates."""
-    clusters = await filled(client)
+    client, clusters = spare
     query = clusters.queries[0]
     doomed = clusters.nearest(query, 500, EVERYTHING)
-    assert await client.delete(doomed) == 500
+    assert await client.delete(doomed, "spare") == 500
     left = np.array([str(n) not in doomed for n in range(ROWS)])
-    found = {match.point.id for match in await client.search(query, limit=10)}
+    found = {match.point.id for match in await client.search(query, "spare", limit=10)}
     assert len(found & clusters.nearest(query, 10, left)) >= 9
     assert len(found) == 10
 
@@ -244,7 +310,9 @@ async def test_settings_of_a_walk_reach_it_and_end_with_it(full: Full) -> None:
 
 
 async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
-    number = await connection.fetchval("SELECT collection_id FROM vector.collections")
+    number = await connection.fetchval(
+        "SELECT collection_id FROM vector.collections WHERE name = 'things'"
+    )
     config = CollectionConfig("things", DIMENSION, records.Metric.COSINE)
     now = datetime.now(UTC)
     collection = Collection(number, "t", config, 1, True, now, now)
@@ -291,25 +359,6 @@ async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
                for line in await explained(large, 20_000))  # fmt: skip
 
 
-async def test_recall_is_measured_kept_and_used(client: Client) -> None:
-    clusters = await filled(client)
-    request = MeasureRecallRequest(collection="things", samples=30, target_recall=0.9)
-    measured = await client.searches.MeasureRecall(request)
-    by_rise = [figure.ef_search for figure in measured.figures]
-    assert by_rise == sorted(by_rise)
-    assert measured.samples == 30
-    chosen = next(each for each in measured.figures if each.ef_search == measured.ef_search)
-    assert chosen.recall >= 0.9
-    assert all(each.recall < 0.9 for each in measured.figures if each.ef_search < chosen.ef_search)
-    report = (await client.find(clusters.queries[0])).report
-    assert (report.plan, report.ef_search) == (SEARCH_PLAN_INDEX, chosen.ef_search)
-    assert report.recall_estimate == pytest.approx(chosen.recall)
-    request.samples = 1_001
-    async with refused() as error:
-        await client.searches.MeasureRecall(request)
-    assert error().metadata["field"] == "samples"
-
-
 async def test_what_walks_lose_is_measured_and_found_from_then_on(client: Client) -> None:
     """Among many near-duplicates the edges that lead to other points are given up."""
     random = np.random.default_rng(5)
@@ -325,7 +374,7 @@ async def test_what_walks_lose_is_measured_and_found_from_then_on(client: Client
 
     before = await lost()
     assert before > 10
-    request = MeasureRecallRequest(collection="things", samples=200, target_recall=0.99)
+    request = MeasureRecallRequest(collection="things", samples=100, target_recall=0.99)
     measured = await client.searches.MeasureRecall(request)
     assert measured.figures[0].recall < 0.99
     assert measured.ef_search == 0 or measured.ef_search > 64

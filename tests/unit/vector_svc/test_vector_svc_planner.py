@@ -68,6 +68,9 @@ def test_a_walk_keeps_what_the_target_was_measured_to_take() -> None:
     assert plan(measured) == Decision(Plan.INDEX, 100, 100, 0.96)
     assert plan(replace(measured, target_recall=0.98)) == Decision(Plan.INDEX, 200, 200, 0.99)
     assert plan(replace(measured, target_recall=0.5)).ef_search == 40
+    filtered = replace(measured, matches=measured.rows, target_recall=0.5)
+    assert plan(filtered).ef_search == 120
+    assert plan(filtered).recall == plan(replace(measured, target_recall=0.5)).recall
     assert plan(replace(measured, ef_search=150)) == Decision(Plan.INDEX, 150, 150, 0.96)
     assert plan(replace(measured, wanted=500)) == Decision(Plan.INDEX, 500, 500, 0.99)
 
