@@ -10,6 +10,7 @@ from router_svc.cache.answers import Record
 from router_svc.cache.metrics import CacheMetrics
 from router_svc.cache.part import Part
 from router_svc.cache.ports import Keeping, Neighbours
+from router_svc.cache.records import Embedded, Kept
 from stepwire.call import call_context
 from stepwire.errors import StepwireError
 
@@ -17,7 +18,8 @@ _logger = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 1_000
 """Answers that wait to be written; more are kept in memory only."""
-MAX_BATCH: Final = 32
+MAX_BATCH: Final = 64
+LINGER_SECONDS: Final = 0.05
 DRAIN_SECONDS: Final = 5.0
 
 
@@ -62,6 +64,8 @@ class Behind:
         """Writes for ever."""
         while True:
             await self._news.wait()
+            # Others come meanwhile, and are written together.
+            await asyncio.sleep(LINGER_SECONDS)
             self._news.clear()
             await self.flush()
 
@@ -80,8 +84,7 @@ class Behind:
                 count = min(MAX_BATCH, len(self._waiting))
                 batch = [self._waiting.popleft() for _ in range(count)]
                 if await self._write(batch):
-                    for keeping in batch:
-                        await self._show(keeping)
+                    await self._show(batch)
 
     async def _write(self, batch: Sequence[Keeping]) -> bool:
         if self._record is None:
@@ -97,13 +100,19 @@ class Behind:
             return False
         return True
 
-    async def _show(self, keeping: Keeping) -> None:
-        if keeping.meaning is None or self._neighbours is None or self._meaning.rests:
-            return
-        kept = keeping.kept
-        try:
-            with call_context(tenant_id=kept.tenant_id):
-                await self._neighbours.add(kept, keeping.meaning, ttl_seconds=self._ttl_seconds)
-        except ConnectionError as error:
-            self._meaning.failed(str(error))
-            self._metrics.failed(kept.tenant_id, self._meaning.name)
+    async def _show(self, batch: Sequence[Keeping]) -> None:
+        """Makes questions ones to be found, those of a tenant together."""
+        groups: dict[tuple[str, str], list[tuple[Kept, Embedded]]] = {}
+        for each in batch:
+            if each.meaning is not None:
+                group = groups.setdefault((each.kept.tenant_id, each.meaning.space), [])
+                group.append((each.kept, each.meaning))
+        for (tenant_id, _), questions in groups.items():
+            if self._neighbours is None or self._meaning.rests:
+                return
+            try:
+                with call_context(tenant_id=tenant_id):
+                    await self._neighbours.add(questions, ttl_seconds=self._ttl_seconds)
+            except ConnectionError as error:
+                self._meaning.failed(str(error))
+                self._metrics.failed(tenant_id, self._meaning.name)

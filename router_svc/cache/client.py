@@ -83,12 +83,14 @@ class VectorNeighbours:
             return ()
         return [Near(bytes.fromhex(each.point.id), each.score) for each in response.points]
 
-    async def add(self, kept: Kept, meaning: Embedded, *, ttl_seconds: float) -> None:
+    async def add(self, questions: Sequence[tuple[Kept, Embedded]], *, ttl_seconds: float) -> None:
         """See `Neighbours`."""
-        point = Point(id=kept.key.hex(), vector=meaning.vector)
-        point.payload.update({PARTITION: kept.partition.hex()})
-        point.expire_time.FromNanoseconds(int((time.time() + ttl_seconds) * 1e9))
-        request = UpsertPointsRequest(collection=meaning.space, points=[point])
+        # A request has each id once.
+        points = {
+            kept.key: _point(kept, meaning, ttl_seconds=ttl_seconds) for kept, meaning in questions
+        }
+        meaning = questions[0][1]
+        request = UpsertPointsRequest(collection=meaning.space, points=points.values())
         upserting = self._points.UpsertPoints(request, timeout=TIMEOUT_SECONDS)
         if await _unless(upserting, Reason.COLLECTION_NOT_FOUND) is not None:
             return
@@ -101,6 +103,13 @@ def _space(model: str, dimension: int) -> str:
     """Returns the name of the collection for one embedding model."""
     plain = re.sub(r"[^a-z0-9]+", "-", model.lower())
     return f"{_PREFIX}{plain[: _MAX_NAME - len(_PREFIX) - 7].strip('-')}-{dimension}"
+
+
+def _point(kept: Kept, meaning: Embedded, *, ttl_seconds: float) -> Point:
+    point = Point(id=kept.key.hex(), vector=meaning.vector)
+    point.payload.update({PARTITION: kept.partition.hex()})
+    point.expire_time.FromNanoseconds(int((time.time() + ttl_seconds) * 1e9))
+    return point
 
 
 def _collection(meaning: Embedded) -> collection_pb2.Collection:

@@ -57,7 +57,7 @@ def _names(one: Reading, other: Reading) -> bool:
 
 
 def _in_order(words: Sequence[str], names: frozenset[str]) -> list[str]:
-    return list(dict.fromkeys(word for word in words if word in names))
+    return [word for word in words if word in names]
 
 
 def _words(one: Reading, other: Reading) -> bool:

@@ -72,6 +72,6 @@ class Neighbours(Protocol):
         """Returns the nearest questions of a partition, best first, of the current tenant."""
         ...
 
-    async def add(self, kept: Kept, meaning: Embedded, *, ttl_seconds: float) -> None:
-        """Makes a kept answer's question one to be found."""
+    async def add(self, questions: Sequence[tuple[Kept, Embedded]], *, ttl_seconds: float) -> None:
+        """Makes kept answers' questions ones to be found; all of one tenant and space."""
         ...

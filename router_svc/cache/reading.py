@@ -109,7 +109,10 @@ class Reading:
     def names(self) -> frozenset[str]:
         """What seems to name something, in small letters."""
         words = [each for each in self._tokens if each.said[0].isalpha()]
-        telling = [each for each in words if each.plain not in FUNCTION_WORDS]
+        # A letter by itself is a name in any case.
+        telling = [
+            each for each in words if each.plain not in FUNCTION_WORDS and len(each.plain) > 1
+        ]
         is_heading = len(telling) >= _HEADING_WORDS and all(
             each.said[0].isupper() for each in telling
         )

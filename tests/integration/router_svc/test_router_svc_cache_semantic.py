@@ -153,9 +153,9 @@ WHAT = st.sampled_from(["plain", *CHANGES])
 TEXT = st.sampled_from([ASKED, SAME, ASKED.upper()])
 
 
-@given(asked=st.lists(st.tuples(WHO, WHAT, TEXT), min_size=2, max_size=12))
+@given(asked=st.lists(st.tuples(WHO, WHAT, TEXT), min_size=2, max_size=10))
 @settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -33,6 +33,7 @@ PAIRS = yaml.safe_load(
         ("what is the capital of france", "what is the capital of spain", "words"),
         ("HOW DO I SORT A LIST?", "How do I sort a list?", ""),
         ("From Boston to Denver?", "From Denver to Boston?", "names"),
+        ("Is it E if F and G, or F if E?", "Is it E if F and G, or E if F?", "names"),
         ("Does the dog chase the cat?", "Does the cat chase the dog?", "words"),
         ("What is a 'dog' in Danish?", "What is a 'cat' in Danish?", "names"),
         ("Why does main.py fail?", "Why does test.py fail?", "names"),

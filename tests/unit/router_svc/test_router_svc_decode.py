@@ -100,6 +100,11 @@ FAULTS: list[tuple[Change, str]] = [
     (lambda request: setattr(request, "max_output_tokens", -1), "max_output_tokens"),
     (lambda request: setattr(request, "temperature", 2.5), "temperature"),
     (lambda request: setattr(request, "temperature", math.nan), "temperature"),
+    (lambda request: setattr(request.cache, "mode", 9), "cache.mode"),
+    (lambda request: setattr(request.cache.max_age, "nanos", -1), "cache.max_age"),
+    (lambda request: request.cache.tags.extend(["x"] * 17), "cache.tags"),
+    (lambda request: request.cache.tags.append("x" * 101), "cache.tags"),
+    (lambda request: setattr(request.cache, "scope", "x" * 201), "cache.scope"),
 ]
 
 
