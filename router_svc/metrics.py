@@ -52,7 +52,11 @@ _FIRST_BUCKETS: Final = [
     *(0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
 ]
 _TOKEN_BUCKETS: Final = [4.0**exponent for exponent in range(14)]
-_PROVIDER_NAMES: Final = {"openai": "openai", "extractive": "stepwire.extractive"}
+_PROVIDER_NAMES: Final = {
+    "openai": "openai",
+    "extractive": "stepwire.extractive",
+    "hosted": "stepwire.hosted",
+}
 
 
 def attributes_of(model: Model) -> dict[str, str]:

@@ -15,7 +15,7 @@ from router_svc.catalogue.rules import problems_of
 DEFAULT_SOURCE = "router_svc/catalogue/default.yaml"
 
 # Pydantic puts the kind of a provider into the path, which is no field.
-_PROVIDER_KINDS = ("extractive", "openai")
+_PROVIDER_KINDS = ("extractive", "hosted", "openai")
 
 
 def default_text() -> str:

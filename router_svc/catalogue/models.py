@@ -36,6 +36,13 @@ class ExtractiveProvider(_Entry):
     )
 
 
+class HostedProvider(_Entry):
+    """Answers through model_svc's Generate, by a model that it runs itself."""
+
+    kind: Literal["hosted"]
+    model: str = Field(min_length=1, description="model_svc's own name of the model.")
+
+
 class Endpoint(_Entry):
     """One place where a model is served, with one key."""
 
@@ -99,7 +106,9 @@ class Model(_Entry):
     """One model of the catalogue."""
 
     name: Name
-    provider: Annotated[ExtractiveProvider | OpenAIProvider, Field(discriminator="kind")]
+    provider: Annotated[
+        ExtractiveProvider | HostedProvider | OpenAIProvider, Field(discriminator="kind")
+    ]
     tier: Tier = Tier.BALANCED
     context_window: int = Field(
         ge=1, le=2**31 - 1, description="Tokens that request and answer may have together."
@@ -164,7 +173,7 @@ class Model(_Entry):
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Where it is served; none for a model of model_svc."""
-        return () if isinstance(self.provider, ExtractiveProvider) else self.provider.places
+        return self.provider.places if isinstance(self.provider, OpenAIProvider) else ()
 
     def quality_for(self, kind: Kind | None) -> float:
         """Returns the catalogue's quality for a kind of work; in general for None."""

@@ -10,17 +10,18 @@ import grpc.aio
 
 from router_svc.breakers.board import Breakers
 from router_svc.catalogue.holder import CatalogueHolder
-from router_svc.catalogue.models import ExtractiveProvider
+from router_svc.catalogue.models import ExtractiveProvider, HostedProvider
 from router_svc.generate.hedge import HedgeBudget
 from router_svc.generate.nothing import NoBudgets, NoObserver
 from router_svc.generate.pipeline import Router
-from router_svc.generate.ports import Budgets, Decider, Limits, Observer
+from router_svc.generate.ports import Budgets, Decider, Limits, Observer, Provider
 from router_svc.generate.route import RetryRules
 from router_svc.generate.telemetry import CallTelemetry
 from router_svc.generate.tries import Means
 from router_svc.limits.app import own_limits
 from router_svc.metrics import RouterMetrics
 from router_svc.providers.extractive import ExtractiveModel
+from router_svc.providers.hosted import HostedModel
 from router_svc.providers.pool import ProviderPool
 from router_svc.settings import RouterSettings
 from router_svc.tokens.families import TokenCounters
@@ -37,10 +38,12 @@ def open_pool(
 ) -> ProviderPool:
     """Returns the places where the catalogue's models are called; it follows its changes."""
 
-    def extractive(provider: ExtractiveProvider) -> ExtractiveModel:
+    def of_model_svc(provider: ExtractiveProvider | HostedProvider) -> Provider:
+        if isinstance(provider, HostedProvider):
+            return HostedModel(channel, provider.model)
         return ExtractiveModel(channel, embedding_model=provider.embedding_model, counter=counter)
 
-    pool = ProviderPool(breakers, extractive, random=Random())  # noqa: S311  (to spread load)
+    pool = ProviderPool(breakers, of_model_svc, random=Random())  # noqa: S311  (to spread load)
     stack.callback(pool.close)
     holder.subscribe(pool.use)
     return pool

@@ -7,22 +7,11 @@ import grpc.aio
 from router_svc.decide.passage import Passage, find_passage
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.records import Citation, Completion, Delta, FinishReason, Usage
+from router_svc.providers.model_service import failure_of
 from router_svc.requests.records import Request
 from router_svc.tokens.ports import TokenCounter
 from stepwire.api.model.v1 import model_service_pb2 as pb
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceStub
-from stepwire.rpc.status import from_rpc_error
-
-_KINDS = {
-    # The router has checked the request: what is refused now is this model's own limit.
-    grpc.StatusCode.INVALID_ARGUMENT: FailureKind.UNFIT,
-    grpc.StatusCode.NOT_FOUND: FailureKind.MISCONFIGURED,
-    grpc.StatusCode.UNIMPLEMENTED: FailureKind.MISCONFIGURED,
-    grpc.StatusCode.UNAUTHENTICATED: FailureKind.MISCONFIGURED,
-    grpc.StatusCode.PERMISSION_DENIED: FailureKind.MISCONFIGURED,
-    grpc.StatusCode.UNAVAILABLE: FailureKind.NETWORK,
-    grpc.StatusCode.DEADLINE_EXCEEDED: FailureKind.TIMEOUT,
-}
 
 
 class ExtractiveModel:
@@ -52,7 +41,7 @@ class ExtractiveModel:
         try:
             response = await self._stub.Extract(_extract_request(passage, self._embedding_model))
         except grpc.aio.AioRpcError as error:
-            raise _failure(error) from error
+            raise failure_of(error) from error
         quotes = self._within(
             [Citation(quote.document_id, quote.text) for quote in response.quotes],
             max_output_tokens,
@@ -104,20 +93,3 @@ def _render(quotes: Sequence[Citation], *, citable: bool) -> str:
     if not citable:
         return " ".join(citation.quote for citation in quotes)
     return " ".join(f'"{citation.quote}" [{citation.document_id}]' for citation in quotes)
-
-
-def _failure(error: grpc.aio.AioRpcError) -> ProviderFailure:
-    ours = from_rpc_error(error)
-    code = error.code()
-    kind = _KINDS.get(code, FailureKind.SERVER)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and ours is None:
-        # gRPC's own word for a message that is larger than the server takes; a
-        # server of ours that is busy says OVERLOADED.
-        kind = FailureKind.UNFIT
-    said = ours.message if ours else error.details()
-    return ProviderFailure(
-        kind,
-        f"model_svc answered {code.name}: {said}",
-        status=code.name,
-        retry_after=ours.retry_after if ours else None,
-    )

@@ -8,7 +8,13 @@ from random import Random
 from router_svc.breakers.board import Breakers
 from router_svc.breakers.records import BreakerKey, Scope
 from router_svc.catalogue.holder import Snapshot
-from router_svc.catalogue.models import Endpoint, ExtractiveProvider, Model
+from router_svc.catalogue.models import (
+    Endpoint,
+    ExtractiveProvider,
+    HostedProvider,
+    Model,
+    OpenAIProvider,
+)
 from router_svc.decide.records import Standing
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.load import Load
@@ -34,19 +40,19 @@ class ProviderPool:
 
     Args:
         breakers: Stand before the places.
-        extractive: Makes the providers that quote.
+        of_model_svc: Makes the providers that model_svc is behind.
         random: Which two of many places are compared.
     """
 
     def __init__(
         self,
         breakers: Breakers,
-        extractive: Callable[[ExtractiveProvider], Provider],
+        of_model_svc: Callable[[ExtractiveProvider | HostedProvider], Provider],
         *,
         random: Random,
     ) -> None:
         self._breakers = breakers
-        self._extractive = extractive
+        self._of_model_svc = of_model_svc
         self._random = random
         self._places: dict[str, tuple[_Place, ...]] = {}
         self._clients: dict[str, HttpClient] = {}
@@ -119,8 +125,8 @@ class ProviderPool:
         slots = asyncio.Semaphore(model.limits.concurrency)
         if before and before.target.model.limits.concurrency == model.limits.concurrency:
             slots = before.target.slots
-        if isinstance(model.provider, ExtractiveProvider):
-            provider: Provider = self._extractive(model.provider)
+        if not isinstance(model.provider, OpenAIProvider):
+            provider = self._of_model_svc(model.provider)
             load = before.target.load if before else Load()
             keys = (BreakerKey(Scope.PROVIDER, MODEL_SVC), BreakerKey(Scope.MODEL, model.name))
             return (_Place(Target(model, "", provider, load, slots), keys, None),)
@@ -137,7 +143,7 @@ class ProviderPool:
         before: _Place | None,
         slots: asyncio.Semaphore,
     ) -> _Place:
-        assert not isinstance(model.provider, ExtractiveProvider)
+        assert isinstance(model.provider, OpenAIProvider)
         secret = snapshot.key(endpoint)
         provider = OpenAIModel(model.provider, self._clients[endpoint.base_url], key=secret)
         load = before.target.load if before else Load()

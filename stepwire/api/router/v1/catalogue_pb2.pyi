@@ -64,7 +64,7 @@ class CatalogueModel(_message.Message):
     name: _builtins.str
     """Name, unique in the catalogue."""
     provider: _builtins.str
-    """Kind of its provider: `extractive` or `openai`."""
+    """Kind of its provider: `extractive`, `hosted` or `openai`."""
     context_window: _builtins.int
     """Tokens that request and answer may have together."""
     quality: _builtins.float
