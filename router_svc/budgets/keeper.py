@@ -77,7 +77,7 @@ class BudgetKeeper:
             await self._book.charged()
             refusal = await self._put(replace(want, patient=False))
         if refusal is not None:
-            raise self._told(covering[refusal.account], refusal, model, worst_micro_usd)
+            raise self._told(covering[refusal.account], refusal, worst_micro_usd)
         return _Held(self._book, want, self._metrics)
 
     async def _put(self, want: Want) -> Refusal | None:
@@ -111,7 +111,7 @@ class BudgetKeeper:
         return refusals
 
     def _told(
-        self, budget: Budget, refusal: Refusal, model: Model, needed: int
+        self, budget: Budget, refusal: Refusal, needed: int
     ) -> StepwireError | ProviderFailure:
         self._metrics.refused(budget)
         error = exhausted(budget, refusal.account[1], refusal.standing, needed)
@@ -119,7 +119,7 @@ class BudgetKeeper:
             return error
         return ProviderFailure(
             FailureKind.OVER_BUDGET,
-            f"{model.name}: {error.message}",
+            error.message,
             called=False,
             over=error,
         )
