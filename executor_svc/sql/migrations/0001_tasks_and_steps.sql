@@ -33,7 +33,8 @@ CREATE TABLE executor.requests (
 CREATE INDEX requests_by_task ON executor.requests (task_id);
 
 -- No index holds a column that changes while a task goes well, so that its updates stay
--- within their page. The state WAITING is not stored: it is found when a task is read.
+-- within their page. The state WAITING is found when a task is read; it is stored only of a
+-- task that was retried and waits for its concurrency key, since that has steps which wait.
 CREATE TABLE executor.tasks (
     task_id uuid PRIMARY KEY,
     tenant_id text NOT NULL,

@@ -918,7 +918,9 @@ BEGIN
     WHERE t.task_id = p_task_id AND t.timeout IS NOT NULL
     ON CONFLICT (task_id) DO UPDATE SET deadline = excluded.deadline;
     UPDATE executor.tasks t
-    SET state = 'RUNNING', mark = NULL, failure = NULL, ended_at = NULL,
+    -- What waits in it, or has run on, must not go on before it has its place.
+    SET state = CASE WHEN p_key IS NULL THEN 'RUNNING' ELSE 'WAITING' END::executor.task_state,
+        mark = NULL, failure = NULL, ended_at = NULL,
         retry_request_id = p_request_id, started_at = coalesce(t.started_at, now()),
         deadline = now() + t.timeout
     WHERE t.task_id = p_task_id;
@@ -965,9 +967,13 @@ BEGIN
 END
 $$;
 
--- Make ready what is held in a task. The caller holds its lock.
+-- Make ready what is held in a task, and let time count again for what has items under way.
+-- The caller holds its lock.
 CREATE FUNCTION executor.release_held_v1(p_republish interval, p_task_id uuid)
 RETURNS SETOF executor.fact LANGUAGE sql AS $$
+    UPDATE executor.steps s SET due_at = s.expires_at
+    WHERE s.task_id = p_task_id AND s.state = 'WAITING' AND s.waits_for IN ('items', 'steps')
+        AND s.due_at IS NULL;
     SELECT f.* FROM (
         SELECT array_agg(s.task_id) AS tasks, array_agg(s.step_id) AS steps
         FROM executor.steps s
@@ -981,7 +987,7 @@ RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
     UPDATE executor.tasks t SET state = 'PAUSED', mark = 'PAUSED'
-    WHERE t.task_id = p_task_id AND t.state IN ('PENDING', 'RUNNING');
+    WHERE t.task_id = p_task_id AND t.state IN ('PENDING', 'RUNNING', 'WAITING');
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -996,9 +1002,15 @@ $$;
 CREATE FUNCTION executor.resume_task_v1(p_republish interval, p_task_id uuid)
 RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+    v_waits boolean;
 BEGIN
+    -- Whoever gives it its place holds this lock.
+    PERFORM executor.lock_tasks(ARRAY[p_task_id]);
+    v_waits := EXISTS (SELECT FROM executor.limit_waiters w
+        WHERE w.task_id = p_task_id AND w.step_id = '');
     UPDATE executor.tasks t
-    SET state = CASE WHEN t.started_at IS NULL THEN 'PENDING'
+    SET state = CASE WHEN t.started_at IS NULL THEN 'PENDING' WHEN v_waits THEN 'WAITING'
             ELSE 'RUNNING' END::executor.task_state,
         mark = NULL
     WHERE t.task_id = p_task_id AND t.state = 'PAUSED';
@@ -1007,11 +1019,7 @@ BEGIN
     END IF;
     RETURN QUERY SELECT * FROM executor.log_v1(p_task_id, '[8,"",0]');
     RETURN QUERY SELECT * FROM executor.tell_v1(p_task_id, 'RESUMED');
-    UPDATE executor.steps s SET due_at = s.expires_at
-    WHERE s.task_id = p_task_id AND s.state = 'WAITING' AND s.waits_for IN ('items', 'steps')
-        AND s.due_at IS NULL;
-    IF NOT EXISTS (SELECT FROM executor.limit_waiters w
-        WHERE w.task_id = p_task_id AND w.step_id = '') THEN
+    IF NOT v_waits THEN
         RETURN QUERY SELECT * FROM executor.release_held_v1(p_republish, p_task_id);
     END IF;
 END

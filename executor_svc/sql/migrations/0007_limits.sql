@@ -447,6 +447,10 @@ BEGIN
             AS r (task_id, step_id, start_at, takes, waits)
         WHERE r.waits AND (r.start_at <= p_now OR NOT r.takes)
     ) AS due, executor.wake_v1(p_republish, due.tasks, due.steps, NULL) AS f;
+    -- A task that was retried, and has waited since.
+    UPDATE executor.tasks t SET state = 'RUNNING'
+    FROM unnest(v_tasks, v_steps) AS r (task_id, step_id)
+    WHERE r.step_id = '' AND t.task_id = r.task_id AND t.state = 'WAITING';
     RETURN QUERY
     SELECT f.* FROM unnest(v_tasks, v_steps) AS r (task_id, step_id),
         executor.release_held_v1(p_republish, r.task_id) AS f

@@ -1,12 +1,18 @@
 """Transitions of steps that are held: their task has failed, and RetryTask may continue it."""
 
+from datetime import timedelta
+
 import pytest
 
-from executor_svc.engine.outcomes import Expanded
+from executor_svc.engine.outcomes import Expanded, Waits
+from executor_svc.engine.records import Place
+from executor_svc.store import PostgresLimitStore
+from executor_svc.tasks.places import QUEUE
 from tests.integration.executor_svc.executor_mesh import transform
 from tests.integration.executor_svc.transition_record import (
     FAILURE,
     OUTPUT,
+    REPUBLISH,
     RETRYABLE,
     Record,
     ready,
@@ -118,3 +124,36 @@ async def test_what_ends_after_the_failure_counts_for_the_retry(record: Record) 
     assert ready(await record.retry(task.task_id)) == {("bad", 2)}
     await record.run(session_id, compiled, task.task_id, "bad", attempt=2)
     assert await record.task_state(task.task_id) == "SUCCEEDED"
+
+
+async def test_a_retried_task_does_nothing_before_it_has_its_key_again(record: Record) -> None:
+    """Neither what waits in it goes on, nor what follows a step that was running."""
+    lifetime = {"schedule_to_close": {"seconds": 3600}}
+    compiled, task = await record.task(
+        transform("bad", "1"),
+        transform("sleeps", "1"),
+        transform("running", "1"),
+        transform("behind", "1", depends_on=["running"]),
+        transform("items", "1", for_each="[1]", **lifetime),
+    )
+    session_id, task_id = await record.session(), task.task_id
+    sleep = Waits("sleep", wait=timedelta(hours=1))
+    await record.run(session_id, compiled, task_id, "sleeps", outcome=sleep)
+    await record.run(session_id, compiled, task_id, "items", outcome=Expanded([b"1"]))
+    bad, running = await record.claim(session_id, task_id, "bad", "running")
+    await record.settle(session_id, compiled, [bad], FAILURE)
+    place = Place("k", 1, QUEUE)
+    assert not ready(await record.retry(task_id, place=place))
+    assert not ready(await record.wake())
+    _, effects = await record.settle(session_id, compiled, [running], claims=1)
+    assert not ready(effects)
+    # Nor does a pause change this.
+    await record.tasks.pause(task_id)
+    assert not ready(await record.tasks.resume(task_id))
+    assert await record.task_state(task_id) == "WAITING"
+    limits = PostgresLimitStore(record.pool, republish_after=REPUBLISH)
+    admitted = ready(await limits.admit([("default", "k")]))
+    assert admitted == {("bad", 2), ("sleeps", 1), ("behind", 1), ("items[0]", 1)}
+    assert await record.task_state(task_id) == "RUNNING"
+    left = "SELECT due_at > now() FROM executor.steps WHERE step_id = 'items'"
+    assert await record.pool.fetchval(left)

@@ -12,7 +12,7 @@ import pytest
 
 from executor_svc.engine.outcomes import Failed, Outcome, Succeeded
 from executor_svc.engine.ports import Effects, Settled, WorkerProfile
-from executor_svc.engine.records import Attempt, Blob, Failure, NewTask, StepRef
+from executor_svc.engine.records import Attempt, Blob, Failure, NewTask, Place, StepRef
 from executor_svc.engine.state_machine import Settlement, settle, settle_undo
 from executor_svc.graphs.cache import ACCEPTED
 from executor_svc.graphs.compile import compile_graph
@@ -102,11 +102,13 @@ class Record:
     async def signal(self, task_id: UUID, name: str, payload: bytes = b"1") -> Effects | None:
         return await self.tasks.signal(task_id, Signal(name, payload, str(uuid7())))
 
-    async def retry(self, task_id: UUID, request_id: str = "") -> Effects | None:
+    async def retry(
+        self, task_id: UUID, request_id: str = "", *, place: Place | None = None
+    ) -> Effects | None:
         return await self.tasks.retry(
             task_id,
             request_id=request_id or str(uuid7()),
-            place=None,
+            place=place,
             plan=partial(plan_retry, self._graphs[task_id], {}),
         )
 
