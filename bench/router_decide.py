@@ -173,6 +173,7 @@ async def router(folder: Path, *, postgres_url: str) -> AsyncIterator[grpc.aio.C
     path.write_text(yaml.safe_dump(catalogue()))
     settings = {
         "PORT": str(port),
+        "HTTP_PORT": "0",
         "METRICS_PORT": "0",
         "CATALOGUE_PATH": str(path),
         "EMBEDDING_DEADLINE_SECONDS": "0",

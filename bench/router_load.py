@@ -1,11 +1,13 @@
 """What the router adds to a call of a provider, beside LiteLLM's proxy in the same run.
 
-Three ways to the same simulated provider, in turn: straight to it, through our router (gRPC),
-and through LiteLLM's proxy (HTTP, one worker). What a way adds is the difference between
-its percentile and that of the straight way at the same rate; a percentile of the sum of two
-delays is not the sum of percentiles, so added p99s are differences, not measurements of one
-call. Requests per second per core are answered calls over seconds of processor time of the
-process, under a closed loop that keeps it busy.
+Ways to the same simulated provider, in turn: straight to it; through a bare gRPC server that
+does nothing but call it (`floor`, the physical limit of this shape); through our router by
+gRPC (`generate`) and by OpenAI's HTTP (`http`); and through LiteLLM's proxy (HTTP, one
+worker). Decide is measured at 500 calls a second on the same router. What a way adds is the
+difference between its percentile and that of the straight way at the same rate; a percentile
+of the sum of two delays is not the sum of percentiles, so added p99s are differences, not
+measurements of one call. Requests per second per core are answered calls over seconds of
+processor time of the process, under a closed loop that keeps it busy.
 """
 
 import asyncio
@@ -52,9 +54,16 @@ Figures = dict[str, float]
 class Way:
     """One way to the provider: a call, and the process that it costs."""
 
-    def __init__(self, name: str, call: Call, process: psutil.Process | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        call: Call,
+        process: psutil.Process | None,
+        decide: Call | None = None,
+    ) -> None:
         self.name = name
         self.call = call
+        self.decide = decide
         self._process = process
 
     def processor_seconds(self) -> float:
@@ -82,6 +91,9 @@ async def measure_load(*, seconds: float, runs: int, calls: int, with_peer: bool
     if with_peer:
         ratio = result["generate_rps_per_core"] / result["litellm_rps_per_core"]
         result["ratio_litellm_rps"] = round(ratio, 2)
+        # Like with like: both over HTTP.
+        ratio = result["http_rps_per_core"] / result["litellm_rps_per_core"]
+        result["ratio_litellm_http_rps"] = round(ratio, 2)
     spread = {name: [round(min(each), 4), round(max(each), 4)] for name, each in found.items()}
     return {**result, "conditions": _conditions(seconds, runs, calls), "spread": spread}
 
@@ -91,13 +103,16 @@ async def _run(folder: Path, seconds: float, calls: int, with_peer: bool) -> Fig
     async with _fleet(folder) as url:
         async with _straight(url) as way:
             straight = await _at_rates(way, seconds)
-        ways = [_ours(folder, url), *([_litellm(folder, url)] if with_peer else [])]
+        peers = [_litellm(folder, url)] if with_peer else []
+        ways = [_floor(folder, url), _ours(folder, url), _ours(folder, url, http=True), *peers]
         for opening in ways:
             async with opening as way:
                 for name, value in (await _at_rates(way, seconds)).items():
                     figures[f"{way.name}_{name}"] = value
                     figures[f"{way.name}_added_{name}"] = value - straight[name]
                 figures |= await _at_full_speed(way, seconds, calls)
+                if way.decide is not None:
+                    figures |= await _deciding(way.decide, seconds)
     for rate in RATES:
         for percentile in ("p50", "p99"):
             name = f"ms_{percentile}_{rate}"
@@ -113,6 +128,15 @@ async def _at_rates(way: Way, seconds: float) -> Figures:
         figures[f"ms_p50_{rate}"] = 1000 * took[len(took) // 2]
         figures[f"ms_p99_{rate}"] = 1000 * took[int(len(took) * 0.99)]
     return figures
+
+
+async def _deciding(call: Call, seconds: float) -> Figures:
+    rate = RATES[-1]
+    took = sorted(await open_loop(call, rate=rate, seconds=seconds))
+    return {
+        f"decide_ms_p50_{rate}": 1000 * took[len(took) // 2],
+        f"decide_ms_p99_{rate}": 1000 * took[int(len(took) * 0.99)],
+    }
 
 
 async def _at_full_speed(way: Way, seconds: float, calls: int) -> Figures:
@@ -194,8 +218,45 @@ async def _straight(url: str) -> AsyncIterator[Way]:
 
 
 @asynccontextmanager
-async def _ours(folder: Path, url: str) -> AsyncIterator[Way]:
-    path, port = folder / "catalogue.yaml", free_port()
+async def _floor(folder: Path, url: str) -> AsyncIterator[Way]:
+    port = free_port()
+    command = [sys.executable, "-m", "bench.router_floor", url, str(port)]
+    async with _process(command, folder / "floor.log") as process:
+        await process.stdout.readline()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = _generate(RouterServiceStub(channel))
+            yield Way("floor", call, psutil.Process(process.pid))
+
+
+def _request() -> pb.GenerateRequest:
+    return pb.GenerateRequest(messages=[Message(content=PROMPT)])
+
+
+def _generate(stub: Any) -> Call:
+    request = _request()
+
+    async def call(number: int) -> None:
+        del number
+        answer = await stub.Generate(request)
+        assert len(answer.text.split()) == ANSWER_TOKENS
+
+    return call
+
+
+def _decide(stub: Any) -> Call:
+    request = pb.DecideRequest(request=_request())
+
+    async def call(number: int) -> None:
+        del number
+        decision = (await stub.Decide(request)).decision
+        assert decision.model == "one", decision
+
+    return call
+
+
+@asynccontextmanager
+async def _ours(folder: Path, url: str, *, http: bool = False) -> AsyncIterator[Way]:
+    path, port, http_port = folder / "catalogue.yaml", free_port(), free_port()
     models = [
         {
             "name": name,
@@ -211,13 +272,13 @@ async def _ours(folder: Path, url: str) -> AsyncIterator[Way]:
     path.write_text(yaml.safe_dump({"models": models}))
     settings = {
         "PORT": str(port),
+        "HTTP_PORT": str(http_port),
         "METRICS_PORT": "0",
         "CATALOGUE_PATH": str(path),
         "EMBEDDING_DEADLINE_SECONDS": "0",
         "POSTGRES_URL": "",
     }
     environment = {f"STEPWIRE_ROUTER_{name}": value for name, value in settings.items()}
-    request = pb.GenerateRequest(messages=[Message(content=PROMPT)])
     async with AsyncExitStack() as stack:
         command = [sys.executable, "-m", "router_svc"]
         running = _process(command, folder / "router.log", **environment)
@@ -225,14 +286,12 @@ async def _ours(folder: Path, url: str) -> AsyncIterator[Way]:
         address = f"127.0.0.1:{port}"
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
         await ready(channel)
+        running_process = psutil.Process(process.pid)
+        if http:
+            yield Way("http", _chat(f"http://127.0.0.1:{http_port}/v1", "auto"), running_process)
+            return
         stub = RouterServiceStub(channel)
-
-        async def call(number: int) -> None:
-            del number
-            answer = await stub.Generate(request)
-            assert len(answer.text.split()) == ANSWER_TOKENS
-
-        yield Way("generate", call, psutil.Process(process.pid))
+        yield Way("generate", _generate(stub), running_process, _decide(stub))
 
 
 @asynccontextmanager

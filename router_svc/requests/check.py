@@ -36,6 +36,10 @@ ROLES = {
     message_pb.ROLE_ASSISTANT: Role.ASSISTANT,
     message_pb.ROLE_TOOL: Role.TOOL,
 }
+# Asked for anew, each would be put together anew.
+_TIERS = frozenset(requirements_pb.Tier.values())
+_CACHE_MODES = frozenset(requirements_pb.CacheMode.values())
+_TOOL_MODES = frozenset(message_pb.ToolMode.values())
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LANGUAGE = re.compile(r"([a-z]{2,3})?")
 
@@ -125,7 +129,7 @@ def _requirements(request: pb.GenerateRequest) -> Faults:
         yield "requirements.max_cost_micro_usd", "must not be negative"
     if not _LANGUAGE.fullmatch(asked.language):
         yield "requirements.language", "must be an ISO 639 code of 2 or 3 small letters"
-    if asked.min_tier not in requirements_pb.Tier.values():
+    if asked.min_tier not in _TIERS:
         yield "requirements.min_tier", f"is not a tier: {asked.min_tier}"
 
 
@@ -153,7 +157,7 @@ def _tools(request: pb.GenerateRequest) -> Faults:
             yield f"tools[{index}].name", "must be unique, is the name of an earlier tool"
         names.add(tool.name)
     choice = request.tool_choice
-    if choice.mode not in message_pb.ToolMode.values():
+    if choice.mode not in _TOOL_MODES:
         yield "tool_choice.mode", f"is not a mode: {choice.mode}"
     if choice.mode == message_pb.TOOL_MODE_REQUIRED and not request.tools:
         yield "tool_choice.mode", "asks for a tool where there are none"
@@ -183,7 +187,7 @@ def _rest(request: pb.GenerateRequest) -> Faults:
         if len(text) > most or "\0" in text:
             yield f"attribution.{name}", f"must be at most {most} characters, without U+0000"
     cache = request.cache
-    if cache.mode not in requirements_pb.CacheMode.values():
+    if cache.mode not in _CACHE_MODES:
         yield "cache.mode", f"is not a mode: {cache.mode}"
     if cache.HasField("max_age") and not _is_positive(cache.max_age.seconds, cache.max_age.nanos):
         yield "cache.max_age", "must be above 0"
