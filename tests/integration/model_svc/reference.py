@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 Array = npt.NDArray[np.float64]
 
-_erf = np.vectorize(math.erf)
+_erf = np.frompyfunc(math.erf, 1, 1)
 
 
 class ReferenceEncoder:
@@ -47,7 +47,7 @@ class ReferenceEncoder:
             )
             state = self._norm(state + attended, f"{prefix}.attention.output.LayerNorm")
             inner = self._dense(state, f"{prefix}.intermediate.dense")
-            inner = inner * 0.5 * (1 + _erf(inner / math.sqrt(2)))
+            inner = inner * 0.5 * (1 + _erf(inner / math.sqrt(2)).astype(np.float64))
             outer = self._dense(inner, f"{prefix}.output.dense")
             state = self._norm(state + outer, f"{prefix}.output.LayerNorm")
         vector: Array = state[0] if self._pooling == "first" else state.mean(axis=0)

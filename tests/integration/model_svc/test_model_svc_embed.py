@@ -42,10 +42,14 @@ def tokenizer(weights: Path) -> Tokenizer:
     return tokenizer
 
 
+@pytest.fixture(scope="module")
+def reference(weights: Path) -> ReferenceEncoder:
+    return ReferenceEncoder(weights)
+
+
 async def test_vectors_are_those_of_the_reference(
-    model_stub: ModelServiceAsyncStub, weights: Path, tokenizer: Tokenizer
+    model_stub: ModelServiceAsyncStub, reference: ReferenceEncoder, tokenizer: Tokenizer
 ) -> None:
-    reference = ReferenceEncoder(weights)
     response = await model_stub.Embed(pb.EmbedRequest(texts=TEXTS))
     assert response.dimension == 384
     assert response.model == "all-minilm-l6-v2"
@@ -58,7 +62,7 @@ async def test_vectors_are_those_of_the_reference(
 
 
 async def test_a_long_text_is_cut_to_the_model_s_input(
-    model_stub: ModelServiceAsyncStub, weights: Path, tokenizer: Tokenizer
+    model_stub: ModelServiceAsyncStub, reference: ReferenceEncoder, tokenizer: Tokenizer
 ) -> None:
     word, space = "durable ", " " * 9_000
     long = word * 300
@@ -70,7 +74,7 @@ async def test_a_long_text_is_cut_to_the_model_s_input(
     assert response.truncated == 2
     vectors = vectors_of(response)
     ids = tokenizer.encode(long).ids
-    expected = ReferenceEncoder(weights).encode([*ids[: MAX_TOKENS - 1], ids[-1]])
+    expected = reference.encode([*ids[: MAX_TOKENS - 1], ids[-1]])
     assert np.abs(vectors[0] - expected).max() < 1e-4
     assert np.abs(vectors[1] - vectors[0]).max() < 1e-5
     assert np.abs(vectors[2] - vectors[0]).max() < 1e-5
