@@ -116,6 +116,8 @@ async def test_points_are_ranked_again_by_every_passage_of_their_texts(reader: C
     assert (len(response.points), response.report.points_reranked) == (1, 2)
     response = await reader.find(text=query, limit=1, rerank=Rerank())
     assert response.report.points_reranked == 4
+    response = await reader.find(text=query, limit=1, rerank=Rerank(candidates=5))
+    assert response.report.points_reranked == 5
     second = await reader.find(text=query, limit=1, offset=1, rerank=Rerank())
     assert ids(second.points) == list(found)[1:2]
     # By nearness to something else, by words, of another field, without payloads.
