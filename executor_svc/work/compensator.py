@@ -14,6 +14,7 @@ from executor_svc.graphs.cache import ACCEPTED, NewerGraphError
 from executor_svc.graphs.compile import compile_graph
 from executor_svc.graphs.expressions import Expression
 from executor_svc.graphs.graph import Compensation, Graph, Step
+from executor_svc.work.patience import outlast
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.payload import NULL
 
@@ -42,23 +43,26 @@ class Compensator:
             NewerGraphError: this code cannot run a graph that a step has added.
         """
         try:
-            if attempt.added_graph is not None:
-                endings = await self._store.endings(attempt.task.task_id, scope=attempt.step_id)
-                return Compensated(
-                    [
-                        step_id.rpartition("/")[2]
-                        for step_id, state in endings.items()
-                        if state is StepState.FAILED
-                    ]
-                )
-            steps = await self._store.undoable(attempt.task.task_id)
-            if steps is None:
-                return Waits("steps", wait=PAUSE)
-            return await self._plan(graph, attempt, steps)
+            return await outlast(lambda: self._run(graph, attempt), as_long_as=lambda: True)
         except NewerGraphError:
             raise
         except Exception as error:  # noqa: BLE001 - an outcome, never a crash
             return failed_by(error)
+
+    async def _run(self, graph: Graph, attempt: Attempt) -> Outcome:
+        if attempt.added_graph is not None:
+            endings = await self._store.endings(attempt.task.task_id, scope=attempt.step_id)
+            return Compensated(
+                [
+                    step_id.rpartition("/")[2]
+                    for step_id, state in endings.items()
+                    if state is StepState.FAILED
+                ]
+            )
+        steps = await self._store.undoable(attempt.task.task_id)
+        if steps is None:
+            return Waits("steps", wait=PAUSE)
+        return await self._plan(graph, attempt, steps)
 
     async def _plan(self, graph: Graph, attempt: Attempt, steps: Sequence[Done]) -> Outcome:
         planned = graph_pb2.Graph()

@@ -267,7 +267,10 @@ class StepRunner:
         """Finish a step whose items, or whose added steps, have ended."""
         if attempt.added_graph is None:
             address = StepAddress(attempt.task.task_id, attempt.step_id)
-            return gathered(step, await self._store.item_endings(address))
+            endings = await outlast(
+                lambda: self._store.item_endings(address), as_long_as=lambda: True
+            )
+            return gathered(step, endings)
         graph = await self._graph(attempt.added_graph)
         memo = Memo()
         ids = {sink.name: f"{attempt.step_id}/{sink.name}" for sink in graph.sinks}

@@ -10,6 +10,7 @@ from executor_svc.store import PostgresTaskStore
 from executor_svc.tasks.family import Family
 from executor_svc.waking.announce import Announcer
 from executor_svc.waking.relay import Notice
+from executor_svc.work.subtasks import RecordSubtasks
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.db import open_pool
 from stepwire.ids import uuid7
@@ -132,6 +133,42 @@ async def test_a_subtask_is_cancelled_whose_step_was_cancelled_while_it_began(re
     settled, effects = await record.settle(session_id, compiled, attempts, child)
     assert (settled.accepted, effects.notices) == ([False], True)
     assert await record.notices(task.task_id) == ["cancel_child"]
+
+
+async def test_an_attempt_finds_the_subtask_of_one_that_never_knew_of_it(
+    mesh, monkeypatch, tmp_path
+):
+    """Whatever became of that one, and whatever each of them was given by an early join."""
+    go = tmp_path / "go"
+    what = graph(
+        python("quick", "echo"),
+        python("slow", "await_file"),
+        {
+            "name": "child",
+            "subtask": {"graph": graph(transform("same", "value"))},
+            "depends_on": ["quick", "slow"],
+            "join": {"mode": "JOIN_MODE_ANY"},
+            "input": "steps.slow",
+        },
+        transform("both", "steps.child", depends_on=["child", "slow"]),
+    )
+    value = {"path": str(tmp_path / "notes"), "awaits": str(go), "result": 1}
+    client, start = mesh.client, RecordSubtasks.start
+
+    async def start_and_die(*arguments):
+        monkeypatch.setattr(RecordSubtasks, "start", start)
+        await start(*arguments)
+        go.touch()
+        await client.until(task_id, "slow", "SUCCEEDED")
+        raise ConnectionError("what came of it is not known")
+
+    monkeypatch.setattr(RecordSubtasks, "start", start_and_die)
+    task_id = await client.create(what, value)
+    async with mesh.worker():
+        task = await client.wait(task_id)
+    assert (state_of(task), output_of(task)) == ("SUCCEEDED", None)
+    assert steps_of(task)["child"].attempt == 2
+    assert len(await find(client)) == 2
 
 
 async def test_what_a_compensated_task_waits_for_is_cancelled(client):

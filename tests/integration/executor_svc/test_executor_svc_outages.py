@@ -5,9 +5,13 @@ import logging
 
 import pika
 
+from executor_svc.store import PostgresStepStore
+from executor_svc.work import patience
+from stepwire.errors import Reason, StepwireError
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
+    NO_RETRY,
     WAIT_SECONDS,
     chain,
     create_request,
@@ -16,6 +20,7 @@ from tests.integration.executor_svc.executor_mesh import (
     python,
     running_mesh,
     state_of,
+    steps_of,
     transform,
 )
 from tests.integration.tcp_gate import gate_to
@@ -65,6 +70,37 @@ async def test_a_result_waits_for_postgres(mesh, tmp_path, caplog):
         task = await mesh.client.wait(task_id)
     assert state_of(task) == "SUCCEEDED"
     assert noted(path) == ["a 1", "b 1"]
+
+
+async def test_what_gathers_outlasts_an_outage(mesh, monkeypatch):
+    """A step whose items have succeeded does not fail because Postgres was away just then."""
+    monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.01)
+    away = []
+
+    def once(name):
+        look = getattr(PostgresStepStore, name)
+
+        async def look_again(*arguments, **options):
+            if name not in away:
+                away.append(name)
+                raise StepwireError(Reason.DEPENDENCY_UNAVAILABLE, "Postgres is away")
+            return await look(*arguments, **options)
+
+        monkeypatch.setattr(PostgresStepStore, name, look_again)
+
+    once("item_endings")
+    once("undoable")
+    undo = {"python": {"function": "test.echo"}}
+    most = {"mode": "JOIN_MODE_AT_LEAST", "at_least": 1}
+    what = graph(
+        transform("each", "item", for_each="[1]", items_join=most, retry=NO_RETRY),
+        transform("kept", "1", depends_on=["each"], compensation=undo),
+        python("bad", "fail_permanently", depends_on=["kept"]),
+    )
+    async with mesh.worker():
+        task = await mesh.client.run(what)
+    assert (task.failure.step_id, away) == ("bad", ["item_endings", "undoable"])
+    assert steps_of(task)["~undo"].attempt == 1
 
 
 async def test_a_worker_survives_an_outage_longer_than_its_lease(mesh, tmp_path, caplog):
