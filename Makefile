@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PACKAGES := stepwire gateway executor_svc router_svc vector_svc model_svc
 GENERATED := build/generated
 # Those whose figures stand in a table that they write themselves.
-BENCHMARKS := executor model
+BENCHMARKS := executor model vector
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(LOCK_FLAGS)
 # How many test processes share the machine; each runs a Postgres and a RabbitMQ of its own.
@@ -45,7 +45,6 @@ down: ## Stop it.
 bench: $(VENV)/.installed-dev rabbitmq ## Run every benchmark, and write the tables of docs/benchmarks.md.
 	@set -o pipefail; for name in $(BENCHMARKS); do \
 		$(BIN)/python -m bench.$$name --json | $(BIN)/python -m bench.tables $$name || exit 1; done
-	@$(BIN)/python -m bench.vector --json
 	@$(BIN)/python -m bench.router --load
 
 proto: build/googleapis/.exported ## Generate stepwire/api and the gateway's descriptors.

@@ -160,7 +160,55 @@ MODEL = (
     Row("one short text, idle, p99", "latency_ms_p99", " ms", digits=1),
     Row("memory, with the int8 model", "memory_mb", " MB"),
 )
-TABLES: Mapping[str, Sequence[Row]] = {"executor": EXECUTOR, "model": MODEL}
+_PER_RAW = "… over raw asyncpg"
+_PER_RAW_AT_MOST = "… what gRPC alone would leave"
+_RECALL = "… recall@10"
+_FEWEST = "… fewest found"
+_RAW_QPS = "… raw asyncpg, per second"
+_RAW_RECALL = "… raw asyncpg, recall@10"
+_RAW_FEWEST = "… raw asyncpg, fewest found"
+
+
+def _filtered(share: str) -> tuple[Row, ...]:
+    ours, raw = f"filtered_{share}", f"raw_filtered_{share}"
+    return (
+        Row(f"searches with a filter that leaves {share} %, 1 client, per second", f"{ours}_qps"),
+        Row(_RECALL, f"{ours}_recall", floor=0.95, digits=3),
+        Row(_FEWEST, f"{ours}_fewest", floor=10),
+        Row(_RAW_QPS, f"{raw}_qps"),
+        Row(_RAW_RECALL, f"{raw}_recall", digits=3),
+        Row(_RAW_FEWEST, f"{raw}_fewest"),
+    )
+
+
+VECTOR = (
+    Row("searches, 1 client, per second", "qps_1"),
+    Row(_PER_RAW, "ratio_raw_1", floor=0.8, digits=2),
+    Row(_PER_RAW_AT_MOST, "ratio_limit_1", digits=2),
+    Row(_RECALL, "recall_1", floor=0.95, digits=3),
+    Row("… p50", "latency_1_ms_p50", " ms", digits=2),
+    Row("… p99", "latency_1_ms_p99", " ms", digits=2),
+    Row("… added to raw asyncpg's p50", "added_latency_ms_p50", " ms", 1, at_most=True, digits=2),
+    Row("searches, 8 clients, per second", "qps_8"),
+    Row(_PER_RAW, "ratio_raw_8", floor=0.8, digits=2),
+    Row(_PER_RAW_AT_MOST, "ratio_limit_8", digits=2),
+    Row(_RECALL, "recall_8", floor=0.95, digits=3),
+    Row("… p50", "latency_8_ms_p50", " ms", digits=2),
+    Row("… p99", "latency_8_ms_p99", " ms", digits=2),
+    Row("searches, 16 per call, 2 callers, per second", "batch16_qps"),
+    Row("… over raw asyncpg with 8 clients", "ratio_raw_batch16", floor=0.8, digits=2),
+    *_filtered("50"),
+    *_filtered("10"),
+    *_filtered("1"),
+    *_filtered("0.1"),
+    Row("searches by nearness and words, 1 client, per second", "hybrid_qps"),
+    Row("… over nearness alone", "hybrid_ratio", floor=0.5, digits=2),
+    Row("rows taken in bulk, per second", "ingest_rows_per_s"),
+    Row("… over raw binary COPY", "ingest_ratio", floor=0.7, digits=2),
+    Row("rows upserted with their words, per second", "upsert_with_words_rows_per_s"),
+    Row("build of the index", "build_seconds", " s"),
+)
+TABLES: Mapping[str, Sequence[Row]] = {"executor": EXECUTOR, "model": MODEL, "vector": VECTOR}
 
 
 def table(rows: Sequence[Row], result: Mapping[str, Any]) -> str:

@@ -3,10 +3,17 @@
 Starts a Postgres and the service, loads clustered vectors with texts, builds the index,
 and measures in turn, three times, medians. Recall is computed by numpy for every figure.
 Ours is measured through gRPC, without the gateway. The raw loop reads the same table by
-the same index with the same `hnsw.ef_search`, which MeasureRecall has chosen. Prints one
-JSON object.
+the same index with the same `hnsw.ef_search`, which MeasureRecall has chosen. Raw has no
+process besides its own and Postgres' on the same cores, ours has the service: what gRPC
+alone takes of them, and what that leaves, is measured as well (`ratio_limit_*`), and what
+is left of it where 16 searches go in one call. Prints one JSON object.
 
     python -m bench.vector --json [--rows 100000] [--seconds 4]
+
+In pieces, one after the other, on a database that stays:
+
+    python -m bench.vector --json --database URL --only ingest,load
+    python -m bench.vector --json --database URL --only search
 """
 
 import argparse
@@ -17,146 +24,33 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import asyncpg
 import grpc.aio
 import uvloop
 
+from bench.echo import cpu_seconds_per_call
 from bench.vector_data import DIMENSION, FILTERS, LIMIT, Data
 from bench.vector_ingest import measure_ingest
-from bench.vector_measure import Figures, Found, Query, measure
-from stepwire.api.vector.v1.collection_pb2 import (
-    INDEX_STATE_READY,
-    Collection,
-    IndexOptions,
-    TextOptions,
-)
-from stepwire.api.vector.v1.collection_service_pb2 import (
-    CreateCollectionRequest,
-    GetCollectionRequest,
-    ListCollectionsRequest,
-)
+from bench.vector_measure import Figures, measure
+from bench.vector_sides import BATCHED, NAME, Ours, Raw
+from stepwire.api.vector.v1.collection_service_pb2 import ListCollectionsRequest
 from stepwire.api.vector.v1.collection_service_pb2_grpc import CollectionServiceStub
-from stepwire.api.vector.v1.index_service_pb2 import BuildIndexRequest
-from stepwire.api.vector.v1.index_service_pb2_grpc import IndexServiceStub
-from stepwire.api.vector.v1.point_service_pb2 import UpsertPointsRequest
-from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceStub
-from stepwire.api.vector.v1.search_pb2 import SearchPlan, WordQuery
-from stepwire.api.vector.v1.search_service_pb2 import (
-    MeasureRecallRequest,
-    SearchPointsRequest,
-    SearchPointsResponse,
-)
-from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceStub
+from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest
 from stepwire.stack.ports import free_port
-from stepwire.stack.postgres import PostgresServer
 from stepwire.testing.poll import eventually
 from stepwire.testing.postgres import fresh_database, postgres_server
-from vector_svc.store.codecs import encode_vectors, set_codecs
+from vector_svc.store.codecs import set_codecs
 
-NAME = "bench"
-BATCH = 1_000
 RUNS = 3
-TARGET_RECALL = 0.96
 CLIENTS = (1, 8)
-# Longest build of the index.
-BUILD_SECONDS = 900
-
-
-class Ours:
-    """The service, by gRPC."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._collections = CollectionServiceStub(channel)
-        self._indexes = IndexServiceStub(channel)
-        self._points = PointServiceStub(channel)
-        self._searches = SearchServiceStub(channel)
-        self.plans: set[str] = set()
-
-    async def load(self, data: Data) -> None:
-        collection = Collection(
-            name=NAME,
-            dimension=DIMENSION,
-            # So many points never come: the index is built when all are there.
-            index=IndexOptions(min_points=10**9),
-            text=TextOptions(field="text"),
-        )
-        await self._collections.CreateCollection(CreateCollectionRequest(collection=collection))
-        for start in range(0, data.rows, BATCH):
-            request = UpsertPointsRequest(collection=NAME)
-            for row in range(start, min(start + BATCH, data.rows)):
-                point = request.points.add(id=str(row), vector=data.vectors[row].tobytes())
-                point.payload.update(data.payload(row))
-            await self._points.UpsertPoints(request)
-
-    async def build(self) -> None:
-        await self._indexes.BuildIndex(BuildIndexRequest(collection=NAME, allow_slow=True))
-
-        async def built() -> bool:
-            found = await self._collections.GetCollection(GetCollectionRequest(collection=NAME))
-            return bool(found.collection.index_state == INDEX_STATE_READY)
-
-        await eventually(built, BUILD_SECONDS)
-
-    async def recall(self) -> dict[str, Any]:
-        request = MeasureRecallRequest(
-            collection=NAME, limit=LIMIT, samples=100, target_recall=TARGET_RECALL
-        )
-        measured = await self._searches.MeasureRecall(request)
-        assert measured.ef_search, f"no walk reaches the recall: {measured}"
-        return {
-            "ef_search": measured.ef_search,
-            "unreachable_share": round(measured.unreachable_share, 4),
-            "recall_by_ef_search": {
-                each.ef_search: round(each.recall, 4) for each in measured.figures
-            },
-        }
-
-    def search(
-        self, data: Data, filter_: dict[str, int] | None = None, *, words: bool = False
-    ) -> Query:
-        requests = [
-            SearchPointsRequest(collection=NAME, vector=vector.tobytes(), limit=LIMIT)
-            for vector in data.queries
-        ]
-        for number, request in enumerate(requests):
-            if filter_:
-                request.filter.must.add().contains.update(filter_)
-            if words:
-                request.words.CopyFrom(WordQuery(words=data.words(number)))
-        self.plans = set()
-
-        async def query(number: int) -> Found:
-            response: SearchPointsResponse = await self._searches.SearchPoints(requests[number])
-            self.plans.add(SearchPlan.Name(response.report.plan))
-            return [match.point.id for match in response.points]
-
-        return query
-
-
-class Raw:
-    """asyncpg and pgvector with nothing between."""
-
-    def __init__(self, pool: asyncpg.Pool, table: str) -> None:
-        self._pool = pool
-        self._table = table
-
-    def search(self, data: Data, filter_: dict[str, int] | None = None) -> Query:
-        vectors = encode_vectors(data.queries)
-        where = "WHERE payload @> $2" if filter_ else ""
-        sql = (
-            f"SELECT id, payload, embedding <=> $1 AS distance"
-            f" FROM {self._table} {where} ORDER BY embedding <=> $1 LIMIT {LIMIT}"
-        )
-        more = [json.dumps(filter_).encode()] if filter_ else []
-
-        async def query(number: int) -> Found:
-            async with self._pool.acquire() as connection:
-                return [row["id"] for row in await connection.fetch(sql, vectors[number], *more)]
-
-        return query
+# Callers at once, where searches go in batches.
+BATCH_CLIENTS = 2
+# The index fits in here; Postgres would copy its pages from the system's cache otherwise.
+SHARED_BUFFERS_MB = 512
+PARTS = ("ingest", "load", "search")
 
 
 async def timed(work: Any) -> float:
@@ -187,6 +81,38 @@ async def unfiltered(data: Data, raw: Raw, ours: Ours, seconds: float, figures: 
             added = [mine.p50_ms - theirs.p50_ms for theirs, mine in pairs]
             figures.median("added_latency_ms_p50", added)
             figures.median("raw_latency_ms_p50", [theirs.p50_ms for theirs, _ in pairs])
+
+
+async def limits(data: Data, ours: Ours, seconds: float, figures: Figures) -> None:
+    """How near to the raw loop a service would come that did nothing but gRPC."""
+    request = SearchPointsRequest(collection=NAME, vector=data.queries[0].tobytes(), limit=LIMIT)
+    cores = len(os.sched_getaffinity(0))
+    for clients in CLIENTS:
+        cpu = await cpu_seconds_per_call(
+            request.SerializeToString(),
+            await ours.answer_bytes(data),
+            concurrency=clients,
+            seconds=seconds,
+        )
+        figures[f"grpc_cpu_us_{clients}"] = round(cpu * 1e6)
+        # One client waits for one thing after the other; eight keep all cores busy.
+        raw = figures[f"raw_qps_{clients}"] / (1 if clients == 1 else cores)
+        figures[f"ratio_limit_{clients}"] = round(1 / (1 + cpu * raw), 3)
+
+
+async def batched(data: Data, raw: Raw, ours: Ours, seconds: float, figures: Figures) -> None:
+    """Beside the raw loop at its best, with eight clients."""
+    pairs = [
+        (
+            await measure(raw.search(data), None, clients=max(CLIENTS), seconds=seconds),
+            await measure(ours.batch(data), None, clients=BATCH_CLIENTS, seconds=seconds),
+        )
+        for _ in range(RUNS)
+    ]
+    assert all(mine.fewest == BATCHED * LIMIT for _, mine in pairs)
+    figures.median("batch16_qps", [mine.qps * BATCHED for _, mine in pairs], 1)
+    ratios = [mine.qps * BATCHED / theirs.qps for theirs, mine in pairs]
+    figures.median("ratio_raw_batch16", ratios)
 
 
 async def filtered(data: Data, raw: Raw, ours: Ours, seconds: float, figures: Figures) -> None:
@@ -245,37 +171,49 @@ async def _ready(channel: grpc.aio.Channel) -> bool:
     return True
 
 
-async def bench(server: PostgresServer, url: str, arguments: argparse.Namespace) -> Figures:
+async def bench(url: str, arguments: argparse.Namespace) -> Figures:
     figures = Figures()
     data = Data(arguments.rows)
+    parts = arguments.only
     async with service(url) as channel:
         ours = Ours(channel)
-        figures |= await measure_ingest(url, channel, data)
-        figures["upsert_with_words_rows_per_s"] = round(data.rows / await timed(ours.load(data)))
-        figures["build_seconds"] = round(await timed(ours.build()), 1)
-        figures |= await ours.recall()
-        async with asyncpg.create_pool(
-            url,
-            min_size=max(CLIENTS),
-            max_size=max(CLIENTS),
-            init=set_codecs,
-            server_settings={"hnsw.ef_search": str(figures["ef_search"])},
-        ) as pool:
-            number = await pool.fetchval("SELECT collection_id FROM vector.collections")
-            await pool.execute(f"VACUUM ANALYZE vector.points_{number}")
-            await pool.execute(f"VACUUM ANALYZE vector.words_{number}")
-            raw = Raw(pool, f"vector.points_{number}")
-            await unfiltered(data, raw, ours, arguments.seconds, figures)
-            await filtered(data, raw, ours, arguments.seconds, figures)
-            await hybrid(data, ours, arguments.seconds, figures)
-            figures["conditions"] = await _conditions(pool, arguments, server)
+        if "ingest" in parts:
+            figures |= await measure_ingest(url, channel, data)
+        if "load" in parts:
+            seconds = await timed(ours.load(data))
+            figures["upsert_with_words_rows_per_s"] = round(data.rows / seconds)
+            figures["build_seconds"] = round(await timed(ours.build()), 1)
+        if "search" in parts:
+            figures |= await ours.recall()
+            await searches(url, data, ours, arguments.seconds, figures)
+    figures["conditions"] = await _conditions(url, arguments)
     return figures
 
 
-async def _conditions(
-    pool: asyncpg.Pool, arguments: argparse.Namespace, server: PostgresServer
-) -> dict[str, Any]:
-    return {
+async def searches(url: str, data: Data, ours: Ours, seconds: float, figures: Figures) -> None:
+    async with asyncpg.create_pool(
+        url,
+        min_size=max(CLIENTS),
+        max_size=max(CLIENTS),
+        init=set_codecs,
+        server_settings={"hnsw.ef_search": str(figures["ef_search"])},
+    ) as pool:
+        number = await pool.fetchval(
+            "SELECT collection_id FROM vector.collections WHERE name = $1", NAME
+        )
+        await pool.execute(f"VACUUM ANALYZE vector.points_{number}")
+        await pool.execute(f"VACUUM ANALYZE vector.words_{number}")
+        raw = Raw(pool, f"vector.points_{number}")
+        await unfiltered(data, raw, ours, seconds, figures)
+        await limits(data, ours, seconds, figures)
+        await batched(data, raw, ours, seconds, figures)
+        await filtered(data, raw, ours, seconds, figures)
+        await hybrid(data, ours, seconds, figures)
+
+
+async def _conditions(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    connection = await asyncpg.connect(url)
+    conditions = {
         "rows": arguments.rows,
         "dimension": DIMENSION,
         "limit": LIMIT,
@@ -284,25 +222,37 @@ async def _conditions(
         "index": "hnsw m=16 ef_construction=64, built when all rows were there; gin; words",
         "cores": os.cpu_count(),
         "load_average": os.getloadavg()[0],
-        "shared_buffers_mb": server.shared_buffers_mb,
-        "fsync": await pool.fetchval("SHOW fsync"),
-        "postgres": await pool.fetchval("SHOW server_version"),
-        "pgvector": await pool.fetchval(
+        "shared_buffers": await connection.fetchval("SHOW shared_buffers"),
+        "fsync": await connection.fetchval("SHOW fsync"),
+        "postgres": await connection.fetchval("SHOW server_version"),
+        "pgvector": await connection.fetchval(
             "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
         ),
         "asyncpg": importlib.metadata.version("asyncpg"),
         "grpcio": importlib.metadata.version("grpcio"),
     }
+    await connection.close()
+    return conditions
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print one line instead of many")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=4, help="length of each run")
+    parser.add_argument("--database", default="", help="URL of a database that stays")
+    parser.add_argument(
+        "--only", type=lambda names: names.split(","), default=PARTS, help="ingest,load,search"
+    )
     arguments = parser.parse_args()
-    with postgres_server() as server, fresh_database(server) as url:
-        figures = uvloop.run(bench(server, url, arguments))
+    with ExitStack() as stack:
+        url = arguments.database
+        if not url:
+            server = stack.enter_context(postgres_server(shared_buffers_mb=SHARED_BUFFERS_MB))
+            url = stack.enter_context(fresh_database(server))
+        figures = uvloop.run(bench(url, arguments))
     print(json.dumps(figures, indent=None if arguments.json else 2))
 
 
