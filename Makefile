@@ -25,7 +25,7 @@ demo: $(VENV)/.installed rabbitmq ## Set up, start everything, run the main exam
 	@$(BIN)/stepwire demo
 
 test: lint rabbitmq ## Lint, then all tests, against a real Postgres and RabbitMQ.
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 chaos: $(VENV)/.installed-dev rabbitmq ## Seeded faults for MINUTES=n, against every promise.
 	@$(BIN)/python -m tests.chaos --broken all --minutes $(MINUTES)
