@@ -249,7 +249,8 @@ def _decide(stub: Any) -> Call:
     async def call(number: int) -> None:
         del number
         decision = (await stub.Decide(request)).decision
-        assert decision.model == "one", decision
+        # They cost the same, so that the one which was quicker lately is chosen.
+        assert decision.model in {"one", "two"}, decision
 
     return call
 
