@@ -374,7 +374,7 @@ async def test_what_walks_lose_is_measured_and_found_from_then_on(client: Client
 
     before = await lost()
     assert before > 10
-    request = MeasureRecallRequest(collection="things", samples=50, target_recall=0.99)
+    request = MeasureRecallRequest(collection="things", samples=200, target_recall=0.99)
     measured = await client.searches.MeasureRecall(request)
     assert measured.figures[0].recall < 0.99
     assert measured.ef_search == 0 or measured.ef_search > 64
