@@ -177,17 +177,9 @@ async def _times(mesh: Mesh) -> dict[str, float]:
             yield _request(f"{text} {number}", mode, scope=run)
 
     same = [_request("How much did the river rise?", EXACT, scope=run)] * CALLS
-    kept = _request("How high did the river rise in June?", SEMANTIC, scope=f"{run}-near")
-    near = "In June, how high did the river rise?"
     await mesh.router.Generate(same[0])
-    await mesh.router.Generate(kept)
-
-    async def found() -> bool:
-        answer = await mesh.router.Generate(_request(near, SEMANTIC, scope=f"{run}-near"))
-        return answer.cache_hit.kind == cache_pb2.CACHE_HIT_KIND_SEMANTIC
-
-    await eventually(found)
-    there = [_request(near, SEMANTIC, scope=f"{run}-near")] * CALLS
+    near = "In June, how high did the river rise?"
+    there = [_request(near, SEMANTIC, scope=await _near(mesh, near, run))] * CALLS
     figures: dict[str, float] = {}
     for name, stub, requests, kind in (
         ("off", mesh.router, new(OFF), 0),
@@ -207,6 +199,20 @@ async def _times(mesh: Mesh) -> dict[str, float]:
         figures[f"{name}_ms_p50"] = took[len(took) // 2]
         figures[f"{name}_ms_p99"] = took[int(len(took) * 0.99)]
     return figures
+
+
+async def _near(mesh: Mesh, near: str, run: str) -> str:
+    """Returns a scope in which `near` gets the answer to another question."""
+    for attempt in range(20):
+        scope = f"{run}-{attempt}"
+        kept = _request("How high did the river rise in June?", SEMANTIC, scope=scope)
+        await mesh.router.Generate(kept)
+        # It is found once it is written; whoever asks before gets an answer of its own.
+        await asyncio.sleep(0.5)
+        answer = await mesh.router.Generate(_request(near, SEMANTIC, scope=scope))
+        if answer.cache_hit.kind == cache_pb2.CACHE_HIT_KIND_SEMANTIC:
+            return scope
+    raise AssertionError("no answer is found by its meaning")
 
 
 def _request(text: str, mode: int, *, scope: str) -> pb.GenerateRequest:
