@@ -125,6 +125,8 @@ class Dispatcher:
         self._draining = False
         self._loop = asyncio.get_running_loop()
         self._held: set[Held] = set()
+        # Of these, those that asked for a place under a limit.
+        self._limited: dict[StepAddress, Held] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         # Attempts whose start is not recorded yet, oldest first.
@@ -220,6 +222,8 @@ class Dispatcher:
             # What a lost session holds belongs to others.
             self._slots.free(1)
             return
+        if attempt.phase is Phase.PLACED:
+            self._withdraw(StepAddress(attempt.task.task_id, attempt.step_id))
         held = Held(session_id, attempt, memo, self._loop.time())
         self._held.add(held)
         self._idle.clear()
@@ -234,14 +238,24 @@ class Dispatcher:
                 self._announcing = asyncio.create_task(self._announce_starts(), name="announce")
         held.task = asyncio.create_task(self._run(held), name=f"step:{attempt.step_id}")
 
+    def _withdraw(self, address: StepAddress) -> None:
+        """Stop who asked for a place for a step that has waited for it since.
+
+        He may not know: where the answer was lost he asks again, and finds that the step runs
+        and has its place.
+        """
+        held = self._limited.get(address)
+        if held is not None and held.task is not None:
+            held.task.cancel()
+
+    async def _ask(self, held: Held, want: Want) -> bool:
+        self._limited[held.address] = held
+        return await self._wants.submit((held.session_id, want))
+
     async def _run(self, held: Held) -> None:
         ended = None
         try:
-            ended = await self._runner.run(
-                held.attempt,
-                held.memo,
-                lambda want: self._wants.submit((held.session_id, want)),
-            )
+            ended = await self._runner.run(held.attempt, held.memo, partial(self._ask, held))
         except Exception:
             # The step stays recorded as running; `reconcile` gives it back.
             logger.exception("a step was dropped")
@@ -293,6 +307,8 @@ class Dispatcher:
         """Forget an attempt and free its slot."""
         if held in self._held:
             self._held.discard(held)
+            if self._limited and self._limited.get(held.address) is held:
+                del self._limited[held.address]
             self._slots.free(1)
             if not self._held:
                 self._idle.set()

@@ -2,10 +2,14 @@
 
 import asyncio
 
+from executor_svc.store import PostgresLimitStore
+from executor_svc.work import patience
 from stepwire.api.executor.v1 import graph_pb2
+from stepwire.errors import Reason, StepwireError
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
+    WAIT_SECONDS,
     graph,
     output_of,
     python,
@@ -33,6 +37,40 @@ async def test_a_turn_that_was_missed_is_given(mesh, tmp_path):
         go.touch()
         for task_id in (first, second):
             assert state_of(await mesh.client.wait(task_id)) == "SUCCEEDED"
+
+
+async def test_one_attempt_has_a_place_although_the_answer_was_lost(mesh, tmp_path, monkeypatch):
+    """Its step waits in the record, and runs again before whoever asked asks again."""
+    path, go = tmp_path / "notes", tmp_path / "go"
+    acquire = PostgresLimitStore.acquire
+    what = graph(python("a", "await_file", limit={"key": "'k'", "max_running": 1}))
+    value = {"path": str(path), "awaits": str(go)}
+
+    lost = []
+
+    async def lose_the_answer(*arguments):
+        answer = await acquire(*arguments)
+        if lost:
+            return answer
+        lost.append(answer)
+        await mesh.fetch("DELETE FROM executor.limit_holders WHERE task_id = $1", first)
+        await eventually(lambda: len(noted(path)) >= 2, WAIT_SECONDS)
+        raise StepwireError(Reason.DEPENDENCY_UNAVAILABLE, "Postgres is away")
+
+    async with mesh.worker():
+        first = await mesh.client.create(what, value)
+        await mesh.client.until(first, "a", "RUNNING")
+        monkeypatch.setattr(PostgresLimitStore, "acquire", lose_the_answer)
+        monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.0)
+        second = await mesh.client.create(what, value)
+        # Another one is given an answer behind that one.
+        other = graph(transform("b", "1", limit={"key": "'other'", "max_running": 1}))
+        await eventually(lambda: len(noted(path)) >= 2, WAIT_SECONDS)
+        assert output_of(await mesh.client.run(other)) == 1
+        go.touch()
+        for task_id in (first, second):
+            assert state_of(await mesh.client.wait(task_id)) == "SUCCEEDED"
+    assert noted(path) == ["a 1", "a 1"]
 
 
 async def seen(mesh, task_id):
