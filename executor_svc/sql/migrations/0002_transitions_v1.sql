@@ -937,6 +937,12 @@ BEGIN
         AS r (step_id, waits_for, needs, open, released, phase)
     WHERE s.task_id = p_task_id AND s.step_id = r.step_id
         AND s.state::text IN ('FAILED', 'CANCELLED', 'BLOCKED');
+    -- A signal that came for a step which then failed is there for it when it waits again.
+    UPDATE executor.signals g SET taken_by = NULL
+    FROM executor.steps s
+    WHERE g.task_id = p_task_id AND s.task_id = p_task_id AND s.step_id = g.taken_by
+        AND (s.state::text = 'FAILED' AND NOT s.tolerated
+            OR s.state::text = 'BLOCKED' AND s.phase <> 2);
     UPDATE executor.steps s
     SET attempt = s.attempt + 1, state = 'BLOCKED', ended_at = NULL, expires_at = NULL,
         phase = CASE WHEN s.phase = 3 THEN 3 WHEN s.items IS NOT NULL THEN 2 ELSE 0 END

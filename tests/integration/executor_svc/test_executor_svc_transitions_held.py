@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from executor_svc.engine.outcomes import Expanded, Waits
-from executor_svc.engine.records import Place
+from executor_svc.engine.records import Phase, Place
 from executor_svc.store import PostgresLimitStore
 from executor_svc.tasks.places import QUEUE
 from tests.integration.executor_svc.executor_mesh import transform
@@ -157,3 +157,19 @@ async def test_a_retried_task_does_nothing_before_it_has_its_key_again(record: R
     assert await record.task_state(task_id) == "RUNNING"
     left = "SELECT due_at > now() FROM executor.steps WHERE step_id = 'items'"
     assert await record.pool.fetchval(left)
+
+
+async def test_a_signal_outlives_the_failure_of_its_step(record: Record) -> None:
+    """Whoever gave it does not give it again."""
+    compiled, task = await record.task({"name": "ask", "wait_signal": {"name": "go"}})
+    session_id, task_id = await record.session(), task.task_id
+    waits = Waits("signal:go", wait=timedelta(hours=1))
+    await record.run(session_id, compiled, task_id, "ask", outcome=waits)
+    assert ready(await record.signal(task_id, "go", b"7")) == {("ask", 1)}
+    await record.run(session_id, compiled, task_id, "ask", outcome=FAILURE)
+    assert ready(await record.retry(task_id)) == {("ask", 2)}
+    attempts = await record.claim(session_id, task_id, "ask", attempt=2)
+    _, effects = await record.settle(session_id, compiled, attempts, waits)
+    assert ready(effects) == {("ask", 2)}
+    (again,) = await record.claim(session_id, task_id, "ask", attempt=2)
+    assert (again.phase, again.inbox) == (Phase.CAME, b"7")
