@@ -52,7 +52,7 @@ async def test_nothing_new_starts_in_a_paused_task(client, tmp_path):
     await client.until(task_id, "slow", "SUCCEEDED")
     assert state_of(await client.step(task_id, "next")) == "BLOCKED"
     assert state_of(await pause(client, task_id)) == "PAUSED"
-    assert state_of(await resume(client, task_id)) == "RUNNING"
+    assert state_of(await resume(client, task_id)) != "PAUSED"
     assert state_of(await client.wait(task_id)) == "SUCCEEDED"
     assert noted(path) == ["slow 1", "next 1"]
     history = await client.history(task_id)
