@@ -1,4 +1,4 @@
-"""Model service: ONNX models by tensor (Open Inference Protocol) and by text (Embed, Extract)."""
+"""Model service: ONNX models by tensor (Open Inference Protocol) and by text."""
 
 import os
 

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol, version 2, over gRPC."""
+"""The Open Inference Protocol, version 2, over gRPC and HTTP."""
