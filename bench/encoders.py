@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime as ort
 import psutil
 
+from bench.peer import PEERS, peer_python
 from model_svc.rows import padded
 from model_svc.tokenize import TextTokenizer
 from stepwire.api.inference import open_inference_pb2 as oip
@@ -25,7 +26,6 @@ from stepwire.api.model.v1 import model_service_pb2 as pb
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceStub
 from stepwire.stack.ports import free_port
 
-PEERS = Path(__file__).parent / "peers"
 MAX_TOKENS = 256
 START_SECONDS = 60.0
 
@@ -153,16 +153,11 @@ def service_process(cache: Path) -> Iterator[tuple[psutil.Process, int, int]]:
 @contextmanager
 def peer_process(name: str, model: Path, tokenizer: Path) -> Iterator[int]:
     """A peer's server in an environment of its own, made now if it is new."""
-    folder = PEERS / name
-    python = folder / ".venv" / "bin" / "python"
-    if not python.exists():
-        # Debian's own interpreter: Triton's stub is linked to it.
-        subprocess.run(["/usr/bin/python3", "-m", "venv", str(folder / ".venv")], check=True)
-        install = ["-m", "pip", "install", "--quiet", "-r", str(folder / "requirements.txt")]
-        subprocess.run([str(python), *install], check=True)
+    # Debian's own interpreter: Triton's stub is linked to it.
+    python = peer_python(name, interpreter="/usr/bin/python3")
     port = free_port()
     process = subprocess.Popen(
-        [str(python), str(folder / "run.py"), str(model), str(tokenizer), str(port)],
+        [str(python), str(PEERS / name / "run.py"), str(model), str(tokenizer), str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -19,17 +19,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from bench import backlog, durable
 from bench.durable import Figure, Figures, Runs
+from bench.peer import PEERS, peer_python
 from bench.record import Verdict
 from bench.stacks import SAMPLED_PERCENT, stack
 
-PEER = Path(__file__).parent / "peers" / "dbos"
+PEER = PEERS / "dbos"
 PEER_NAME = "peer"
 WORKERS = 2
 # In this order: what a kill leaves behind comes last.
@@ -75,19 +75,6 @@ async def one_run(
     return figures
 
 
-def peer_python() -> Path:
-    """The interpreter of DBOS's own environment, made now if it is new."""
-    folder = PEER / ".venv"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        requirements = str(PEER / "requirements.txt")
-        subprocess.run(
-            [str(python), "-m", "pip", "install", "--quiet", "-r", requirements], check=True
-        )
-    return python
-
-
 def peer_run() -> Figures:
     """DBOS's figures, once, on a fresh server with the settings of the stack's."""
     from stepwire.testing.postgres import postgres_server  # noqa: PLC0415 - only with a peer
@@ -95,7 +82,7 @@ def peer_run() -> Figures:
     with postgres_server(shared_buffers_mb=128) as server:
         server.run_sql("CREATE DATABASE dbos_peer")
         done = subprocess.run(
-            [str(peer_python()), str(PEER / "run.py"), server.url("dbos_peer")],
+            [str(peer_python(PEER.name)), str(PEER / "run.py"), server.url("dbos_peer")],
             check=True,
             stdout=subprocess.PIPE,
         )

@@ -14,7 +14,6 @@ import asyncio
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ import orjson
 import psutil
 import yaml
 
+from bench.peer import PEERS, peer_python
 from bench.router_decide import open_loop, ready
 from router_svc.providers.http import HttpClient
 from stepwire.api.router.v1 import router_service_pb2 as pb
@@ -36,7 +36,7 @@ from stepwire.api.router.v1.message_pb2 import Message
 from stepwire.api.router.v1.router_service_pb2_grpc import RouterServiceStub
 from stepwire.stack.ports import free_port
 
-PEER = Path(__file__).parent / "peers" / "litellm"
+PEER = PEERS / "litellm"
 RATES = (100, 500)
 PROVIDER_SECONDS = 0.02
 PROMPT = "How much did the river rise in June, and who was hurt?"
@@ -302,7 +302,7 @@ async def _litellm(folder: Path, url: str) -> AsyncIterator[Way]:
     models = [{"model_name": "small", "litellm_params": parameters}]
     path.write_text(yaml.safe_dump({"model_list": models}))
     command = [
-        *(str(_peer_python().parent / "litellm"), "--config", str(path)),
+        *(str(peer_python(PEER.name).parent / "litellm"), "--config", str(path)),
         *("--port", str(port), "--host", "127.0.0.1", "--num_workers", "1", "--telemetry", "False"),
     ]
     # Its own advice for production, and no key to check: ours checks none here either.
@@ -332,19 +332,6 @@ async def _answers(call: Call, log: Path) -> None:
             await asyncio.sleep(0.5)
         else:
             return
-
-
-def _peer_python() -> Path:
-    """The interpreter of LiteLLM's own environment, made now if it is new."""
-    folder = PEER / ".venv"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        requirements = str(PEER / "requirements.txt")
-        subprocess.run(
-            [str(python), "-m", "pip", "install", "--quiet", "-r", requirements], check=True
-        )
-    return python
 
 
 def _conditions(seconds: float, runs: int, calls: int) -> dict[str, Any]:
