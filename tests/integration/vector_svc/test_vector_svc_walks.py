@@ -363,7 +363,7 @@ async def test_what_walks_lose_is_measured_and_found_from_then_on(client: Client
     """Among many near-duplicates the edges that lead to other points are given up."""
     random = np.random.default_rng(5)
     odd, same = random.standard_normal((100, DIMENSION)), random.standard_normal((1, DIMENSION))
-    like = same + 0.01 * random.standard_normal((1_500, DIMENSION))
+    like = same + 0.01 * random.standard_normal((700, DIMENSION))
     await client.create("things", DIMENSION, index=INDEXED)
     await client.upsert([point(f"odd-{n}", vector) for n, vector in enumerate(odd)])
     await client.upsert([point(f"like-{n}", vector) for n, vector in enumerate(like)])
@@ -373,8 +373,9 @@ async def test_what_walks_lose_is_measured_and_found_from_then_on(client: Client
         return sum(first[0].point.id != f"odd-{n}" for n, first in enumerate(firsts))
 
     before = await lost()
-    assert before > 10
-    request = MeasureRecallRequest(collection="things", samples=200, target_recall=0.99)
+    assert before > 5
+    # All of them: few are lost, and a part may hold none of those.
+    request = MeasureRecallRequest(collection="things", samples=1_000, target_recall=0.99)
     measured = await client.searches.MeasureRecall(request)
     assert measured.figures[0].recall < 0.99
     assert measured.ef_search == 0 or measured.ef_search > 64
