@@ -18,6 +18,7 @@ from stepwire.api.common.v1.payload_pb2 import Payload
 from stepwire.api.executor.v1 import schedule_service_pb2 as pb
 from stepwire.errors import field_invalid
 from stepwire.ids import uuid7
+from stepwire.names import check_name
 from stepwire.page_tokens import PageTokens
 
 PAGES: Final = PageTokens("ListSchedules")
@@ -48,7 +49,7 @@ def schedule_of(message: pb.CreateScheduleRequest, *, tenant_id: str) -> Schedul
     return Schedule(
         schedule_id=uuid7(),
         tenant_id=tenant_id,
-        name=rules.check_name(message.name),
+        name=check_name(message.name),
         config=Config(**values),
         paused=message.paused,
         note=rules.check_note(message.note),

@@ -1,7 +1,6 @@
 """Which schedules there may be, and how others are refused. Pure."""
 
 import hashlib
-import re
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -24,24 +23,6 @@ MAX_NOTE_CHARACTERS: Final = 1000
 MAX_LABELS: Final = 14
 NAME_LABEL: Final = "stepwire.schedule"
 TIME_LABEL: Final = "stepwire.scheduled_time"
-
-_NAME = re.compile(r"[a-z][a-z0-9._-]{0,127}")
-_SHOWN_CHARACTERS = 140
-
-
-def check_name(name: str) -> str:
-    """Return a schedule's name that keeps the rules.
-
-    Raises:
-        StepwireError: FIELD_INVALID.
-    """
-    if not _NAME.fullmatch(name):
-        raise field_invalid(
-            "name",
-            f"{name[:_SHOWN_CHARACTERS]!r} must be a lower-case letter followed by at most 127"
-            " lower-case letters, digits, dots, underscores or hyphens",
-        )
-    return name
 
 
 def check_note(note: str) -> str:

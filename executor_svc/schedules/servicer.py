@@ -6,11 +6,12 @@ import grpc.aio
 
 from executor_svc.schedules import codec
 from executor_svc.schedules.registry import Schedules
-from executor_svc.schedules.rules import check_name, check_note
+from executor_svc.schedules.rules import check_note
 from executor_svc.tasks.fields import page_size_of
 from stepwire.api.executor.v1 import schedule_service_pb2 as pb
 from stepwire.api.executor.v1.schedule_service_pb2_grpc import ScheduleServiceServicer
 from stepwire.call import current_call
+from stepwire.names import check_name
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

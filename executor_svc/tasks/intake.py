@@ -15,13 +15,14 @@ from executor_svc.tasks.creator import DEFAULT_PRIORITY, Submission
 from executor_svc.tasks.fields import check_labels, check_request_id, time_of
 from executor_svc.tasks.places import place_of
 from executor_svc.tasks.ports import RequestReader
-from executor_svc.workflows.names import check_name, check_version
+from executor_svc.workflows.names import check_version
 from executor_svc.workflows.records import Defaults
 from executor_svc.workflows.resolver import Resolved, Resolver
 from stepwire import payload
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.errors import StepwireError, field_invalid
+from stepwire.names import check_name
 from stepwire.telemetry import inject_traceparent
 
 

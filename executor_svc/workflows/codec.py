@@ -3,7 +3,7 @@
 from executor_svc.graphs.compile_step import check_priority
 from executor_svc.graphs.graph import Graph
 from executor_svc.tasks.fields import check_labels
-from executor_svc.workflows.names import check_name, check_version
+from executor_svc.workflows.names import check_version
 from executor_svc.workflows.problems import Problem
 from executor_svc.workflows.records import (
     Defaults,
@@ -16,6 +16,7 @@ from executor_svc.workflows.shape import longest_chain
 from stepwire.api.executor.v1 import graph_pb2
 from stepwire.api.executor.v1 import workflow_service_pb2 as pb
 from stepwire.errors import field_invalid
+from stepwire.names import check_name
 from stepwire.page_tokens import PageTokens
 
 MAX_DESCRIPTION_CHARACTERS = 4096

@@ -1,28 +1,11 @@
-"""Which names and versions workflows may have. Pure."""
+"""Which versions workflows may have, and the errors that speak of them. Pure."""
 
 import re
 
 from stepwire.errors import Reason, StepwireError, field_invalid
+from stepwire.names import SHOWN_CHARACTERS
 
-NAME = re.compile(r"[a-z][a-z0-9._-]{0,127}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-
-_SHOWN_CHARACTERS = 140
-
-
-def check_name(name: str, *, field: str = "name") -> str:
-    """Return a workflow's name that keeps the rules.
-
-    Raises:
-        StepwireError: FIELD_INVALID, naming `field`.
-    """
-    if not NAME.fullmatch(name):
-        raise field_invalid(
-            field,
-            f"{name[:_SHOWN_CHARACTERS]!r} must be a lower-case letter followed by at most 127"
-            " lower-case letters, digits, dots, underscores or hyphens",
-        )
-    return name
 
 
 def check_version(version: str, *, field: str = "version") -> str:
@@ -34,7 +17,7 @@ def check_version(version: str, *, field: str = "version") -> str:
     if not VERSION.fullmatch(version):
         raise field_invalid(
             field,
-            f"{version[:_SHOWN_CHARACTERS]!r} must be a letter or a digit followed by at most 63"
+            f"{version[:SHOWN_CHARACTERS]!r} must be a letter or a digit followed by at most 63"
             " letters, digits or any of . _ + -",
         )
     return version

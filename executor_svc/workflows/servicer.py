@@ -9,12 +9,12 @@ from executor_svc.graphs.cache import GraphCache
 from executor_svc.graphs.compile import GraphLimits
 from executor_svc.tasks.fields import page_size_of
 from executor_svc.workflows import codec
-from executor_svc.workflows.names import check_name
 from executor_svc.workflows.problems import problems_of
 from executor_svc.workflows.registry import Workflows
 from stepwire.api.executor.v1 import workflow_service_pb2 as pb
 from stepwire.api.executor.v1.workflow_service_pb2_grpc import WorkflowServiceServicer
 from stepwire.call import current_call
+from stepwire.names import check_name
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from router_svc.budgets import rules
 from router_svc.budgets.ports import BudgetStore
 from router_svc.budgets.records import Account, Budget, Config
+from stepwire.names import check_name
 
 Revise = Callable[[Config], Config]
 
@@ -32,7 +33,7 @@ class BudgetRegistry:
         Raises:
             StepwireError: FIELD_INVALID, or BUDGET_EXISTS with another configuration.
         """
-        rules.check_name(name)
+        check_name(name)
         rules.check_config(config)
         budget = await self._store.add(tenant_id, name, config, limit=self._limit)
         if budget.config != config:
@@ -46,7 +47,7 @@ class BudgetRegistry:
         Raises:
             StepwireError: BUDGET_NOT_FOUND; so do all that name one.
         """
-        found = await self._store.find(tenant_id, rules.check_name(name))
+        found = await self._store.find(tenant_id, check_name(name))
         if found is None:
             raise rules.not_found(name)
         return found
@@ -68,7 +69,7 @@ class BudgetRegistry:
             rules.check_config(config)
             return config
 
-        changed = await self._store.change(tenant_id, rules.check_name(name), edit)
+        changed = await self._store.change(tenant_id, check_name(name), edit)
         await self._changed()
         return changed
 
@@ -82,7 +83,7 @@ class BudgetRegistry:
         def check(budget: Budget) -> None:
             _check_etag(budget, etag)
 
-        await self._store.delete(tenant_id, rules.check_name(name), check)
+        await self._store.delete(tenant_id, check_name(name), check)
         await self._changed()
 
     async def accounts(

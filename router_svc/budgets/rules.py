@@ -1,6 +1,5 @@
 """What a budget must be like, and the errors that speak of one. Pure."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -12,24 +11,7 @@ MAX_LIMIT_MICRO_USD: Final = 10**15
 MAX_ALARMS: Final = 10
 MAX_SCOPE_CHARACTERS: Final = 100
 MAX_MODEL_CHARACTERS: Final = 48
-_NAME: Final = re.compile(r"[a-z][a-z0-9._-]{0,127}")
-_SHOWN_CHARACTERS: Final = 80
 _WHOLE: Final = 100
-
-
-def check_name(name: str) -> str:
-    """Returns a budget's name that keeps the rules.
-
-    Raises:
-        StepwireError: FIELD_INVALID.
-    """
-    if not _NAME.fullmatch(name):
-        raise field_invalid(
-            "name",
-            f"{name[:_SHOWN_CHARACTERS]!r} must be a lower-case letter followed by at most 127"
-            " lower-case letters, digits, dots, underscores or hyphens",
-        )
-    return name
 
 
 def check_config(config: Config) -> None:
