@@ -11,6 +11,9 @@ GENERATED := build/generated
 BENCHMARKS := executor model vector
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(LOCK_FLAGS)
+# Hundreds of processes start in a test, and eleven in a demo: each would compile all that it
+# imports, for a second or two, where a machine or image forbids Python to keep the outcome.
+unexport PYTHONDONTWRITEBYTECODE
 # How many test processes share the machine; each runs a Postgres and a RabbitMQ of its own.
 TEST_PROCESSES ?= 2
 # How long chaos reigns, once every oracle has been seen red on a build that is broken.
