@@ -14,10 +14,9 @@ ORDER BY state, place DESC
 LIMIT 1
 
 -- name: last_workflow_version
--- Say where a workflow's versions end. $1 tenant, $2 name. A number of more digits than
--- these is no successor of anything.
+-- Say where a workflow's versions end. $1 tenant, $2 name.
 SELECT coalesce(max(place), 0) AS place,
-    coalesce(max(version::integer) FILTER (WHERE version ~ '^[1-9][0-9]{0,8}$'), 0) AS number
+    coalesce(max(version::numeric) FILTER (WHERE version ~ '^[1-9][0-9]*$'), 0)::text AS number
 FROM executor.workflow_versions
 WHERE tenant_id = $1 AND name = $2
 

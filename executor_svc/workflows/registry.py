@@ -29,7 +29,7 @@ class Workflows:
 
         Raises:
             StepwireError: WORKFLOW_VERSION_EXISTS, when it was used with another graph or
-                other defaults.
+                other defaults, or FIELD_INVALID, when no number follows the last one.
         """
         if validate_only:
             return await self._preview(key, draft)
@@ -126,5 +126,9 @@ class Workflows:
 
 
 def _numbered(key: VersionKey, last: Last) -> VersionKey:
-    """Return the key with a version, the next number where it has none."""
-    return replace(key, version=key.version or str(last.number + 1))
+    """Return the key with a version, the next number where it has none.
+
+    Raises:
+        StepwireError: FIELD_INVALID, when no number follows that keeps the rules of versions.
+    """
+    return replace(key, version=key.version or names.check_version(str(last.number + 1)))

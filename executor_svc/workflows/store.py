@@ -39,7 +39,7 @@ class PostgresWorkflowStore:
     async def last(self, tenant_id: str, name: str) -> Last:
         row = await self._pool.fetchrow(queries.last_workflow_version, tenant_id, name)
         assert row is not None
-        return Last(row["place"], row["number"])
+        return Last(row["place"], int(row["number"]))
 
     @retryable()
     async def add(self, key: VersionKey, place: int, draft: Draft, graph: Graph) -> Version | None:

@@ -68,11 +68,17 @@ async def test_without_a_version_numbers_are_given(workflows):
     assert (await workflows.register("flow", chain(3), "9")).version == "9"
     assert (await workflows.register("flow", chain(4), "2026-11-21")).version == "2026-11-21"
     assert (await workflows.register("flow", chain(5))).version == "10"
-    assert (await workflows.register("flow", chain(6), "12345678901")).version == "12345678901"
-    assert (await workflows.register("flow", chain(7))).version == "11"
+    assert (await workflows.register("flow", chain(6), "999999999")).version == "999999999"
+    assert (await workflows.register("flow", chain(7))).version == "1000000000"
+    assert (await workflows.register("flow", chain(8))).version == "1000000001"
     assert await workflows.versions("flow") == [
-        *("11", "12345678901", "10", "2026-11-21", "9", "2", "1")
+        *("1000000001", "1000000000", "999999999", "10", "2026-11-21", "9", "2", "1")
     ]
+    await workflows.register("flow", chain(9), "9" * 64)
+    async with refused() as why:
+        await workflows.register("flow", chain(10))
+    assert why().reason == Reason.FIELD_INVALID
+    assert [fault.field for fault in why().faults] == ["version"]
 
 
 async def test_the_newest_version_is_not_registered_twice(workflows):
