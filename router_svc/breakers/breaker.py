@@ -28,6 +28,13 @@ COUNTED = {
         }
     ),
 }
+# Failures of calls that did not get as far as that: they say nothing of it. A bad key
+# comes before the model, too; see `_is_reached`.
+_BEFORE = {
+    Scope.PROVIDER: frozenset({FailureKind.TIMEOUT}),
+    Scope.KEY: frozenset({FailureKind.NETWORK, FailureKind.TIMEOUT}),
+    Scope.MODEL: frozenset({FailureKind.NETWORK, FailureKind.NO_CREDIT, FailureKind.MISCONFIGURED}),
+}
 _UNKNOWN_MODEL = "404"
 # The exponent of doubling is bounded, so that a long outage does not overflow.
 _MOST_DOUBLINGS = 10
@@ -51,7 +58,8 @@ class Breaker:
         self._changed = changed
         self._failures = 0
         self._results: deque[bool] = deque(maxlen=rules.window)
-        self._probing = False
+        # Which opening the probe under way is to end.
+        self._probed: Opening | None = None
 
     @property
     def failures(self) -> int:
@@ -69,42 +77,39 @@ class Breaker:
         """Returns whether a call would be let through now."""
         if self.opening is None:
             return True
-        return self.state(now) is BreakerState.HALF_OPEN and not self._probing
+        return self.state(now) is BreakerState.HALF_OPEN and self._probed is None
 
     def enter(self, now: float) -> bool:
         """Lets a call through that `lets_through`, and returns whether it is a probe."""
         probe = self.state(now) is BreakerState.HALF_OPEN
-        self._probing = self._probing or probe
+        if probe:
+            self._probed = self.opening
         return probe
 
     def succeeded(self, *, probe: bool) -> None:
         """Notes that a call was answered; a late one from before the opening closes nothing."""
-        self._probing = self._probing and not probe
-        if self.opening is not None and (not probe or self.opening.forced):
-            return
-        self._failures = 0
-        self._results.append(True)
-        if self.opening is not None:
-            self._close()
+        decides = self._end(probe=probe)
+        if decides or self.opening is None:
+            self._succeed()
 
     def failed(self, failure: ProviderFailure, now: float, *, probe: bool) -> None:
         """Notes that a call failed."""
-        self._probing = self._probing and not probe
+        decides = self._end(probe=probe)
         if not self._counts(failure):
             # Whatever it was, what this stands before has answered.
-            if probe:
-                self.succeeded(probe=True)
+            if decides and self._is_reached(failure):
+                self._succeed()
             return
-        if self.opening is not None and (not probe or self.opening.forced):
+        if self.opening is not None and not decides:
             return
         self._failures += 1
         self._results.append(False)
-        if probe or self._is_too_much(failure):
+        if decides or self._is_too_much(failure):
             self._open(failure, now)
 
     def released(self, *, probe: bool) -> None:
         """Notes that a call ended without telling anything."""
-        self._probing = self._probing and not probe
+        self._end(probe=probe)
 
     def put(self, opening: Opening | None) -> None:
         """Opens or closes it as another instance, or somebody, says."""
@@ -118,6 +123,22 @@ class Breaker:
         if self.opening is None or self.opening.until is None:
             return None if self.opening else timedelta(0)
         return timedelta(seconds=max(0.0, self.opening.until - now))
+
+    def _end(self, *, probe: bool) -> bool:
+        """Ends a call, and returns whether it decides: as the probe of the present opening."""
+        if not probe:
+            return False
+        probed, self._probed = self._probed, None
+        return probed is self.opening
+
+    def _succeed(self) -> None:
+        self._failures = 0
+        self._results.append(True)
+        if self.opening is not None:
+            self._close()
+
+    def _is_reached(self, failure: ProviderFailure) -> bool:
+        return failure.called and failure.kind not in _BEFORE[self.key.scope]
 
     def _counts(self, failure: ProviderFailure) -> bool:
         if failure.kind not in COUNTED[self.key.scope]:

@@ -64,7 +64,7 @@ class Opening:
             before somebody resets it.
         cause: Why.
         openings: How often in a row it was opened; each doubles the rest.
-        forced: Whether somebody opened it by hand; then no failure or success changes it.
+        forced: Whether somebody opened it by hand.
     """
 
     until: float | None

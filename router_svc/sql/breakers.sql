@@ -9,7 +9,8 @@ VALUES (
     now() + make_interval(secs => $3), $4, $5, $6, $7, $8
 )
 ON CONFLICT (name) DO UPDATE SET
-    version = excluded.version,
+    -- Taken behind the row's lock: the last to write has the highest.
+    version = nextval('router.breaker_versions'),
     is_open = excluded.is_open,
     open_until = excluded.open_until,
     cause = excluded.cause,

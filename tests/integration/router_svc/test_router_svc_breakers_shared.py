@@ -1,11 +1,14 @@
 """Breakers through the API, and shared between instances through Postgres."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from router_svc.breakers.board import Breakers
@@ -21,6 +24,7 @@ from stepwire.api.router.v1.router_service_pb2_grpc import RouterServiceStub
 from stepwire.db import migrate, open_pool
 from stepwire.errors import Reason
 from stepwire.testing.fleet import running_fleet
+from stepwire.testing.poll import eventually
 from tests.integration.router_svc.running_router import ask, chat_model, error_of, router_channel
 
 KEY = BreakerKey(Scope.KEY, "KEY@http://somewhere")
@@ -85,6 +89,32 @@ async def test_what_is_opened_by_hand_is_shared_without_an_end(database_url: str
         await there.exchange()
         opening = second.get(KEY).opening
     assert opening == Opening(None, cause, forced=True)
+
+
+async def test_the_last_to_write_has_the_highest_version(database_url: str) -> None:
+    def change(*, is_open: bool) -> SharedBreaker:
+        cause = Cause(FailureKind.SERVER, "")
+        return SharedBreaker(KEY, 0, is_open, 60.0, cause, openings=1, forced=False)
+
+    async with open_pool(database_url, application_name="test", max_size=3) as pool:
+        await migrate(pool, package="router_svc", schema="router")
+        store = PostgresBreakerStore(pool)
+        await store.put(change(is_open=True))
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM router.breakers FOR UPDATE")
+            late = asyncio.create_task(store.put(change(is_open=False)))
+            await eventually(partial(_is_waited_for, pool))
+            await connection.execute(
+                "UPDATE router.breakers SET version = nextval('router.breaker_versions')"
+            )
+            first = await connection.fetchval("SELECT version FROM router.breakers")
+        assert await late > first
+        (read,) = await store.read()
+    assert (read.version, read.is_open) == (late.result(), False)
+
+
+async def _is_waited_for(pool: asyncpg.Pool) -> bool:
+    return bool(await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
 async def test_what_could_not_be_written_is_written_later(database_url: str) -> None:

@@ -186,6 +186,79 @@ def test_what_is_opened_by_hand_stays_so(breakers: Breakers, clock: Clock) -> No
     assert call(breakers) is not None
 
 
+def test_what_is_opened_by_hand_for_a_time_closes_by_a_probe_after_it(
+    breakers: Breakers, clock: Clock
+) -> None:
+    late = call(breakers)
+    cause = Cause(FailureKind.SERVER, "maintenance")
+    breakers.put(breakers.get(MODEL), Opening(clock.now + 60, cause, forced=True))
+    assert late is not None
+    late.succeeded(0.1)
+    assert call(breakers) is None
+    clock.now += 60
+    fail(breakers)
+    again = breakers.get(MODEL).opening
+    assert again is not None
+    assert not again.forced
+    assert again.cause.message == "it broke"
+    clock.now += RULES.longest_rest.total_seconds()
+    probe = call(breakers)
+    assert probe is not None
+    probe.succeeded(0.1)
+    assert not open_ones(breakers)
+
+
+@pytest.mark.parametrize(
+    ("opened", "told"),
+    [
+        (MODEL, ProviderFailure(FailureKind.NETWORK, "refused")),
+        (KEY, ProviderFailure(FailureKind.NETWORK, "refused")),
+        (KEY, ProviderFailure(FailureKind.TIMEOUT, "slow")),
+        (MODEL, ProviderFailure(FailureKind.NO_CREDIT, "poor")),
+        (MODEL, ProviderFailure(FailureKind.MISCONFIGURED, "bad key", status="401")),
+        (MODEL, ProviderFailure(FailureKind.UNFIT, "not for it", called=False)),
+    ],
+)
+def test_a_probe_that_did_not_get_as_far_closes_nothing(
+    breakers: Breakers, clock: Clock, opened: BreakerKey, told: ProviderFailure
+) -> None:
+    breakers.put(breakers.get(opened), Opening(clock.now + 5, Cause(FailureKind.SERVER, "")))
+    clock.now += 5
+    fail(breakers, told)
+    assert str(opened) in open_ones(breakers)
+    assert breakers.get(opened).lets_through(clock())
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_probe_begun_before_a_reset_is_a_call_like_others(
+    breakers: Breakers, clock: Clock, *, answered: bool
+) -> None:
+    fail(breakers, times=RULES.failures)
+    clock.now += RULES.first_rest.total_seconds()
+    late = call(breakers)
+    assert late is not None
+    breakers.put(breakers.get(MODEL), None)
+    if answered:
+        late.succeeded(0.1)
+    else:
+        late.failed(BROKE)
+    assert not open_ones(breakers)
+    while not open_ones(breakers):
+        fail(breakers)
+    clock.now += RULES.first_rest.total_seconds()
+    assert call(breakers) is not None
+
+
+def test_a_probe_that_is_refused_by_what_stands_behind_closes_what_it_passed(
+    breakers: Breakers, clock: Clock
+) -> None:
+    for key in (PROVIDER, KEY):
+        breakers.put(breakers.get(key), Opening(clock.now + 5, Cause(FailureKind.NETWORK, "")))
+    clock.now += 5
+    fail(breakers, ProviderFailure(FailureKind.SERVER, "it broke", status="500"))
+    assert not open_ones(breakers)
+
+
 Step = tuple[str, float]
 
 
