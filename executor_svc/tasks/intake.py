@@ -1,10 +1,11 @@
 """From requests for tasks to what the Creator takes: every rule of CreateTaskRequest."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from executor_svc.engine.records import Blob, StepAddress
+from executor_svc.engine.records import Blob, Place, StepAddress
 from executor_svc.graphs.cache import GraphCache
 from executor_svc.graphs.compile import GraphLimits
 from executor_svc.graphs.compile_step import check_priority
@@ -94,25 +95,25 @@ class Intake:
         try:
             what = await self._what(request, tenant_id, prefix, only_check=only_check, own=own)
             check_timeout(timeout, what.graph, field=f"{prefix}timeout")
+            all_labels, place = _fit(what, labels, value, prefix)
         except StepwireError:
             made = await self._made(tenant_id, request_id) if request_id else None
             if made is None:
                 raise
             what = made
+            all_labels, place = _fit(what, labels, value, prefix)
         return Submission(
             tenant_id=tenant_id,
             graph=what.graph,
             input=value,
             request_id=request_id,
             digest=_digest(request) if request_id else b"",
-            labels=check_labels(
-                {**what.defaults.labels, **labels}, field=f"{prefix}labels", may_be_own=True
-            ),
+            labels=all_labels,
             traceparent=inject_traceparent(),
             priority=priority or what.defaults.priority or DEFAULT_PRIORITY,
             timeout=timeout or what.graph.timeout,
             start_after=start_after,
-            place=place_of(what.graph, value, field=f"{prefix}input"),
+            place=place,
             workflow=what.name,
             workflow_version=what.version,
             parent=parent,
@@ -165,6 +166,21 @@ class Intake:
             check_version(ref.version, field=f"{prefix}workflow.version")
         resolve = self._resolver.resolve if record else self._resolver.preview
         return await resolve(tenant_id, ref.name, ref.version)
+
+
+def _fit(
+    what: _What, labels: Mapping[str, str], value: Blob, prefix: str
+) -> tuple[Mapping[str, str], Place | None]:
+    """Return the labels that a task gets, and the place that it needs.
+
+    Raises:
+        StepwireError: FIELD_INVALID, where what it runs and what it is given do not go together.
+    """
+    merged = {**what.defaults.labels, **labels}
+    return (
+        check_labels(merged, field=f"{prefix}labels", may_be_own=True),
+        place_of(what.graph, value, field=f"{prefix}input"),
+    )
 
 
 def _timeout(request: pb.CreateTaskRequest, prefix: str) -> timedelta | None:

@@ -144,6 +144,23 @@ async def test_a_repeated_request_gives_its_task_though_its_version_takes_no_new
     assert why().reason == Reason.WORKFLOW_VERSION_DEPRECATED
 
 
+async def test_a_repeated_request_gives_its_task_though_the_newest_would_not_take_it_by_now(
+    client, workflows
+):
+    await workflows.register("flow", chain(1))
+    firsts = [await start(client, "flow", request_id=name) for name in ("one", "two")]
+    keyed = chain(2)
+    keyed.concurrency.key = "input.customer"
+    await workflows.register("flow", keyed)
+    async with refused() as why:
+        await start(client, "flow", request_id="another")
+    assert why().reason == Reason.FIELD_INVALID
+    assert (await start(client, "flow", request_id="one")).task_id == firsts[0].task_id
+    requests = [task_of("flow", request_id=name) for name in ("one", "two")]
+    response = await client.call("BatchCreateTasks", pb.BatchCreateTasksRequest(requests=requests))
+    assert response.task_ids == [first.task_id for first in firsts]
+
+
 async def test_a_deprecated_version_takes_no_new_tasks(client, workflows):
     await workflows.register("flow", chain(1), "1")
     await start(client, "flow")
