@@ -176,7 +176,7 @@ def _points(
     embedder: Embedder,
     metrics: VectorMetrics,
 ) -> tuple[Points, Service]:
-    store = PostgresPoints(database)
+    store = PostgresPoints(database, payload_max_bytes=settings.payload_max_bytes)
     points = Points(store, collections=collections, embedder=embedder, metrics=metrics)
     servicer = PointServicer(
         points,

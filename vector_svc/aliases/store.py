@@ -52,7 +52,9 @@ class PostgresAliases:
                     if done is None:
                         raise name_taken(change.alias, "a collection")
         except TenantUnknownError:
-            raise not_found(next(c.collection for c in changes if c.collection)) from None
+            # It has no aliases either, so that deleting some is no error.
+            if wanted := [change.collection for change in changes if change.collection]:
+                raise not_found(wanted[0]) from None
 
     @retryable()
     async def page(self, tenant_id: str, *, after: str, limit: int) -> list[Alias]:

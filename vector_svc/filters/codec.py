@@ -34,6 +34,8 @@ from vector_svc.filters.records import (
 MAX_CONDITIONS: Final = 256
 MAX_DEPTH: Final = 8
 MAX_VALUES: Final = 256
+# Of all conditions: most become two parameters each, of which a statement has 32,767.
+MAX_VALUES_IN_ALL: Final = 4_096
 MAX_NAMES: Final = 16
 MAX_WORDS_CHARACTERS: Final = 10_000
 
@@ -62,6 +64,7 @@ def filter_of(message: pb.Filter, *, field: str, max_bytes: int) -> Node | None:
 class _Reader:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
+        self._values = 0
         self.conditions = 0
 
     def filter(self, message: pb.Filter, field: str, *, depth: int) -> Node:
@@ -92,7 +95,7 @@ class _Reader:
         if kind == "filter":
             return self.filter(message.filter, f"{field}.filter", depth=depth + 1)
         if kind == "field":
-            return _field_condition(message.field, f"{field}.field")
+            return self._counted(_field_condition(message.field, f"{field}.field"), field)
         if kind == "ids":
             check_ids(message.ids.ids, field=f"{field}.ids.ids")
             return Ids(tuple(message.ids.ids))
@@ -100,6 +103,14 @@ class _Reader:
             path = f"{field}.contains"
             return Contains(read_payload(message.contains, field=path, limit_bytes=self._max_bytes))
         raise field_invalid(field, "has no test")
+
+    def _counted(self, node: Node, field: str) -> Node:
+        if isinstance(node, AnyOf):
+            self._values += len(node.values)
+            if self._values > MAX_VALUES_IN_ALL:
+                limit = f"is beyond {MAX_VALUES_IN_ALL:,} values in all conditions"
+                raise field_invalid(field, limit)
+        return node
 
 
 def path_of(text: str, *, field: str) -> Path:

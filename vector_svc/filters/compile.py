@@ -213,7 +213,16 @@ def _nested(path: Path, value: object) -> bytes:
 def _typed(value: Scalar, type_: FieldType, path: Path) -> object:
     if not _FITS[type_](value):
         raise _wrong_type(path, type_)
+    if type_ is FieldType.INT:
+        return int(value)
     return float(value) if type_ is FieldType.FLOAT else value
+
+
+def _is_bigint(value: object) -> bool:
+    # Of numbers beyond 2^53 a struct tells no whole one from another.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value == math.floor(value) and abs(value) <= _MAX_BIGINT
 
 
 def _is_number(value: object) -> bool:
@@ -222,7 +231,7 @@ def _is_number(value: object) -> bool:
 
 _FITS: Final[dict[FieldType, Callable[[object], bool]]] = {
     FieldType.TEXT: lambda value: isinstance(value, str),
-    FieldType.INT: lambda value: isinstance(value, int) and not isinstance(value, bool),
+    FieldType.INT: _is_bigint,
     FieldType.FLOAT: _is_number,
     FieldType.BOOL: lambda value: isinstance(value, bool),
     # Times are asked for by range: texts of the same time may differ.

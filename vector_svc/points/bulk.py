@@ -10,7 +10,7 @@ from typing import Final
 from stepwire.errors import field_invalid, payload_too_large
 from vector_svc.collections.registry import Collections
 from vector_svc.engine.fields import check_ids, check_unique
-from vector_svc.engine.payloads import check_depth
+from vector_svc.engine.payloads import check_json
 from vector_svc.engine.records import Collection, PointBatch, Written
 from vector_svc.engine.vectors import read_columns
 from vector_svc.metrics import VectorMetrics
@@ -118,7 +118,7 @@ class BulkUpserts:
                     size_bytes=len(payload),
                     limit_bytes=self._payload_max_bytes,
                 )
-            check_depth(payload, field=f"payloads[{index}]")
+            check_json(payload, field=f"payloads[{index}]")
 
 
 def batch_of(collection: Collection, columns: Columns) -> PointBatch:

@@ -103,7 +103,12 @@ class Points:
     async def update_payloads(
         self, tenant_id: str, name: str, selection: Selection, change: PayloadChange
     ) -> int:
-        """Change payloads; return the number of those that are now other ones."""
+        """Change payloads; return the number of those that are now other ones.
+
+        Raises:
+            StepwireError: PAYLOAD_TOO_LARGE, for what would come of merging; nothing is
+                changed then.
+        """
 
         async def update(collection: Collection) -> int:
             return await self._store.update_payloads(collection, selection, change)

@@ -54,7 +54,11 @@ class PointStore(Protocol):
     def update_payloads(
         self, collection: Collection, selection: Selection, change: PayloadChange
     ) -> Awaitable[int]:
-        """Change payloads; return the number of those that are now other ones."""
+        """Change payloads, or none; return the number of those that are now other ones.
+
+        Raises:
+            StepwireError: PAYLOAD_TOO_LARGE, for what would come of merging.
+        """
         ...
 
     def scroll(

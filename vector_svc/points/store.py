@@ -9,7 +9,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from stepwire.db import retryable
-from stepwire.errors import Reason, StepwireError, field_invalid
+from stepwire.errors import Reason, StepwireError, field_invalid, payload_too_large
 from vector_svc.engine.records import (
     Collection,
     Element,
@@ -38,13 +38,26 @@ _CHANGES: Final = {
 }
 _FIELD_CONSTRAINT: Final = "field_"
 _OBJECT_CONSTRAINT: Final = "payload_is_object"
+# What Postgres says of bytes that are not JSON, or hold what it cannot store.
+_NOT_STORED: Final = (
+    asyncpg.CharacterNotInRepertoireError,
+    asyncpg.InvalidTextRepresentationError,
+    asyncpg.NumericValueOutOfRangeError,
+    asyncpg.UntranslatableCharacterError,
+)
 
 
 class PostgresPoints:
-    """A `PointStore`."""
+    """A `PointStore`.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: Where.
+        payload_max_bytes: Largest payload of a point.
+    """
+
+    def __init__(self, database: Database, *, payload_max_bytes: int) -> None:
         self._database = database
+        self._payload_max_bytes = payload_max_bytes
 
     @retryable()
     async def upsert(self, collection: Collection, batch: PointBatch, mode: UpsertMode) -> Written:
@@ -55,7 +68,7 @@ class PostgresPoints:
             if not any(batch.hashes):
                 return await self._write(connection, name, collection, *arguments)
             async with connection.transaction():
-                await self._check_hashes(connection, collection, batch)
+                await self._check_hashes(connection, collection, batch, vectors)
                 return await self._write(connection, name, collection, *arguments)
 
     @retryable()
@@ -103,13 +116,22 @@ class PostgresPoints:
     async def update_payloads(
         self, collection: Collection, selection: Selection, change: PayloadChange
     ) -> int:
-        condition, arguments = _where(collection, selection, first=2)
+        condition, arguments = _where(collection, selection, first=3)
         statement = _selecting(
             "update_payloads", collection, condition, change=_CHANGES[change.kind]
         )
         value = list(change.names) if change.kind is ChangeKind.REMOVE else change.payload
-        [row] = await self._fetch("update_payloads", collection, statement, value, *arguments)
-        return int(row[0])
+        # Only merging makes a payload that was not looked at yet.
+        limit = self._payload_max_bytes if change.kind is ChangeKind.MERGE else None
+        [row] = await self._fetch(
+            "update_payloads", collection, statement, value, limit, *arguments
+        )
+        updated, too_large, size = row
+        if too_large is not None:
+            error = payload_too_large("merge", size_bytes=size, limit_bytes=self._payload_max_bytes)
+            error.metadata["point_id"] = too_large
+            raise error
+        return int(updated)
 
     @retryable()
     async def scroll(
@@ -185,22 +207,31 @@ class PostgresPoints:
             )
 
     async def _check_hashes(
-        self, connection: PoolConnectionProxy, collection: Collection, batch: PointBatch
+        self,
+        connection: PoolConnectionProxy,
+        collection: Collection,
+        batch: PointBatch,
+        vectors: Sequence[bytes],
     ) -> None:
-        expected = {
-            point_id: wanted
-            for point_id, wanted in zip(batch.ids, batch.hashes, strict=True)
-            if wanted
-        }
-        rows = await connection.fetch(_statement("lock_hashes", collection), list(expected))
-        found = {row["id"]: row["content_hash"] for row in rows}
-        for point_id, wanted in expected.items():
-            if found.get(point_id) != wanted:
-                raise StepwireError(
-                    Reason.POINT_CHANGED,
-                    f"point {point_id!r} is not stored with the hash {wanted!r}",
-                    metadata={"collection": collection.config.name, "point_id": point_id},
-                )
+        """Lock all points of the batch, and see that those with a hash are stored with it.
+
+        One that is stored as the batch has it is no other one: the batch may come again
+        because its answer was lost.
+        """
+        with _refusals():
+            rows = await connection.fetch(
+                _statement("lock_hashes", collection), batch.ids, vectors, batch.payloads
+            )
+        found = {row["id"]: row for row in rows}
+        for point_id, wanted in zip(batch.ids, batch.hashes, strict=True):
+            row = found.get(point_id)
+            if not wanted or (row and (row["same"] or row["content_hash"] == wanted)):
+                continue
+            raise StepwireError(
+                Reason.POINT_CHANGED,
+                f"point {point_id!r} is not stored with the hash {wanted!r}",
+                metadata={"collection": collection.config.name, "point_id": point_id},
+            )
 
 
 def point_of(row: asyncpg.Record, element: Element) -> StoredPoint:
@@ -256,7 +287,7 @@ def _refusals() -> Iterator[None]:
             raise field_invalid("payload", "must be an object") from error
         name = constraint.removeprefix(_FIELD_CONSTRAINT)
         raise field_invalid(f"payload.{name}", "is not of the type of the field") from error
-    except (asyncpg.InvalidTextRepresentationError, asyncpg.UntranslatableCharacterError) as error:
+    except _NOT_STORED as error:
         raise field_invalid("payload", "is not JSON that can be stored") from error
     except asyncpg.ProgramLimitExceededError as error:
         raise field_invalid("payload", "is nested too deeply, or too large") from error

@@ -68,13 +68,17 @@ SELECT
 FROM vector.points_{collection_id} AS points
 
 -- name: lock_hashes
--- The contents of points that a write depends on, locked until it is done.
--- $1 ids, ascending
-SELECT id, vector.content_hash({type}_send(embedding), payload) AS content_hash
-FROM vector.points_{collection_id} AS points
-WHERE id = ANY ($1) AND {live}
-ORDER BY id
-FOR UPDATE
+-- The contents of points that are to be written, locked until it is done, and whether they
+-- are stored so already.
+-- $1 ids, ascending, $2 embeddings, $3 payloads
+SELECT points.id,
+    vector.content_hash({type}_send(points.embedding), points.payload) AS content_hash,
+    points.embedding = new.embedding AND points.payload = new.payload AS same
+FROM unnest($1::text[], $2::{loose}[], $3::jsonb[]) AS new (id, embedding, payload)
+JOIN vector.points_{collection_id} AS points USING (id)
+WHERE {live}
+ORDER BY points.id
+FOR UPDATE OF points
 
 -- name: upsert
 -- Points that are the same already are left alone: a repeated request costs little.
@@ -158,19 +162,27 @@ WITH doomed AS MATERIALIZED (
 SELECT count(*) FROM deleted
 
 -- name: update_payloads
--- {change} is the new payload: of $1, and of the old one where that says so.
--- $1 the change, $2 ids or the filter's on
+-- {change} is the new payload: of $1, and of the old one where that says so. Nothing is
+-- written if one would be too large, and the first of these comes back.
+-- $1 the change, $2 most bytes of a payload, null for any, $3 ids or the filter's on
 WITH chosen AS MATERIALIZED (
-    SELECT id FROM vector.points_{collection_id} AS points
+    SELECT id, payload AS before, {change} AS payload
+    FROM vector.points_{collection_id} AS points
     WHERE {condition} AND {live} ORDER BY id FOR UPDATE
+), too_large AS MATERIALIZED (
+    SELECT id, octet_length(payload::text) AS bytes FROM chosen
+    WHERE $2::bigint IS NOT NULL AND octet_length(payload::text) > $2
+    ORDER BY id LIMIT 1
 ), updated AS (
     UPDATE vector.points_{collection_id} AS points
-    SET payload = {change}, updated_at = now()
+    SET payload = chosen.payload, updated_at = now()
     FROM chosen
-    WHERE points.id = chosen.id AND points.payload <> {change}
+    WHERE points.id = chosen.id AND chosen.payload <> chosen.before
+        AND NOT EXISTS (SELECT FROM too_large)
     RETURNING points.id
 )
-SELECT count(*) FROM updated
+SELECT (SELECT count(*) FROM updated), too_large.id, too_large.bytes
+FROM (SELECT) AS one LEFT JOIN too_large ON true
 
 -- name: scroll
 -- $1 id after which, $2 most rows, $3 whether with embeddings, $4 on: the filter's

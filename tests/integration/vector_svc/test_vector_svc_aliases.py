@@ -115,6 +115,7 @@ async def test_all_changes_or_none(client: Client) -> None:
 
 
 async def test_aliases_go_when_told_and_with_their_collection(client: Client) -> None:
+    await change(client, a="")
     await two(client)
     await change(client, a="old", b="old", c="new")
     assert await listed(client, 2) == {"a": "old", "b": "old", "c": "new"}

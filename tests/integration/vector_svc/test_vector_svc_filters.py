@@ -276,6 +276,22 @@ async def test_no_text_of_a_caller_becomes_sql(table: asyncpg.Connection) -> Non
     assert await table.fetchval("SELECT count(*) FROM points") == 2
 
 
+async def test_as_many_values_as_may_be_asked_for_are_found(table: asyncpg.Connection) -> None:
+    """Beyond what a struct's numbers tell apart, and of as many parameters as there may be."""
+    await fill(table, {"a": {"age": 10**17, "n": 4_095}, "b": {"age": 1, "n": 1.5}})
+    assert await found(table, {"must": [{"field": {"path": "age", "equals": 1e17}}]}) == {"a"}
+
+    def asking(count: int) -> dict[str, Any]:
+        # 129 values are asked for as 256 are.
+        lists = [list(range(n, min(n + 129, count))) for n in range(0, count, 129)]
+        return {"should": [{"field": {"path": "n", "any_of": each}} for each in lists]}
+
+    assert await found(table, asking(4_096)) == {"a"}
+    with pytest.raises(StepwireError) as caught:
+        await found(table, asking(4_097))
+    assert caught.value.metadata["field"] == "filter.should[31]"
+
+
 async def test_lists_of_values_have_few_forms() -> None:
     """Each form of a statement is prepared once per connection."""
 
@@ -307,6 +323,8 @@ async def test_lists_of_values_have_few_forms() -> None:
         ({"must": [{"field": {"path": "a", "equals": "\0"}}]}, "filter.must[0].field.equals"),
         ({"must": [{"field": {"path": "a", "words": ""}}]}, "filter.must[0].field.words"),
         ({"must": [{"field": {"path": "age", "equals": "old"}}]}, "filter"),
+        ({"must": [{"field": {"path": "age", "equals": 1.5}}]}, "filter"),
+        ({"must": [{"field": {"path": "age", "equals": 1e19}}]}, "filter"),
         ({"must": [{"field": {"path": "kind", "range": {"gt": 1}}}]}, "filter"),
         ({"must": [{"contains": {}} for _ in range(257)]}, "filter.must[256]"),
         (

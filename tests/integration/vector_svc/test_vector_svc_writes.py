@@ -101,6 +101,8 @@ async def test_a_write_that_expects_other_contents_writes_nothing(client: Client
     assert error().reason is Reason.POINT_CHANGED
     assert error().metadata == {"collection": "things", "point_id": "a"}
     assert await payloads(client, "a", "b") == [{"n": 2}, {}]
+    # As if its answer had been lost: what is stored so already is no change between.
+    assert await write(client, point("c", V), changed) == (2, 1, 0)
     missing = point("z", V)
     missing.content_hash = first
     async with refused() as error:
@@ -137,6 +139,13 @@ async def test_payloads_are_set_merged_and_cut(client: Client) -> None:
         {"id": "b"},
         {"only": "this"},
     ]
+    half = "x" * 140_000
+    assert await update_payloads(client, ids=["a"], merge={"one": half}) == 1
+    async with refused() as error:
+        await update_payloads(client, ids=["a", "b"], merge={"other": half})
+    assert error().reason is Reason.PAYLOAD_TOO_LARGE
+    assert error().metadata["point_id"] == "a"
+    assert await payloads(client, "b") == [{"id": "b"}]
     for wrong in ({"ids": ["a"]}, {"set": {}}, {"ids": ["a"], "filter": Filter(), "set": {}}):
         async with refused() as error:
             await update_payloads(client, **wrong)
@@ -239,6 +248,13 @@ BAD_COLUMNS: list[tuple[dict[str, Any], Reason]] = [
         Reason.FIELD_INVALID,
     ),
     ({"payloads": [b"{}", b'{"a": "' + b"x" * 262_144 + b'"}']}, Reason.PAYLOAD_TOO_LARGE),
+    # What could be stored, and never be read again by anybody.
+    ({"payloads": [b"{}", b'{"a":' * 33 + b"1" + b"}" * 33]}, Reason.FIELD_INVALID),
+    ({"payloads": [b"{}", b'{"a": 1e400}']}, Reason.FIELD_INVALID),
+    ({"payloads": [b"{}", b'{"a": -1' + b"0" * 400 + b"}"]}, Reason.FIELD_INVALID),
+    ({"payloads": [b"{}", b'{"a": 1e200000}']}, Reason.FIELD_INVALID),
+    ({"payloads": [b"{}", b'{"a": "\xff"}']}, Reason.FIELD_INVALID),
+    ({"payloads": [b"{}", b'{"a": "\0"}']}, Reason.FIELD_INVALID),
 ]
 
 
@@ -250,6 +266,9 @@ async def test_bad_columns_are_refused_whole(client: Client) -> None:
             await bulk(client, BulkUpsertPointsRequest(**{**good, **change}))
         assert error().reason is reason, change
     assert await client.count() == 0
+    deepest = b'{"a":' * 32 + b"1e100" + b"}" * 32
+    await bulk(client, BulkUpsertPointsRequest(**{**good, "payloads": [b"{}", deepest]}))
+    assert len(await payloads(client, "a", "b")) == 2
 
 
 async def test_an_empty_bulk_names_no_collection(client: Client) -> None:

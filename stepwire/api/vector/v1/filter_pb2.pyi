@@ -23,7 +23,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Filter(_message.Message):
     """Conditions joined. All parts that are set must hold. A filter without any
-    condition holds for every point. At most 256 conditions in a tree, 8 levels deep.
+    condition holds for every point. At most 256 conditions in a tree, 8 levels deep, and 4,096
+    values in all of their `equals` and `any_of`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -48,8 +48,9 @@ class Point(_message.Message):
     """
     content_hash: _builtins.str
     """Hash of vector and payload. On reads filled when asked for. On upserts a condition:
-    the point is written only while it is stored with this hash, or else nothing of the
-    request is. Empty means no condition.
+    the point is written only while it is stored with this hash, or as the request has it
+    already, so that repeating is harmless; or else nothing of the request is. Empty means
+    no condition.
     """
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:

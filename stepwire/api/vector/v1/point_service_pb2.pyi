@@ -359,7 +359,10 @@ class UpdatePayloadsRequest(_message.Message):
 
     @_builtins.property
     def merge(self) -> _struct_pb2.Struct:
-        """These fields replace those of the same names at the top of the payload."""
+        """These fields replace those of the same names at the top of the payload. Nothing
+        changes if a payload would be larger than 256 KiB then, with a space behind each colon
+        and comma of its JSON.
+        """
 
     @_builtins.property
     def remove(self) -> Global___FieldNames:
