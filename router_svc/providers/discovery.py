@@ -1,7 +1,5 @@
 """Asks an OpenAI-compatible endpoint which models it serves."""
 
-import openai
-
 from router_svc.catalogue.configured import openai_base_url
 from router_svc.catalogue.faults import CatalogueError
 from router_svc.catalogue.file import DEFAULT_SOURCE
@@ -20,6 +18,8 @@ async def only_model(settings: RouterSettings) -> str:
         CatalogueError: The endpoint does not answer, or does not serve exactly one
             model: then the settings must say which.
     """
+    import openai  # noqa: PLC0415 - a third of all that a router would import, and few ask
+
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else NO_KEY
     base_url = openai_base_url(settings)
     variable = f"{ENV_PREFIX}OPENAI_MODEL"
