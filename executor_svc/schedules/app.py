@@ -54,4 +54,9 @@ async def wire(
     running = asyncio.create_task(loop.run(), name="schedules")
     stack.callback(running.cancel)
     add = partial(add_ScheduleServiceServicer_to_server, ScheduleServicer(schedules))
-    return rpc.Service(name=SERVICE, add=add, drain=loop.drain)
+
+    async def drain() -> None:
+        await loop.drain()
+        await schedules.drain()
+
+    return rpc.Service(name=SERVICE, add=add, drain=drain)

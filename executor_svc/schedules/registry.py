@@ -61,6 +61,7 @@ class Schedules:
         self._changed = changed
         self._limit = limit
         self._min_interval = min_interval
+        self._triggers: set[asyncio.Task[Run]] = set()
 
     async def create(
         self, new: Schedule, request: Request | None, *, validate_only: bool = False
@@ -71,6 +72,8 @@ class Schedules:
             StepwireError: SCHEDULE_EXISTS, REQUEST_ID_REUSED, FIELD_INVALID, or what
                 CreateTask says of its task.
         """
+        if not validate_only and (known := await self._known(request)) is not None:
+            return await self._current(new.tenant_id, known)
         rules.check_config(new.config, min_interval=self._min_interval)
         now = await self._store.now()
         await self._check_task(new, now, keep=not validate_only)
@@ -106,6 +109,8 @@ class Schedules:
             StepwireError: SCHEDULE_CHANGED when its etag is another, REQUEST_ID_REUSED,
                 FIELD_INVALID, or what CreateTask says of its new task.
         """
+        if (known := await self._known(request)) is not None:
+            return await self._current(tenant_id, known)
         old = await self.get(tenant_id, name)
         edited = replace(old, config=edit(old.config))
         if edited.config.task != old.config.task:
@@ -181,12 +186,38 @@ class Schedules:
             StepwireError: REQUEST_ID_REUSED, FIELD_INVALID for BUFFER_ONE where the schedule
                 does not buffer, or what CreateTask says of its task.
         """
-        if request is not None:
-            known = await self._store.answered(request)
-            if known is not None and known.run is not None:
-                return known.run
+        firing = asyncio.create_task(
+            self._fire(tenant_id, name, overlap, request), name="schedule trigger"
+        )
+        self._triggers.add(firing)
+        firing.add_done_callback(self._triggers.discard)
+        # Where the caller goes away its task is created all the same, and must be recorded.
+        return await asyncio.shield(firing)
+
+    async def drain(self) -> None:
+        """Wait for the triggers that are under way: their callers may have gone away."""
+        if self._triggers:
+            await asyncio.wait(self._triggers)
+
+    def next_times(self, schedule: Schedule, count: int = PREVIEWED) -> Sequence[datetime]:
+        """Return when a schedule fires next, at most `count` times."""
+        if schedule.next_at is None:
+            return []
+        timing = Timing(schedule.schedule_id, schedule.config)
+        following = timing.preview(schedule.next_at, count - 1)
+        return [schedule.next_at, *(firing.nominal_at for firing in following)]
+
+    async def _fire(
+        self, tenant_id: str, name: str, overlap: OverlapPolicy | None, request: Request | None
+    ) -> Run:
+        if (known := await self._known(request)) is not None and known.run is not None:
+            return known.run
         held = await _when_free(lambda: self._store.take(tenant_id, name, lease=LEASE))
         try:
+            # The same call may have been carried out while this one waited.
+            if (known := await self._known(request)) is not None and known.run is not None:
+                await self._store.put_back([held], pause=timedelta(0))
+                return known.run
             new, run = await self._firing.triggered(held, _trigger(held, overlap, request))
         except BaseException:
             await self._store.put_back([held], pause=timedelta(0))
@@ -198,13 +229,9 @@ class Schedules:
         self._changed()
         return run
 
-    def next_times(self, schedule: Schedule, count: int = PREVIEWED) -> Sequence[datetime]:
-        """Return when a schedule fires next, at most `count` times."""
-        if schedule.next_at is None:
-            return []
-        timing = Timing(schedule.schedule_id, schedule.config)
-        following = timing.preview(schedule.next_at, count - 1)
-        return [schedule.next_at, *(firing.nominal_at for firing in following)]
+    async def _known(self, request: Request | None) -> Answered | None:
+        """Return the earlier call with the same request: what it was, it need not be by now."""
+        return None if request is None else await self._store.answered(request)
 
     async def _check_task(self, schedule: Schedule, now: datetime, *, keep: bool) -> None:
         template = CreateTaskRequest.FromString(schedule.config.task)

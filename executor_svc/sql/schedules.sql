@@ -42,7 +42,8 @@ FROM executor.schedules WHERE tenant_id = $1 AND name = $2
 FOR UPDATE
 
 -- name: write_schedule
--- Write what its owner can change of a schedule. $1 id, $2 cron, $3 time zone, $4 task,
+-- Write what its owner can change of a schedule that nobody holds; who has held it for too
+-- long cannot write over it. $1 id, $2 cron, $3 time zone, $4 task,
 -- $5 overlap policy, $6 catch-up window, $7 most firings made up for, $8 start, $9 end,
 -- $10 jitter, $11 whether paused, $12 note, $13 next firing, $14 the same with its jitter,
 -- $15 buffered firing, $16 recent runs.
@@ -50,7 +51,7 @@ UPDATE executor.schedules
 SET cron = $2, time_zone = $3, task = $4, overlap = $5, catch_up_window = $6,
     max_catch_up = $7, start_at = $8, end_at = $9, jitter = $10, paused = $11, note = $12,
     next_at = $13, due_at = $14, buffered_at = $15, recent = $16, revision = revision + 1,
-    updated_at = now()
+    updated_at = now(), held_by = NULL, held_until = NULL
 WHERE schedule_id = $1
 RETURNING *
 

@@ -377,6 +377,25 @@ async def test_a_version_that_a_schedule_names_stays_what_it_is(
         assert error().reason is Reason.WORKFLOW_NOT_FOUND
 
 
+async def test_a_repeated_call_is_answered_though_it_would_be_refused_by_now(
+    shared: ScheduleMesh, client: ScheduleClient
+) -> None:
+    async with workflow_client(shared.mesh.server.address, client.tenant) as workflows:
+        await workflows.register("w", graph(transform("one", "1")), "v1")
+        task = task_of()
+        task.workflow.name = "w"
+        await client.create("other")
+        await client.create("n", config_of(task=task), request_id="create")
+        updated = await client.update("other", config_of(task=task), ["task"], request_id="update")
+        await workflows.deprecate("w", "v1")
+        assert (await client.create("n", config_of(task=task), request_id="create")).name == "n"
+        again = await client.update("other", config_of(task=task), ["task"], request_id="update")
+        assert again == updated
+        async with refused() as error:
+            await client.create("m", config_of(task=task), request_id="another")
+        assert error().reason is Reason.WORKFLOW_VERSION_DEPRECATED
+
+
 async def test_a_schedule_fires_and_its_tasks_run(shared: ScheduleMesh) -> None:
     schedules = shared.schedules
     what = task_of(graph(python("a", "echo")), labels={"mine": "1"})

@@ -2,8 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,17 @@ import asyncpg
 import grpc.aio
 import pytest
 
-from executor_svc.schedules.ports import Busy
 from executor_svc.schedules.records import Held, Schedule
 from executor_svc.schedules.store import PostgresScheduleStore, queries
 from executor_svc.tasks.creator import Creator
 from stepwire.api.executor.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from stepwire.db import migrate, open_pool
 from stepwire.errors import Reason, StepwireError
-from stepwire.ids import uuid7
 from stepwire.rpc import open_channel
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_process import ExecutorProcess, executor_process
 from tests.integration.executor_svc.schedule_client import (
     EVERY_SECOND,
-    ONCE_A_YEAR,
     SETTINGS,
     ScheduleClient,
     ScheduleMesh,
@@ -34,38 +30,19 @@ from tests.integration.executor_svc.schedule_client import (
     outcomes,
     running_schedules,
 )
+from tests.integration.executor_svc.schedule_fixtures import LEASE, fired, let_go
+
+__all__ = ["fired"]
 
 WAIT_SECONDS = 60.0
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
-LEASE = timedelta(seconds=10)
 EVERY_MINUTE = "* * * * *"
 # The newest of its firings is made up for, however late.
 ONE_LATE = config_of("@hourly", catch_up_window=timedelta(hours=2))
 HOUR = timedelta(hours=1)
 # What was missed for a minute is made up for to the last.
 PATIENT: dict[str, Any] = {"catch_up_window": MINUTE, "max_catch_up": 100}
-
-
-@pytest.fixture
-async def fired(
-    database_url: str, rabbitmq_url: str, mq_namespace: str
-) -> AsyncIterator[ScheduleMesh]:
-    """An executor of the test's own, without a worker: no task ends by itself."""
-    async with running_schedules(database_url, rabbitmq_url, mq_namespace) as mesh:
-        yield mesh
-
-
-@pytest.fixture
-async def store(database_url: str, fired: ScheduleMesh) -> AsyncIterator[PostgresScheduleStore]:
-    """What another executor would see of the schedules."""
-    async with open_pool(database_url, application_name="another") as pool:
-        yield PostgresScheduleStore(pool)
-
-
-async def let_go(fired: ScheduleMesh) -> None:
-    """Have what is held by one who died be free."""
-    await fired.mesh.fetch("UPDATE executor.schedules SET held_until = now() - interval '1 s'")
 
 
 async def many(record: asyncpg.Connection | asyncpg.Pool, count: int, due: str) -> None:
@@ -145,21 +122,6 @@ async def test_a_crash_before_a_firing_is_recorded_makes_no_second_task(
     assert await fired.tasks("n") == tasks
     assert found.last_task_id == str(lost[0][1].last_task_id)
     assert found.next_times[0].ToDatetime(tzinfo=UTC) > first
-
-
-async def test_what_a_dead_executor_held_is_left_to_another(
-    fired: ScheduleMesh, store: PostgresScheduleStore
-) -> None:
-    await fired.schedules.create("n")
-    late = await store.take("default", "n", lease=LEASE)
-    await let_go(fired)
-    other = await store.take("default", "n", lease=LEASE)
-    await store.record([(late, replace(late.schedule, last_task_id=uuid7()))])
-    with pytest.raises(Busy):
-        await store.take("default", "n", lease=LEASE)
-    await store.record([(other, other.schedule)])
-    assert (await fired.schedules.get("n")).last_task_id == ""
-    await store.take("default", "n", lease=LEASE)
 
 
 async def test_killed_executors_lose_and_double_nothing(
@@ -327,24 +289,6 @@ async def test_a_task_that_cannot_be_created_now_is_created_later(
     assert len(refusals) == 2
     assert len(set(refusals)) == 1
     assert outcomes(await fired.until("n", "STARTED")) == ["STARTED"]
-
-
-async def test_a_change_waits_for_a_firing_that_is_carried_out(
-    fired: ScheduleMesh, store: PostgresScheduleStore
-) -> None:
-    await fired.schedules.create("n", config_of(ONCE_A_YEAR))
-    held = await store.take("default", "n", lease=timedelta(minutes=1))
-    changes = [
-        asyncio.create_task(fired.schedules.pause("n")),
-        asyncio.create_task(fired.schedules.trigger("n")),
-    ]
-    await asyncio.wait(changes, timeout=0.2)
-    assert not any(change.done() for change in changes)
-    assert not (await fired.schedules.get("n")).paused
-    await store.record([(held, held.schedule)])
-    await asyncio.gather(*changes)
-    assert (await fired.schedules.get("n")).paused
-    await fired.schedules.delete("n")
 
 
 async def test_looking_for_what_is_due_reads_one_index(fired: ScheduleMesh) -> None:

@@ -1,0 +1,128 @@
+"""Schedules that are held: who comes late changes nothing, and who asks twice is heard once."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from executor_svc.schedules.ports import Busy
+from executor_svc.schedules.registry import Schedules
+from executor_svc.schedules.store import PostgresScheduleStore
+from executor_svc.store import PostgresTaskStore
+from stepwire.ids import uuid7
+from tests.integration.executor_svc.executor_mesh import WAIT_SECONDS
+from tests.integration.executor_svc.schedule_client import (
+    ONCE_A_YEAR,
+    ScheduleMesh,
+    config_of,
+    outcome_of,
+    outcomes,
+)
+from tests.integration.executor_svc.schedule_fixtures import LEASE, fired, let_go, store
+
+__all__ = ["fired", "store"]
+
+
+async def test_what_a_dead_executor_held_is_left_to_another(
+    fired: ScheduleMesh, store: PostgresScheduleStore
+) -> None:
+    await fired.schedules.create("n")
+    late = await store.take("default", "n", lease=LEASE)
+    await let_go(fired)
+    other = await store.take("default", "n", lease=LEASE)
+    await store.record([(late, replace(late.schedule, last_task_id=uuid7()))])
+    with pytest.raises(Busy):
+        await store.take("default", "n", lease=LEASE)
+    await store.record([(other, other.schedule)])
+    assert (await fired.schedules.get("n")).last_task_id == ""
+    await store.take("default", "n", lease=LEASE)
+
+
+async def test_a_change_waits_for_a_firing_that_is_carried_out(
+    fired: ScheduleMesh, store: PostgresScheduleStore
+) -> None:
+    await fired.schedules.create("n", config_of(ONCE_A_YEAR))
+    held = await store.take("default", "n", lease=timedelta(minutes=1))
+    changes = [
+        asyncio.create_task(fired.schedules.pause("n")),
+        asyncio.create_task(fired.schedules.trigger("n")),
+    ]
+    await asyncio.wait(changes, timeout=0.2)
+    assert not any(change.done() for change in changes)
+    assert not (await fired.schedules.get("n")).paused
+    await store.record([(held, held.schedule)])
+    await asyncio.gather(*changes)
+    assert (await fired.schedules.get("n")).paused
+    await fired.schedules.delete("n")
+
+
+async def test_who_comes_late_does_not_undo_a_change(
+    fired: ScheduleMesh, store: PostgresScheduleStore
+) -> None:
+    """An executor that stood still for longer than it held the schedule."""
+    await fired.schedules.create("n")
+    late = await store.take("default", "n", lease=LEASE)
+    await let_go(fired)
+    paused = await fired.schedules.pause("n")
+    await store.record([(late, late.schedule)])
+    assert await fired.schedules.get("n") == paused
+    await store.put_back([late], pause=timedelta(minutes=1))
+    assert not (await fired.schedules.resume("n")).paused, "nobody holds it"
+
+
+async def test_a_trigger_that_is_sent_twice_at_once_fires_once(
+    fired: ScheduleMesh, store: PostgresScheduleStore
+) -> None:
+    policies = ["SKIP", "BUFFER_ONE", "ALLOW", "CANCEL_OTHER"]
+    names = [policy.lower() for policy in policies]
+    for name, policy in zip(names, policies, strict=True):
+        await fired.schedules.create(name, config_of(ONCE_A_YEAR, policy))
+    held = [await store.take("default", name, lease=timedelta(minutes=1)) for name in names]
+    calls = [
+        asyncio.create_task(fired.schedules.trigger(name, request_id=f"{name} once"))
+        for name in names * 2
+    ]
+    await asyncio.wait(calls, timeout=0.2)
+    assert not any(call.done() for call in calls)
+    await store.record([(each, each.schedule) for each in held])
+    runs = await asyncio.gather(*calls)
+    assert runs[: len(names)] == runs[len(names) :]
+    for name, run in zip(names, runs, strict=False):
+        assert outcome_of(run) == "STARTED"
+        found = await fired.schedules.get(name)
+        assert (outcomes(found), found.HasField("buffered_time")) == (["STARTED"], False)
+        assert [state for _, state in await fired.tasks(name)] == ["PENDING"]
+
+
+async def test_a_trigger_of_who_goes_away_is_known_to_the_schedule(
+    fired: ScheduleMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is created all the same; the next firing must see that it runs."""
+    begun, gone, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    trigger, create = Schedules.trigger, PostgresTaskStore.create
+
+    async def heard_going(self: Schedules, *given: Any, **named: Any) -> Any:
+        try:
+            return await trigger(self, *given, **named)
+        except asyncio.CancelledError:
+            gone.set()
+            raise
+
+    async def create_later(self: PostgresTaskStore, *given: Any, **named: Any) -> bool:
+        begun.set()
+        await go_on.wait()
+        return await create(self, *given, **named)
+
+    monkeypatch.setattr(Schedules, "trigger", heard_going)
+    monkeypatch.setattr(PostgresTaskStore, "create", create_later)
+    await fired.schedules.create("n", config_of(ONCE_A_YEAR, "SKIP"))
+    call = asyncio.create_task(fired.schedules.trigger("n"))
+    await asyncio.wait_for(begun.wait(), WAIT_SECONDS)
+    call.cancel()
+    await asyncio.wait_for(gone.wait(), WAIT_SECONDS)
+    go_on.set()
+    await fired.until_tasks("n", 1)
+    assert outcome_of(await fired.schedules.trigger("n")) == "SKIPPED"
+    assert outcomes(await fired.schedules.get("n")) == ["STARTED", "SKIPPED"]
