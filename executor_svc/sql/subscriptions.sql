@@ -51,10 +51,16 @@ WHERE subscription_id = $1
 RETURNING *
 
 -- name: pause_subscription
--- Pause a subscription that is not. $1 id, $2 why.
+-- Pause a subscription that is not, and was not changed since; no row for another. $1 id,
+-- $2 why, $3 when it had been changed.
 UPDATE executor.subscriptions
 SET paused = true, paused_because = $2, updated_at = now()
-WHERE subscription_id = $1 AND NOT paused
+WHERE subscription_id = $1 AND NOT paused AND updated_at = $3
+RETURNING true
+
+-- name: is_subscription_paused
+-- Read whether a subscription is paused. $1 id.
+SELECT paused FROM executor.subscriptions WHERE subscription_id = $1
 
 -- name: delete_subscription
 -- Delete a subscription; no row when there is none. $1 tenant, $2 name.

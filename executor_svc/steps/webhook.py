@@ -34,8 +34,8 @@ class Targets(Protocol):
     async def get(self, tenant_id: str, subscription_id: UUID) -> Subscription | None:
         """Return a subscription by its id."""
 
-    async def pause(self, subscription_id: UUID, because: str) -> None:
-        """Pause a subscription."""
+    async def pause(self, subscription: Subscription, because: str) -> bool:
+        """Pause a subscription if it is still as it was read; tell whether it is paused."""
 
 
 class WebhookKind:
@@ -50,11 +50,10 @@ class WebhookKind:
         status, headers, text = await self._post(call, webhook)
         if httpx2.codes.OK <= status < httpx2.codes.MULTIPLE_CHOICES:
             return {"status": status}
-        if status == httpx2.codes.GONE:
-            await self._targets.pause(
-                subscription.subscription_id, "the receiver answered 410 Gone"
-            )
-        retryable = status != httpx2.codes.GONE
+        # What has been changed meanwhile may lead elsewhere by now.
+        retryable = status != httpx2.codes.GONE or not await self._targets.pause(
+            subscription, "the receiver answered 410 Gone"
+        )
         raise StepError(
             f"HTTP {status}: {text}",
             retryable=retryable,

@@ -151,7 +151,7 @@ class Deliveries:
             if error.reason in _PASSING:
                 raise
             if error.reason is not Reason.REQUEST_ID_REUSED:
-                await self._refused(subscription, error)
+                await self._refused(subscription, occurrence, error)
                 return
             # Started before, by a relay that did not come to say so; the subscription or
             # the task has changed since.
@@ -167,22 +167,40 @@ class Deliveries:
             output = None if blob is None or blob.content_type != JSON else blob.data
         return write_event(occurrence, output, limit_bytes=self._limit_bytes)
 
-    async def _refused(self, subscription: Subscription, error: StepwireError) -> None:
-        """Pause a subscription whose task is refused: the next event's would be, too."""
+    async def _refused(
+        self, subscription: Subscription, occurrence: Occurrence, error: StepwireError
+    ) -> None:
+        """Pause a subscription whose task is refused, unless that is for this event alone.
+
+        Raises:
+            StepwireError: the same; the subscription was changed meanwhile.
+        """
+        of_event = _is_of_input(error)
+        if not of_event and not await self._store.pause(
+            subscription, f"its task was refused: {error.reason}: {error}"
+        ):
+            raise error
         logger.warning(
-            "a handler was refused, and its subscription paused",
-            extra={"subscription": subscription.name, "cause": str(error)},
+            "a handler was refused: %s",
+            "its event is passed over" if of_event else "its subscription is paused",
+            extra={
+                "subscription": subscription.name,
+                "task_id": str(occurrence.task_id),
+                "cause": str(error),
+            },
         )
         self._metrics.event("refused")
-        await self._store.pause(
-            subscription.subscription_id, f"its task was refused: {error.reason}: {error}"
-        )
 
     async def _read_subscriptions(
         self, tenant_ids: Sequence[str]
     ) -> Sequence[Sequence[Subscription]]:
         found = await self._store.of_tenants(set(tenant_ids))
         return [found.get(tenant_id, ()) for tenant_id in tenant_ids]
+
+
+def _is_of_input(error: StepwireError) -> bool:
+    """Whether a task is refused because of its input: another event's may not be."""
+    return error.metadata.get("field", "").partition(".")[0] == "input"
 
 
 def _request(subscription: Subscription, event: bytes, *, at_once: int) -> CreateTaskRequest:

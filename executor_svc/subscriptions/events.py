@@ -9,6 +9,7 @@ import orjson
 
 from executor_svc.subscriptions.records import SUBSCRIPTION_LABEL, Occurrence, Subscription
 from stepwire.api.executor.v1.task_pb2 import TaskEventType
+from stepwire.payload import MAX_NESTING, nesting
 
 PING: Final = "subscription.ping"
 
@@ -31,6 +32,8 @@ DEFAULT_EVENTS: Final = (
 )
 
 _OUTPUT_KEY = b',"output":'
+# Of objects that stand around an output in an event.
+_OUTPUT_LEVELS = 2
 
 
 def wants(subscription: Subscription, occurrence: Occurrence) -> bool:
@@ -55,7 +58,8 @@ def write_event(occurrence: Occurrence, output: bytes | None, *, limit_bytes: in
     Args:
         occurrence: what happened.
         output: the task's output as JSON text; None to leave it out.
-        limit_bytes: where the event would be larger with it, the output is left out.
+        limit_bytes: where the event would be larger with it, or nested deeper than an input may
+            be, the output is left out.
     """
     data: dict[str, Any] = {
         "task_id": str(occurrence.task_id),
@@ -75,7 +79,8 @@ def write_event(occurrence: Occurrence, output: bytes | None, *, limit_bytes: in
     text = orjson.dumps(event)
     if output is None:
         return text
-    if len(text) + len(_OUTPUT_KEY) + len(output) > limit_bytes:
+    too_large = len(text) + len(_OUTPUT_KEY) + len(output) > limit_bytes
+    if too_large or nesting(orjson.loads(output)) + _OUTPUT_LEVELS > MAX_NESTING:
         data["output_omitted"] = True
         return orjson.dumps(event)
     # `data` comes last, and is never empty.

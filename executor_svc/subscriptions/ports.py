@@ -44,8 +44,15 @@ class SubscriptionStore(Protocol):
             StepwireError: SUBSCRIPTION_NOT_FOUND, or REQUEST_ID_REUSED.
         """
 
-    async def pause(self, subscription_id: UUID, because: str) -> None:
-        """Pause a subscription; one that is paused or gone already is left as it is."""
+    async def repeated(self, tenant_id: str, request: RequestKey) -> Repeat | None:
+        """Return the same call that was made before, if there was one.
+
+        Raises:
+            StepwireError: REQUEST_ID_REUSED.
+        """
+
+    async def pause(self, subscription: Subscription, because: str) -> bool:
+        """Pause a subscription if it is still as it was read; tell whether it is paused."""
 
     async def find(self, tenant_id: str, name: str) -> Subscription | None:
         """Return a subscription by its name."""
@@ -69,8 +76,23 @@ class SubscriptionStore(Protocol):
 class Starter(Protocol):
     """Starts tasks as CreateTask does."""
 
-    async def check(self, request: CreateTaskRequest, *, tenant_id: str, field: str) -> None:
+    async def check(
+        self,
+        request: CreateTaskRequest,
+        *,
+        tenant_id: str,
+        field: str,
+        own: bool = False,
+        has_input: bool = True,
+    ) -> None:
         """Check a request without recording anything.
+
+        Args:
+            request: the request.
+            tenant_id: whose it is.
+            field: path of the request, for errors.
+            own: whether it has labels of the server's own.
+            has_input: whether it has the task's input, which gives its concurrency key.
 
         Raises:
             StepwireError: what CreateTask would raise, naming fields below `field`.

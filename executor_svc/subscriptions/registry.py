@@ -11,6 +11,8 @@ from executor_svc.subscriptions.deliveries import Deliveries
 from executor_svc.subscriptions.interest import Interest
 from executor_svc.subscriptions.ports import Change, Starter, SubscriptionStore
 from executor_svc.subscriptions.records import (
+    SUBSCRIPTION_LABEL,
+    TASK_LABEL,
     Handler,
     Repeat,
     RequestKey,
@@ -58,6 +60,8 @@ class Subscriptions:
             StepwireError: SUBSCRIPTION_EXISTS, REQUEST_ID_REUSED, FIELD_INVALID for one too
                 many, or what CreateTask says of a handler's task.
         """
+        if (repeat := await self._repeated(new.tenant_id, request)) is not None:
+            return await self._reveal(new.tenant_id, repeat)
         await self._check(new)
         added = await self._store.add(new, request, limit=self._limit)
         await self._interest.refresh()
@@ -87,6 +91,8 @@ class Subscriptions:
             StepwireError: REQUEST_ID_REUSED, what `change` raises, or what CreateTask says of
                 a handler's new task.
         """
+        if (repeat := await self._repeated(tenant_id, request)) is not None:
+            return await self._current(tenant_id, repeat)
         await self._check(change(await self.get(tenant_id, name)))
         changed = await self._store.change(tenant_id, name, change, request)
         return await self._current(tenant_id, changed)
@@ -141,12 +147,25 @@ class Subscriptions:
         """
         return await self._deliveries.ping(await self.get(tenant_id, name), request_id)
 
+    async def _repeated(self, tenant_id: str, request: RequestKey | None) -> Repeat | None:
+        """Return an earlier call with the same request: what it was, it need not be by now."""
+        return None if request is None else await self._store.repeated(tenant_id, request)
+
     async def _check(self, subscription: Subscription) -> None:
-        if isinstance(subscription.target, Handler):
+        if not isinstance(subscription.target, Handler):
+            return
+        template = CreateTaskRequest.FromString(subscription.target.request)
+        # With what an event adds, since that counts against the limits as well.
+        started = CreateTaskRequest.FromString(subscription.target.request)
+        for label in (SUBSCRIPTION_LABEL, TASK_LABEL):
+            started.labels[label] = str(subscription.subscription_id)
+        for request, own in ((template, False), (started, True)):
             await self._starter.check(
-                CreateTaskRequest.FromString(subscription.target.request),
+                request,
                 tenant_id=subscription.tenant_id,
                 field="subscription.handler.task",
+                own=own,
+                has_input=False,
             )
 
     async def _current(self, tenant_id: str, done: Subscription | Repeat) -> Subscription:

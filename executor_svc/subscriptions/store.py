@@ -119,8 +119,19 @@ class PostgresSubscriptionStore:
             await _enter(connection, tenant_id, subscription_id, request)
 
     @retryable()
-    async def pause(self, subscription_id: UUID, because: str) -> None:
-        await self._pool.execute(queries.pause_subscription, subscription_id, because)
+    async def repeated(self, tenant_id: str, request: RequestKey) -> Repeat | None:
+        async with self._pool.acquire() as connection:
+            return await _known(connection, tenant_id, request)
+
+    @retryable()
+    async def pause(self, subscription: Subscription, because: str) -> bool:
+        which = subscription.subscription_id
+        paused: bool | None = await self._pool.fetchval(
+            queries.pause_subscription, which, because, subscription.updated_at
+        )
+        if paused is None:
+            paused = await self._pool.fetchval(queries.is_subscription_paused, which)
+        return bool(paused)
 
     @retryable()
     async def find(self, tenant_id: str, name: str) -> Subscription | None:

@@ -64,6 +64,7 @@ class Intake:
         prefix: str = "",
         only_check: bool = False,
         own: bool = False,
+        has_input: bool = True,
         parent: StepAddress | None = None,
         depth: int = 0,
         notify: bool = True,
@@ -77,6 +78,7 @@ class Intake:
             only_check: whether the workflow that it names is not to be recorded as used.
             own: whether the server itself asks for it, which may set labels of its own and
                 call webhooks.
+            has_input: whether the input is that of the task; without it, it has no place.
             parent: the step whose subtask it is.
             depth: how many tasks above it are its parents or its cause.
             notify: whether its events are for subscriptions.
@@ -91,17 +93,18 @@ class Intake:
         labels = check_labels(request.labels, field=f"{prefix}labels", may_be_own=own)
         timeout = _timeout(request, prefix)
         start_after = _start_after(request, prefix)
+        given = value if has_input else None
         # Last, since it may record a workflow's version as used.
         try:
             what = await self._what(request, tenant_id, prefix, only_check=only_check, own=own)
             check_timeout(timeout, what.graph, field=f"{prefix}timeout")
-            all_labels, place = _fit(what, labels, value, prefix)
+            all_labels, place = _fit(what, labels, given, prefix)
         except StepwireError:
             made = await self._made(tenant_id, request_id) if request_id else None
             if made is None:
                 raise
             what = made
-            all_labels, place = _fit(what, labels, value, prefix)
+            all_labels, place = _fit(what, labels, given, prefix)
         return Submission(
             tenant_id=tenant_id,
             graph=what.graph,
@@ -169,9 +172,9 @@ class Intake:
 
 
 def _fit(
-    what: _What, labels: Mapping[str, str], value: Blob, prefix: str
+    what: _What, labels: Mapping[str, str], value: Blob | None, prefix: str
 ) -> tuple[Mapping[str, str], Place | None]:
-    """Return the labels that a task gets, and the place that it needs.
+    """Return the labels that a task gets, and the place that it needs with an input.
 
     Raises:
         StepwireError: FIELD_INVALID, where what it runs and what it is given do not go together.
@@ -179,7 +182,7 @@ def _fit(
     merged = {**what.defaults.labels, **labels}
     return (
         check_labels(merged, field=f"{prefix}labels", may_be_own=True),
-        place_of(what.graph, value, field=f"{prefix}input"),
+        None if value is None else place_of(what.graph, value, field=f"{prefix}input"),
     )
 
 

@@ -25,9 +25,15 @@ class TaskStarter:
         field: str,
         own: bool = False,
         keep: bool = False,
+        has_input: bool = True,
     ) -> None:
         await self._intake.read(
-            request, tenant_id=tenant_id, prefix=f"{field}.", only_check=not keep, own=own
+            request,
+            tenant_id=tenant_id,
+            prefix=f"{field}.",
+            only_check=not keep,
+            own=own,
+            has_input=has_input,
         )
 
     async def start(

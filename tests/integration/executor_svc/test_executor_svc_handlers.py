@@ -1,9 +1,12 @@
 """Handlers: tasks that are started by the events of others, and never without end."""
 
 from executor_svc.subscriptions.deliveries import MAX_DEPTH
+from executor_svc.tasks.starter import TaskStarter
 from stepwire.api.executor.v1 import subscription_service_pb2 as pb
 from stepwire.api.executor.v1.executor_service_pb2 import CreateTaskRequest
 from stepwire.api.executor.v1.graph_pb2 import WorkflowRef
+from stepwire.api.executor.v1.workflow_service_pb2 import WorkflowDefaults
+from stepwire.errors import Reason, StepwireError
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_mesh import (
     NO_RETRY,
@@ -191,6 +194,53 @@ async def test_a_handler_that_cannot_be_started_is_paused(subscriptions, shared_
     found = await subscriptions.get("handler")
     assert found.paused_because.startswith("its task was refused: EXPRESSION_INVALID: graph.")
     assert await subscriptions.started(created) == []
+
+
+async def test_a_handler_may_have_a_key_that_the_event_gives(subscriptions):
+    keyed = graph(transform("handle", "input.data.task_id"))
+    keyed.concurrency.key = "input.data.labels.customer"
+    created = await subscriptions.handler("keyed", keyed)
+    other = await subscriptions.handler("other", HANDLE, labels={"customer": "a"})
+    # What gives no key is passed over, and nothing else.
+    await subscriptions.tasks.run(ONE)
+    cause = await subscriptions.tasks.run(ONE, labels={"customer": "a"})
+    for subscription in (created, other):
+        (started,) = await subscriptions.deliveries(subscription)
+        assert started.labels["stepwire.task"] == cause.task_id
+    assert not (await subscriptions.get("keyed")).paused
+
+
+async def test_a_handler_that_would_have_too_many_labels_is_refused(subscriptions, shared_mesh):
+    async with workflow_client(shared_mesh.server.address, subscriptions.tasks.tenant) as workflows:
+        defaults = WorkflowDefaults(labels={"a": "1", "b": "2", "c": "3"})
+        await workflows.register("effect", HANDLE, "1", defaults=defaults)
+        labels = {f"own{place}": "" for place in range(12)}
+        task = CreateTaskRequest(workflow=WorkflowRef(name="effect"), labels=labels)
+        async with refused() as error:
+            await subscriptions.create("handler", handler=pb.Handler(task=task))
+        assert error().metadata["field"] == "subscription.handler.task.labels"
+
+
+async def test_a_refusal_does_not_pause_what_was_mended_meanwhile(
+    subscriptions, shared_mesh, monkeypatch
+):
+    created = await subscriptions.handler("handler", HANDLE)
+    refusals = []
+    start = TaskStarter.start
+
+    async def start_late(self, request, **named):
+        if not refusals and request.labels.get(LABEL) == created.subscription_id:
+            await subscriptions.update("handler", "include_output", include_output=True)
+            refusals.append(request)
+            raise StepwireError(Reason.WORKFLOW_NOT_FOUND, "it is not there yet")
+        return await start(self, request, **named)
+
+    monkeypatch.setattr(TaskStarter, "start", start_late)
+    await subscriptions.tasks.run(ONE)
+    (started,) = await subscriptions.deliveries(created)
+    assert len(refusals) == 1
+    assert state_of(started) == "SUCCEEDED"
+    assert not (await subscriptions.get("handler")).paused
 
 
 async def test_a_ping_starts_the_handler(subscriptions):

@@ -8,11 +8,13 @@ from google.protobuf.duration_pb2 import Duration
 
 from stepwire.api.executor.v1 import subscription_service_pb2 as pb
 from stepwire.api.executor.v1.executor_service_pb2 import CreateTaskRequest
+from stepwire.api.executor.v1.graph_pb2 import WorkflowRef
 from stepwire.ids import uuid7
 from stepwire.sdk.webhooks import decode_secret, new_secret
 from tests.integration.executor_svc.executor_mesh import graph, refused, transform
 from tests.integration.executor_svc.subscription_client import events_of
 from tests.integration.executor_svc.subscription_fixtures import subscriptions
+from tests.integration.executor_svc.workflow_client import workflow_client
 
 __all__ = ["subscriptions"]
 
@@ -201,6 +203,29 @@ async def test_changes_with_a_request_id_are_made_once(subscriptions):
     await subscriptions.webhook("hook", URL)
     await subscriptions.delete("hook", request_id="d")
     assert await subscriptions.names() == ["hook"]
+
+
+async def test_a_repeated_call_is_answered_though_it_would_be_refused_by_now(
+    subscriptions, shared_mesh
+):
+    async with workflow_client(shared_mesh.server.address, subscriptions.tasks.tenant) as workflows:
+        await workflows.register("w", STEPS, "v1")
+        named = handler(graph=None, workflow=WorkflowRef(name="w"))
+        await subscriptions.create("other", handler=handler())
+
+        async def change():
+            created = await subscriptions.create("handler", handler=named, request_id="c")
+            changed = await subscriptions.update(
+                "other", "handler.task", handler=named, request_id="u"
+            )
+            return created, changed
+
+        before = await change()
+        await workflows.deprecate("w", "v1")
+        assert await change() == before
+        async with refused() as error:
+            await subscriptions.create("more", handler=named, request_id="m")
+        assert error().reason == "WORKFLOW_VERSION_DEPRECATED"
 
 
 async def test_a_request_id_means_one_request(subscriptions):

@@ -82,7 +82,7 @@ class Subscription(_message.Message):
     include_output: _builtins.bool
     """Whether the event of a task that succeeded carries its output as `data.output`. It is
     left out, with `data.output_omitted` true, where the event would be larger than the
-    largest input of a task. False by default.
+    largest input of a task, or nested deeper than 32 levels. False by default.
     """
     paused: _builtins.bool
     """Whether events are passed over. Deliveries under way fail with
@@ -211,7 +211,8 @@ class Handler(_message.Message):
         it. A handler is not started for a task that has 8 tasks above it: its cause or its
         parent, the cause or the parent of that, and so on.
 
-        If the task is refused, the subscription is paused.
+        If the task is refused, the subscription is paused. Where it is refused for what the
+        event gives, such as a concurrency key that is none, the event is passed over.
         """
 
     def __init__(
