@@ -72,6 +72,7 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
         )
     )
     await migrate(pool, package="executor_svc", schema="executor")
+    await PostgresQueueStore(pool).add(settings.queues)
     await retention_app.start(pool, settings, stack)
     worker = None
     if settings.rabbitmq_url:

@@ -115,6 +115,9 @@ class StepStore(Protocol):
     async def added_input(self, step: StepAddress) -> bytes:
         """Return the input of the graph that a step has added, as JSON."""
 
+    async def queues(self) -> Collection[str]:
+        """Return the queues that there are; empty where no executor has said so yet."""
+
     async def add_graph(self, graph: Graph) -> None:
         """Store a graph that a step adds."""
 

@@ -1,5 +1,8 @@
 """Steps that a step function adds to its task. Pure."""
 
+from collections.abc import Collection
+from dataclasses import replace
+
 import orjson
 
 from executor_svc.engine.records import Attempt
@@ -14,8 +17,12 @@ LIMITS = GraphLimits(max_steps=1000, max_bytes=1024 * 1024, queues=None)
 MAX_NESTED = 8
 
 
-def compile_added(added: AddedSteps, attempt: Attempt) -> tuple[Graph, bytes]:
+def compile_added(
+    added: AddedSteps, attempt: Attempt, queues: Collection[str]
+) -> tuple[Graph, bytes]:
     """Return the graph that is added, and its input as JSON.
+
+    `queues` are those that there are; none means any. In another one, steps would wait for ever.
 
     Raises:
         StepError: the graph is not valid, or steps are added by added steps too often.
@@ -27,7 +34,8 @@ def compile_added(added: AddedSteps, attempt: Attempt) -> tuple[Graph, bytes]:
             metadata={"limit": str(MAX_NESTED)},
         )
     try:
-        graph = compile_graph(added.graph, limits=LIMITS, field="added")
+        limits = replace(LIMITS, queues=queues or None)
+        graph = compile_graph(added.graph, limits=limits, field="added")
         return graph, orjson.dumps(added.input)
     except StepwireError as error:
         raise StepError(

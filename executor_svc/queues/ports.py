@@ -27,6 +27,9 @@ class QueueStore(Protocol):
     async def running(self, queue: str) -> int:
         """Count the running steps of a queue."""
 
+    async def add(self, queues: Sequence[str]) -> None:
+        """Make queues known, for those who must not name another one."""
+
     async def pause(self, queue: str, *, note: str) -> None:
         """Pause a queue; one that is paused gets the new note, unless it is empty."""
 

@@ -67,6 +67,10 @@ class PostgresQueueStore:
         return count
 
     @retryable()
+    async def add(self, queues: Sequence[str]) -> None:
+        await self._pool.execute(queries.add_queues, list(queues))
+
+    @retryable()
     async def pause(self, queue: str, *, note: str) -> None:
         await self._pool.execute(queries.pause_queue, queue, note)
 

@@ -69,6 +69,12 @@ GROUP BY q.queue, w.start
 -- What time it is.
 SELECT now()
 
+-- name: add_queues
+-- Make queues known. $1 queues.
+INSERT INTO executor.queues (queue, paused)
+SELECT q.queue, false FROM unnest($1::text[]) AS q (queue) ORDER BY q.queue
+ON CONFLICT DO NOTHING
+
 -- name: paused_queues
 -- Read the queues that are paused.
 SELECT queue, note, paused_at FROM executor.queues WHERE paused

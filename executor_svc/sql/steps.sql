@@ -78,6 +78,10 @@ ORDER BY ended_at DESC, step_id DESC
 -- Read the input of the graph that a step has added. $1 task, $2 step.
 SELECT inbox FROM executor.steps WHERE task_id = $1 AND step_id = $2
 
+-- name: known_queues
+-- The queues that executors know.
+SELECT queue FROM executor.queues
+
 -- name: claim
 -- See executor.claim_v1.
 SELECT * FROM executor.claim_v1($1, $2, $3, $4)

@@ -44,6 +44,10 @@ class PostgresStepStore:
         return rows[0]["spec"] if rows else None
 
     @retryable()
+    async def queues(self) -> Collection[str]:
+        return [row["queue"] for row in await self._pool.fetch(queries.known_queues)]
+
+    @retryable()
     async def add_graph(self, graph: Graph) -> None:
         await self._pool.execute(queries.add_graphs, [graph.graph_hash], [graph.spec])
 

@@ -201,7 +201,8 @@ class StepRunner:
         return encode_output(output, limit_bytes=self._limits.max_output_bytes)
 
     async def _add(self, attempt: Attempt, output: AddedSteps) -> Outcome:
-        graph, added = compile_added(output, attempt)
+        queues = await outlast(self._store.queues, as_long_as=lambda: True)
+        graph, added = compile_added(output, attempt, queues)
         await outlast(lambda: self._store.add_graph(graph), as_long_as=lambda: True)
         self._graphs.put(graph)
         return Added(graph, added)

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from stepwire.errors import Reason, StepwireError
 
@@ -26,6 +26,8 @@ FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
 ANSWER_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 3.0
+# RabbitMQ's answer to a question about a queue that is not there.
+NOT_FOUND = 404
 OnMessage = Callable[[bytes], None]
 
 
@@ -55,6 +57,10 @@ class AmqpConnection:
         self._next_tag = 1
         self._connection: AsyncioConnection | None = None
         self._channel: Any = None
+        # For questions that RabbitMQ may answer by closing the channel: one at a time.
+        self._side_channel: Any = None
+        self._on_answer: Callable[[Any], None] = lambda _: None
+        self._asking = asyncio.Lock()
         self._ready = asyncio.Event()
         self._closing = False
         self._reconnecting: asyncio.Task[None] | None = None
@@ -124,16 +130,38 @@ class AmqpConnection:
     async def backlog(self, queue: str) -> int:
         """Count the messages that wait in a queue and are not with a consumer.
 
+        0 for a queue that is not there.
+
         Raises:
             StepwireError: DEPENDENCY_UNAVAILABLE, at once while the connection is down.
         """
         try:
-            if not self._ready.is_set():
-                raise ConnectionError("the connection is down")
-            declared = await self._answer(self._channel.queue_declare, queue=queue, passive=True)
+            async with self._asking:
+                return await self._count(queue)
         except (AMQPError, OSError, TimeoutError) as error:
             raise rabbitmq_unavailable(error) from error
-        return int(declared.method.message_count)
+
+    async def _count(self, queue: str) -> int:
+        connection = self._connection
+        if not self._ready.is_set() or connection is None:
+            raise ConnectionError("the connection is down")
+        channel = self._side_channel
+        if channel is None or not channel.is_open:
+            channel = self._side_channel = await self._answer(
+                lambda callback: connection.channel(on_open_callback=callback)
+            )
+            channel.add_on_close_callback(lambda _, error: self._on_answer(error))
+
+        def declare(callback: Callable[[Any], None]) -> None:
+            self._on_answer = callback
+            channel.queue_declare(queue=queue, passive=True, callback=callback)
+
+        answer = await self._answer(declare)
+        if isinstance(answer, ChannelClosedByBroker) and answer.reply_code == NOT_FOUND:
+            return 0
+        if isinstance(answer, BaseException):
+            raise answer
+        return int(answer.method.message_count)
 
     async def _connect(self) -> None:
         """Open a connection that replaces the one there was; leave nothing behind on failure."""
@@ -163,8 +191,7 @@ class AmqpConnection:
 
     async def _open_channel(self, connection: AsyncioConnection) -> None:
         channel = await self._answer(lambda callback: connection.channel(on_open_callback=callback))
-        # RabbitMQ closes a channel for a fault such as a queue that is gone; a fresh
-        # connection starts clean.
+        # RabbitMQ closes a channel for a fault; a fresh connection starts clean.
         channel.add_on_close_callback(lambda *_: connection.is_open and connection.close())
         await self._answer(channel.confirm_delivery, self._on_confirm)
         self._channel, self._next_tag = channel, 1

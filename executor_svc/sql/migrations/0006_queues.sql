@@ -1,7 +1,8 @@
 -- Operations: paused queues, what happened in queues of late, what workers say of themselves.
 
--- Queues that were ever paused or resumed; one without a row is active. Claims, and whatever
--- else starts or publishes steps, leave the steps of a paused queue as they are.
+-- Queues that an executor is, or was, set up with: steps that are added at run time wait in one
+-- of these. One without a row is active. Claims, and whatever else starts or publishes steps,
+-- leave the steps of a paused queue as they are.
 CREATE TABLE executor.queues (
     queue text PRIMARY KEY,
     paused boolean NOT NULL,

@@ -100,6 +100,18 @@ async def book_more(_: Any) -> AddedSteps:
     return AddedSteps(graph(transform("car", "'car'", compensation=undone_by("undo"))))
 
 
+@step("test.features.plan_elsewhere")
+async def plan_elsewhere(count: int) -> AddedSteps:
+    """Add steps to a queue that there is not."""
+    return AddedSteps(graph(*(transform(f"s{n}", "1", queue="nowhere") for n in range(count))))
+
+
+@step("test.features.plan_subtask_elsewhere")
+async def plan_subtask_elsewhere(_: Any) -> AddedSteps:
+    """Add a step whose subtask needs a queue that there is not."""
+    return AddedSteps(graph(subtask("sub", transform("a", "1", queue="nowhere"))))
+
+
 def states(task: task_pb2.Task) -> dict[str, str]:
     return {step_id: state_of(run) for step_id, run in steps_of(task).items()}
 
@@ -356,6 +368,15 @@ async def test_added_steps_may_add_steps(client: Client) -> None:
 async def test_added_steps_may_not_add_steps_for_ever(client: Client) -> None:
     task = await client.run(graph(python("a", "features.plan", input="50", retry=NO_RETRY)))
     assert task.failure.reason == Reason.NESTED_TOO_DEEP
+
+
+async def test_steps_are_not_added_to_a_queue_that_there_is_not(client: Client) -> None:
+    # Nobody would take them up.
+    for function, value in (("plan_elsewhere", 100), ("plan_subtask_elsewhere", 0)):
+        task = await client.run(graph(python("a", f"features.{function}", input=str(value))))
+        assert task.failure.reason == Reason.FIELD_INVALID
+        assert "'nowhere' is not one of default, gpu, llm" in task.failure.message
+        assert task.failure.metadata["field"].startswith("added.steps[0].")
 
 
 async def test_graphs_may_not_stand_in_each_other_for_ever(client: Client) -> None:
