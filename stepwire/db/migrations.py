@@ -113,7 +113,10 @@ async def _apply(
     if applied == migration.checksum:
         return False
     if applied is not None:
-        raise ValueError(f"migration {migration.name} of {schema} was changed after it was applied")
+        raise ValueError(
+            f"migration {migration.name} of {schema} was changed after it was applied: these tables"
+            " are another version's (`stepwire down --purge` removes a local stack's data)"
+        )
     await connection.execute(migration.sql)
     await connection.execute(
         f"INSERT INTO {schema}.migrations (number, name, checksum) VALUES ($1, $2, $3)",  # noqa: S608 - schema is checked by the caller
