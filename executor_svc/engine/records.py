@@ -134,6 +134,7 @@ class NewTask:
         deadline: when it fails if it has not ended; None for never.
         timeout: how long it may last, from when it may start; None for no limit.
         place: its concurrency key; its steps are held until it has its place.
+        parent: the attempt whose subtask it is.
     """
 
     task_id: UUID
@@ -155,7 +156,7 @@ class NewTask:
     place: Place | None = None
     workflow: str = ""
     workflow_version: str = ""
-    parent: "StepAddress | None" = None
+    parent: "StepRef | None" = None
     depth: int = 0
 
 

@@ -15,14 +15,18 @@
 -- $35, $36 inputs kept apart: tasks, inputs.
 -- $37 to $43 tasks that wait for a place: tenants, keys, priorities, tasks, policies, bounds,
 -- start times (null: at once). $44 tasks: how long they may last.
-WITH created AS (
+-- $45 to $47 attempts that make subtasks here (null: none does): tasks, step ids, attempts;
+-- see executor.hold_parents_v1.
+WITH held AS MATERIALIZED (
+    SELECT executor.hold_parents_v1($45::uuid[], $46::text[], $47::integer[])
+), created AS (
     INSERT INTO executor.tasks (task_id, tenant_id, graph_hash, open_sinks, traits, priority,
         input, input_type, labels, traceparent, workflow, workflow_version, parent_task_id,
         parent_step_id, depth, deadline, created_at, timeout)
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::integer[], $5::integer[],
-        $6::smallint[], $7::bytea[], $8::text[], $9::jsonb[], $10::text[], $11::text[],
-        $12::text[], $13::uuid[], $14::text[], $15::smallint[], $16::timestamptz[],
-        $17::timestamptz[], $44::interval[])
+    SELECT n.* FROM held, unnest($1::uuid[], $2::text[], $3::bytea[], $4::integer[],
+        $5::integer[], $6::smallint[], $7::bytea[], $8::text[], $9::jsonb[], $10::text[],
+        $11::text[], $12::text[], $13::uuid[], $14::text[], $15::smallint[],
+        $16::timestamptz[], $17::timestamptz[], $44::interval[]) AS n
 ), limited AS (
     INSERT INTO executor.deadlines (task_id, deadline)
     SELECT * FROM unnest($1::uuid[], $16::timestamptz[]) AS d (task_id, deadline)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from executor_svc.engine.records import NewTask
+from executor_svc.engine.records import NewTask, StepRef
 from executor_svc.store.rows import json_text
 
 
@@ -26,6 +26,7 @@ def create_arguments(
         [task.input.data for task in apart],
         *_place_columns(tasks),
         [task.timeout for task in tasks],
+        *_parent_columns(tasks),
     ]
 
 
@@ -75,6 +76,22 @@ def _request_columns(tasks: Sequence[NewTask]) -> list[object]:
         [task.task_id for task in tasks],
         [task.digest for task in tasks],
     ]
+
+
+def _parent_columns(tasks: Sequence[NewTask]) -> Sequence[object]:
+    parents = parents_of(tasks)
+    if not parents:
+        return (None, None, None)
+    return (
+        [parent.task_id for parent, _ in parents],
+        [parent.step_id for parent, _ in parents],
+        [parent.attempt for parent, _ in parents],
+    )
+
+
+def parents_of(tasks: Sequence[NewTask]) -> Sequence[tuple[StepRef, NewTask]]:
+    """Return the attempts that make subtasks, in the order of `create_tasks`, each with its own."""
+    return [(task.parent, task) for task in tasks if task.parent is not None]
 
 
 def _place_columns(tasks: Sequence[NewTask]) -> list[object]:

@@ -18,13 +18,13 @@ from executor_svc.engine.records import (
     TaskState,
 )
 from executor_svc.graphs.graph import Graph
-from executor_svc.store.new_tasks import create_arguments
+from executor_svc.store.new_tasks import create_arguments, parents_of
 from executor_svc.store.outputs import outputs_of, read_outputs
 from executor_svc.store.rows import Row, batch_of, created_event, effects_of, json_text, queries
 from executor_svc.store.task_rows import left_of, step_of, task_of
 from executor_svc.tasks.events import parse_events
 from executor_svc.tasks.filters import ALIVE, IdRange, TaskFilter
-from executor_svc.tasks.ports import Made, RetryPlan, Signal
+from executor_svc.tasks.ports import AttemptsOverError, Made, RetryPlan, Signal
 from executor_svc.tasks.refusals import task_not_found
 from stepwire.api.executor.v1.task_pb2 import TaskEventType
 from stepwire.db import retryable
@@ -65,6 +65,8 @@ class PostgresTaskStore:
             )
         except asyncpg.UniqueViolationError as error:
             return _is_repeated(error)
+        except asyncpg.ObjectNotInPrerequisiteStateError as error:
+            raise _over(error, tasks) from error
         await failpoint("create.committed")
         return True
 
@@ -269,6 +271,15 @@ def _is_repeated(error: asyncpg.UniqueViolationError) -> bool:
     Ids are made once, so what else stands there already is a request_id.
     """
     return error.constraint_name != REQUESTS_KEY
+
+
+def _over(
+    error: asyncpg.ObjectNotInPrerequisiteStateError, tasks: Sequence[NewTask]
+) -> AttemptsOverError:
+    """Return which subtasks nobody would wait for; see hold_parents_v1."""
+    subtasks = [task.task_id for _, task in parents_of(tasks)]
+    assert error.detail is not None
+    return AttemptsOverError([subtasks[int(place) - 1] for place in error.detail.split(",")])
 
 
 def _arguments(wanted: TaskFilter, ids: IdRange, tenant_id: str, limit: int) -> Sequence[object]:

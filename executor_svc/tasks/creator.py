@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from executor_svc.engine.ports import Effects, Existing, RequestKey
-from executor_svc.engine.records import Blob, NewStep, NewTask, Place, StepAddress, StepRef, Trait
+from executor_svc.engine.records import Blob, NewStep, NewTask, Place, StepRef, Trait
 from executor_svc.graphs.graph import Graph
 from executor_svc.metrics import ExecutorMetrics
-from executor_svc.tasks.ports import NewTaskStore
+from executor_svc.tasks.ports import AttemptsOverError, NewTaskStore
 from executor_svc.tasks.recent import Recent, RecentTasks
-from executor_svc.tasks.refusals import request_id_reused
+from executor_svc.tasks.refusals import attempt_over, request_id_reused
 from executor_svc.tasks.stored_graphs import StoredGraphs
 from executor_svc.tasks.task_ids import created_at
 from executor_svc.waking.announce import Announcer
@@ -37,7 +37,7 @@ class Submission:
         timeout: longest life of the task, from when it may start; None for no limit.
         start_after: when its first steps may start; None for at once.
         place: what it needs under its concurrency key.
-        parent: the step whose subtask it is.
+        parent: the attempt whose subtask it is.
         depth: how many tasks above it are its parents or its cause.
         notify: whether its events are for subscriptions.
     """
@@ -55,7 +55,7 @@ class Submission:
     place: Place | None = None
     workflow: str = ""
     workflow_version: str = ""
-    parent: StepAddress | None = None
+    parent: StepRef | None = None
     depth: int = 0
     notify: bool = True
 
@@ -112,7 +112,8 @@ class Creator:
         A submission whose request_id is known gives the id of the task it has.
 
         Raises:
-            StepwireError: REQUEST_ID_REUSED, OVERLOADED or DEPENDENCY_UNAVAILABLE.
+            StepwireError: REQUEST_ID_REUSED, OVERLOADED or DEPENDENCY_UNAVAILABLE; for the
+                subtask of an attempt that does not run any more TASK_STATE_CONFLICT.
         """
         return await self._batcher.submit(submissions)
 
@@ -129,14 +130,18 @@ class Creator:
             for submissions in batch
         ]
         await self._store_graphs([each for submissions in batch for each in submissions])
+        over: set[UUID] = set()
         while True:
             known = await self._store.find([task for each in tasks for task in each])
-            results, wanted = _plan(tasks, known)
+            results, wanted = _plan(tasks, known, over)
             effects = after_creation(wanted)
             held = self._held(effects)
-            if not wanted or await self._store.create(wanted, unpublished=held):
-                break
-            # Another executor was faster with a request_id: it is known now.
+            try:
+                if not wanted or await self._store.create(wanted, unpublished=held):
+                    break
+                # Another executor was faster with a request_id: it is known now.
+            except AttemptsOverError as error:
+                over.update(error.tasks)
         self._announcer.announce(effects, held=held)
         self._remember(batch, results)
         if held:
@@ -238,18 +243,20 @@ def _key(task: NewTask) -> RequestKey:
 
 
 def _plan(
-    submissions: Sequence[Sequence[NewTask]], known: Mapping[RequestKey, Existing]
+    submissions: Sequence[Sequence[NewTask]],
+    known: Mapping[RequestKey, Existing],
+    over: Collection[UUID],
 ) -> tuple[list[Sequence[Accepted] | BaseException], list[NewTask]]:
     """Decide what each submission is answered, and which tasks to create for it.
 
     A submission is refused whole. Where several name the same request_id, the first one
-    makes the task.
+    makes the task. For subtasks that are `over` nobody would wait.
     """
     taken = dict(known)
     results: list[Sequence[Accepted] | BaseException] = []
     wanted: list[NewTask] = []
     for tasks in submissions:
-        answer = _answer(tasks, taken)
+        answer = _answer(tasks, taken, over)
         results.append(answer)
         if isinstance(answer, BaseException):
             continue
@@ -263,10 +270,12 @@ def _plan(
 
 
 def _answer(
-    tasks: Sequence[NewTask], known: Mapping[RequestKey, Existing]
+    tasks: Sequence[NewTask], known: Mapping[RequestKey, Existing], over: Collection[UUID]
 ) -> Sequence[Accepted] | StepwireError:
     accepted: list[Accepted] = []
     for task in tasks:
+        if task.parent is not None and task.task_id in over:
+            return attempt_over(task.parent)
         found = known.get(_key(task))
         if found is None:
             accepted.append(Accepted(task.task_id, task.created_at))

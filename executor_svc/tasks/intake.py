@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from executor_svc.engine.records import Blob, Place, StepAddress
+from executor_svc.engine.records import Blob, Place, StepRef
 from executor_svc.graphs.cache import GraphCache
 from executor_svc.graphs.compile import GraphLimits
 from executor_svc.graphs.compile_step import check_priority
@@ -65,7 +65,7 @@ class Intake:
         only_check: bool = False,
         own: bool = False,
         has_input: bool = True,
-        parent: StepAddress | None = None,
+        parent: StepRef | None = None,
         depth: int = 0,
         notify: bool = True,
     ) -> Submission:
@@ -79,7 +79,7 @@ class Intake:
             own: whether the server itself asks for it, which may set labels of its own and
                 call webhooks.
             has_input: whether the input is that of the task; without it, it has no place.
-            parent: the step whose subtask it is.
+            parent: the attempt whose subtask it is.
             depth: how many tasks above it are its parents or its cause.
             notify: whether its events are for subscriptions.
 

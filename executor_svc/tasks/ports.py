@@ -29,6 +29,15 @@ class Signal:
     request_id: str
 
 
+class AttemptsOverError(Exception):
+    """Attempts that were to make subtasks do not run any more."""
+
+    def __init__(self, tasks: Collection[UUID]) -> None:
+        """Name the subtasks that they were to make."""
+        super().__init__("the attempts that were to make subtasks do not run any more")
+        self.tasks = tasks
+
+
 class NewTaskStore(Protocol):
     """Creates tasks."""
 
@@ -40,6 +49,9 @@ class NewTaskStore(Protocol):
 
         Returns:
             False, without creating any, when a request_id belongs to a task by now.
+
+        Raises:
+            AttemptsOverError: without creating any; nobody would wait for some of them.
         """
 
     async def add_graphs(self, graphs: Sequence[Graph]) -> None:

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from executor_svc.engine.records import TaskRecord
+from executor_svc.engine.records import StepRef, TaskRecord
 from stepwire.errors import Reason, StepwireError
 
 
@@ -21,6 +21,20 @@ def state_conflict(task: TaskRecord, verb: str, *, because: str = "") -> Stepwir
         Reason.TASK_STATE_CONFLICT,
         f"task {task.task_id} {because or f'is {task.state}'}, which does not allow to {verb} it",
         metadata={"task_id": str(task.task_id), "state": task.state, "verb": verb},
+    )
+
+
+def attempt_over(attempt: StepRef) -> StepwireError:
+    """Return the error for a subtask of an attempt that does not run any more."""
+    return StepwireError(
+        Reason.TASK_STATE_CONFLICT,
+        f"attempt {attempt.attempt} of step {attempt.step_id} does not run any more, and may"
+        " not start a subtask",
+        metadata={
+            "task_id": str(attempt.task_id),
+            "step_id": attempt.step_id,
+            "attempt": str(attempt.attempt),
+        },
     )
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 
-from executor_svc.engine.records import Attempt, Blob, StepAddress
+from executor_svc.engine.records import Attempt, Blob, StepRef
 from executor_svc.steps.subtask import Child
 from executor_svc.tasks.creator import Creator, Submission
 from executor_svc.tasks.intake import Intake
@@ -43,7 +43,7 @@ class RecordSubtasks:
             request,
             tenant_id=parent.task.tenant_id,
             prefix="subtask.",
-            parent=StepAddress(parent.task.task_id, parent.step_id),
+            parent=StepRef(parent.task.task_id, parent.step_id, parent.attempt, parent.queue),
             depth=parent.task.depth + 1,
         )
         # An attempt that was lost may have been given something else by an early join: it has

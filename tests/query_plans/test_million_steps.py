@@ -13,14 +13,18 @@ import asyncpg
 import pytest
 
 from executor_svc.engine.records import StepAddress, StepRef, TaskRecord, TaskState
+from executor_svc.graphs.cache import ACCEPTED
+from executor_svc.graphs.compile import compile_graph
 from executor_svc.store import PostgresTaskStore, open_record
 from executor_svc.store.sweep import PostgresSweepStore
+from executor_svc.tasks.creator import Submission, new_task
 from executor_svc.tasks.filters import TaskFilter
 from executor_svc.tasks.task_ids import first_id_at
 from stepwire.db import migrate
 from stepwire.stack.postgres import PostgresServer
 from stepwire.testing.postgres import fresh_database
-from tests.integration.executor_svc.limit_record import REPUBLISH, LimitRecord
+from tests.integration.executor_svc.executor_mesh import chain
+from tests.integration.executor_svc.limit_record import OUTPUT, REPUBLISH, LimitRecord
 
 PARTITIONS = 35
 NOBODY = UUID(int=0)
@@ -216,6 +220,26 @@ async def test_listing_the_tasks_that_go_on(look, step_state, due_in, state):
         other = TaskState.WAITING if state is TaskState.RUNNING else TaskState.RUNNING
         assert not await select(TaskFilter(state=other), every, tenant_id="t", limit=200)
         await look.check(0)
+
+
+async def test_making_subtasks_and_cancelling_them_with_their_parents(look):
+    refs = await look.alive("READY", due_in=timedelta(0))
+    await look.record.steps.claim(await look.record.session(), refs)
+    await look.begin()
+    compiled = compile_graph(chain(1), limits=ACCEPTED)
+    subtasks = [new_task(Submission("t", compiled, OUTPUT, parent=ref)) for ref in refs]
+    store = PostgresTaskStore(look.connection, republish_after=REPUBLISH, inline_bytes=1024)
+    assert await store.create(subtasks)
+    await look.check(FOUND)
+    abandoned = "SELECT kind FROM executor.abandon_v1($1)"
+    kinds = await look.connection.fetch(abandoned, [ref.task_id for ref in refs])
+    assert len(kinds) == 1
+    await look.check(FOUND)
+    assert await look.connection.fetchval("SELECT count(*) FROM executor.notices") == FOUND
+    effects = await store.cancel(refs[0].task_id)
+    assert effects is not None
+    assert effects.notices
+    await look.check(STEPS_EACH)
 
 
 async def test_releasing(look):

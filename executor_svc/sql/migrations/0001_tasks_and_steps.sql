@@ -48,7 +48,7 @@ CREATE TABLE executor.tasks (
     last_cursor bigint NOT NULL DEFAULT 1,
     -- What its end means for others, and what its graph asks for, as a sum of
     --    1 a step of another task waits for it       2 it has a concurrency key
-    --    4 the tenant has subscriptions              8 it may have subtasks
+    --    4 the tenant has subscriptions              8 it may have, or has had, subtasks
     --   16 steps may be left over when it ends      32 it has compensations
     traits integer NOT NULL DEFAULT 0,
     priority smallint NOT NULL DEFAULT 5,
@@ -80,6 +80,9 @@ CREATE TABLE executor.tasks_default PARTITION OF executor.tasks DEFAULT
     WITH (fillfactor = 70);
 
 CREATE INDEX tasks_by_tenant ON executor.tasks (tenant_id, task_id);
+-- Subtasks; which of them are open the rows tell.
+CREATE INDEX tasks_by_parent ON executor.tasks (parent_task_id, parent_step_id)
+    WHERE parent_task_id IS NOT NULL;
 CREATE INDEX tasks_marked ON executor.tasks (tenant_id, mark, task_id) WHERE mark IS NOT NULL;
 
 -- Tasks with a deadline that may still come.

@@ -10,6 +10,8 @@
 --   by lose_orphans_v1.
 -- * Events are numbered under the task's lock, so a task's cursors have no gap.
 -- * What ends a task changes no other task: it leaves notices.
+-- * A subtask is made under the lock of its parent, by an attempt that runs. So whoever ends
+--   the attempt sees the subtask, or nobody makes it any more.
 --
 -- Event types are the numbers of TaskEventType. Step ids hold only [a-z0-9_/~] and
 -- brackets, so they need no escaping in JSON.
@@ -99,6 +101,71 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
     WHERE t.task_id = ANY (p_task_ids) ORDER BY t.task_id FOR NO KEY UPDATE;
 $$;
 
+-- Hold tasks while attempts of their steps make subtasks, and mark them as parents. Fails with
+-- 55000, and in its detail the places (1-based) of the attempts that do not run any more, or
+-- whose task nobody goes on with.
+CREATE FUNCTION executor.hold_parents_v1(
+    p_task_ids uuid[], p_step_ids text[], p_attempts integer[]
+) RETURNS void STRICT LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_over bigint[];
+BEGIN
+    PERFORM executor.lock_tasks(p_task_ids);
+    SELECT array_agg(r.place ORDER BY r.place) INTO v_over
+    FROM unnest(p_task_ids, p_step_ids, p_attempts)
+        WITH ORDINALITY AS r (task_id, step_id, attempt, place)
+    WHERE NOT EXISTS (
+        SELECT FROM executor.steps s JOIN executor.tasks t ON t.task_id = s.task_id
+        WHERE s.task_id = r.task_id AND s.step_id = r.step_id AND s.attempt = r.attempt
+            AND s.state::text = 'RUNNING'
+            AND (t.ended_at IS NULL OR (t.state = 'FAILED' AND (t.traits & 32) = 0)));
+    IF v_over IS NOT NULL THEN
+        RAISE EXCEPTION 'attempts that make subtasks do not run any more'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                DETAIL = array_to_string(v_over, ',');
+    END IF;
+    -- What a step has added may make them, too.
+    UPDATE executor.tasks t SET traits = t.traits | 8
+    WHERE t.task_id = ANY (p_task_ids) AND (t.traits & 8) = 0;
+END
+$$;
+
+-- Have the open subtasks of tasks cancelled, or (p_step_ids) those of steps of them: nobody
+-- waits for them any more, nor will another attempt find them. The caller holds the tasks'
+-- locks.
+CREATE FUNCTION executor.abandon_v1(p_task_ids uuid[], p_step_ids text[] DEFAULT NULL)
+RETURNS SETOF executor.fact LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_parents uuid[];
+    v_children uuid[];
+BEGIN
+    IF p_step_ids IS NULL THEN
+        SELECT array_agg(c.parent_task_id), array_agg(c.task_id) INTO v_parents, v_children
+        FROM unnest(p_task_ids) AS r (task_id)
+        JOIN executor.tasks c ON c.parent_task_id = r.task_id
+        WHERE c.ended_at IS NULL;
+    ELSE
+        SELECT array_agg(c.parent_task_id), array_agg(c.task_id) INTO v_parents, v_children
+        FROM unnest(p_task_ids, p_step_ids) AS r (task_id, step_id)
+        JOIN executor.tasks c ON c.parent_task_id = r.task_id AND c.parent_step_id = r.step_id
+        WHERE c.ended_at IS NULL;
+    END IF;
+    IF v_children IS NULL THEN
+        RETURN;
+    END IF;
+    DELETE FROM executor.requests q WHERE q.task_id = ANY (v_children);
+    INSERT INTO executor.notices (kind, tenant_id, task_id, payload)
+    SELECT 'cancel_child', t.tenant_id, a.parent, jsonb_build_object('child', a.child)
+    FROM unnest(v_parents, v_children) AS a (parent, child)
+    JOIN executor.tasks t ON t.task_id = a.parent;
+    RETURN NEXT executor.notices_fact();
+END
+$$;
+
 -- Hold what waits for a worker in tasks that do not go on, until they do.
 CREATE FUNCTION executor.hold_v1(p_task_ids uuid[]) RETURNS void LANGUAGE sql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -153,18 +220,17 @@ CREATE FUNCTION executor.after_end_v1(p_task_ids uuid[])
 RETURNS SETOF executor.fact LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
+DECLARE
+    v_parents uuid[];
 BEGIN
-    -- What an early join has left over, and what subtasks of such steps are still at; those
-    -- that a step has added have no trait. What was compensated does not go on.
-    INSERT INTO executor.notices (kind, tenant_id, task_id, payload)
-    SELECT 'cancel_child', t.tenant_id, t.task_id,
-        jsonb_build_object('child', substr(s.waits_for, 6))
-    FROM executor.tasks t JOIN executor.steps s ON s.task_id = t.task_id
-    WHERE t.task_id = ANY (p_task_ids) AND (t.traits & (8 | 16)) <> 0
-        AND (t.state <> 'FAILED' OR (t.traits & 32) <> 0)
-        AND s.state = 'WAITING' AND s.waits_for LIKE 'task:%';
-    IF FOUND THEN
-        RETURN NEXT executor.notices_fact();
+    -- What was compensated does not go on. In a task that has succeeded only an early join
+    -- leaves something over; that has a trait, or went with the step that has added it.
+    SELECT array_agg(t.task_id) INTO v_parents FROM executor.tasks t
+    WHERE t.task_id = ANY (p_task_ids) AND (t.traits & 8) <> 0
+        AND CASE t.state WHEN 'FAILED' THEN (t.traits & 32) <> 0
+            WHEN 'SUCCEEDED' THEN (t.traits & 16) <> 0 ELSE true END;
+    IF v_parents IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM executor.abandon_v1(v_parents);
     END IF;
     UPDATE executor.steps s
     SET state = 'CANCELLED', session_id = NULL, due_at = NULL, waits_for = NULL,
@@ -322,6 +388,8 @@ DECLARE
     v_failed uuid[];
     v_ended uuid[];
     v_paused text[];
+    v_left_tasks uuid[];
+    v_left_steps text[];
     v_settled record;
     -- Of each settlement: whether it is recorded, whether its task goes on, when its attempt
     -- started, and whose it is.
@@ -624,7 +692,7 @@ BEGIN
     END IF;
     IF true = ANY (p_prunes) THEN
         WITH pruned AS (
-            SELECT s.task_id, s.step_id, s.tenant_id, s.waits_for
+            SELECT s.task_id, s.step_id
             FROM unnest(p_task_ids, p_step_ids, p_attempts, p_prunes)
                 AS r (task_id, step_id, attempt, prune)
             JOIN executor.steps parent ON parent.task_id = r.task_id
@@ -640,13 +708,24 @@ BEGIN
             SET state = 'CANCELLED', session_id = NULL, due_at = NULL, waits_for = NULL,
                 ended_at = now()
             FROM pruned p WHERE s.task_id = p.task_id AND s.step_id = p.step_id
+            RETURNING s.task_id, s.step_id
         )
-        INSERT INTO executor.notices (kind, tenant_id, task_id, payload)
-        SELECT 'cancel_child', p.tenant_id, p.task_id,
-            jsonb_build_object('child', substr(p.waits_for, 6))
-        FROM pruned p WHERE p.waits_for LIKE 'task:%';
-        IF FOUND THEN
-            RETURN NEXT executor.notices_fact();
+        SELECT array_agg(c.task_id), array_agg(c.step_id) INTO v_left_tasks, v_left_steps
+        FROM cancelled c;
+    END IF;
+    IF (v_traits & 8) <> 0 THEN
+        -- Subtasks of steps that were cancelled, or have ended without knowing of them.
+        SELECT array_agg(l.task_id), array_agg(l.step_id) INTO v_left_tasks, v_left_steps
+        FROM (
+            SELECT * FROM unnest(v_left_tasks, v_left_steps) AS c (task_id, step_id)
+            UNION ALL
+            SELECT r.task_id, r.step_id
+            FROM unnest(p_task_ids, p_step_ids, p_states)
+                WITH ORDINALITY AS r (task_id, step_id, state, place)
+            WHERE v_accepted[r.place] AND r.state IN ('FAILED', 'SKIPPED')
+        ) AS l;
+        IF v_left_tasks IS NOT NULL THEN
+            RETURN QUERY SELECT * FROM executor.abandon_v1(v_left_tasks, v_left_steps);
         END IF;
     END IF;
     IF p_limited THEN
@@ -679,17 +758,6 @@ BEGIN
                 WHEN s.waits_for LIKE 'task:%' THEN substr(s.waits_for, 6)::uuid END
             WHERE s.state = 'WAITING' AND child.ended_at IS NOT NULL
         ) AS over, executor.wake_v1(p_republish, over.tasks, over.steps, NULL) AS f;
-        -- Or its step was cancelled before it could wait for it.
-        INSERT INTO executor.notices (kind, tenant_id, task_id, payload)
-        SELECT 'cancel_child', s.tenant_id, s.task_id,
-            jsonb_build_object('child', substr(r.waits_for, 6))
-        FROM unnest(p_task_ids, p_step_ids, p_waits_for)
-            WITH ORDINALITY AS r (task_id, step_id, waits_for, place)
-        JOIN executor.steps s ON s.task_id = r.task_id AND s.step_id = r.step_id
-        WHERE NOT v_accepted[r.place] AND r.waits_for LIKE 'task:%' AND s.state = 'CANCELLED';
-        IF FOUND THEN
-            RETURN NEXT executor.notices_fact();
-        END IF;
     END IF;
     IF v_traits <> 0 THEN
         SELECT array_agg(t.task_id) INTO v_ended FROM executor.tasks t
@@ -799,16 +867,15 @@ BEGIN
         RETURN;
     END IF;
     PERFORM executor.lock_tasks(v_tasks);
-    -- A subtask for which nobody waits any more.
-    INSERT INTO executor.notices (kind, tenant_id, task_id, payload)
-    SELECT 'cancel_child', s.tenant_id, s.task_id,
-        jsonb_build_object('child', substr(s.waits_for, 6))
-    FROM unnest(v_tasks, v_steps) AS d (task_id, step_id)
-    JOIN executor.steps s ON s.task_id = d.task_id AND s.step_id = d.step_id
-    WHERE s.state::text = 'WAITING' AND s.due_at <= now() AND s.waits_for LIKE 'task:%';
-    IF FOUND THEN
-        RETURN NEXT executor.notices_fact();
-    END IF;
+    -- Subtasks for which nobody waits any more.
+    RETURN QUERY
+    SELECT f.* FROM (
+        SELECT array_agg(s.task_id) AS tasks, array_agg(s.step_id) AS steps
+        FROM unnest(v_tasks, v_steps) AS d (task_id, step_id)
+        JOIN executor.steps s ON s.task_id = d.task_id AND s.step_id = d.step_id
+        WHERE s.state::text = 'WAITING' AND s.due_at <= now() AND s.waits_for LIKE 'task:%'
+    ) AS over, executor.abandon_v1(over.tasks, over.steps) AS f
+    WHERE over.tasks IS NOT NULL;
     -- What has items under way cannot be held; its time is over when its task goes on.
     UPDATE executor.steps s SET due_at = NULL
     FROM unnest(v_tasks, v_steps) AS d (task_id, step_id)
@@ -861,21 +928,11 @@ $$;
 CREATE FUNCTION executor.cancel_task_v1(p_task_id uuid, p_detail jsonb DEFAULT NULL)
 RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
 #variable_conflict use_column
-DECLARE
-    v_traits integer;
 BEGIN
-    SELECT t.traits INTO v_traits FROM executor.tasks t
+    PERFORM 1 FROM executor.tasks t
         WHERE t.task_id = p_task_id AND t.ended_at IS NULL FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN;
-    END IF;
-    INSERT INTO executor.notices (kind, tenant_id, task_id, payload)
-    SELECT 'cancel_child', s.tenant_id, s.task_id,
-        jsonb_build_object('child', substr(s.waits_for, 6))
-    FROM executor.steps s
-    WHERE s.task_id = p_task_id AND s.state = 'WAITING' AND s.waits_for LIKE 'task:%';
-    IF FOUND THEN
-        RETURN NEXT executor.notices_fact();
     END IF;
     UPDATE executor.steps s
     SET state = 'CANCELLED', session_id = NULL, due_at = NULL, waits_for = NULL,
@@ -1133,14 +1190,8 @@ BEGIN
         FROM executor.tasks t
         WHERE t.task_id = v_task AND t.ended_at IS NULL AND t.failure IS NULL;
         CONTINUE WHEN NOT FOUND;
-        -- So are those of subtasks.
-        INSERT INTO executor.notices (kind, tenant_id, task_id, payload)
-        SELECT 'cancel_child', s.tenant_id, s.task_id,
-            jsonb_build_object('child', substr(s.waits_for, 6))
-        FROM executor.steps s
-        WHERE s.task_id = v_task AND s.state = 'WAITING' AND s.waits_for LIKE 'task:%';
-        IF FOUND THEN
-            RETURN NEXT executor.notices_fact();
+        IF (v_traits & 8) <> 0 THEN
+            RETURN QUERY SELECT * FROM executor.abandon_v1(ARRAY[v_task]);
         END IF;
         UPDATE executor.steps s
         SET state = 'BLOCKED', attempt = s.attempt + (s.state <> 'READY')::integer,

@@ -1,11 +1,11 @@
 """Tasks and their subtasks."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
-from executor_svc.engine.outcomes import Waits
 from executor_svc.store import PostgresTaskStore
 from executor_svc.tasks.family import Family
 from executor_svc.waking.announce import Announcer
@@ -24,9 +24,6 @@ from tests.integration.executor_svc.executor_mesh import (
     transform,
 )
 from tests.integration.executor_svc.task_verbs import find, pause, resume, send, until_state
-from tests.integration.executor_svc.transition_record import transition_record
-
-__all__ = ["transition_record"]
 
 ASKING = graph({"name": "ask", "wait_signal": {"name": "go"}})
 
@@ -123,16 +120,21 @@ async def test_a_task_whose_subtask_has_failed_is_retried_with_another_one(clien
     assert output_of(await client.wait(task.task_id)) == 7
 
 
-async def test_a_subtask_is_cancelled_whose_step_was_cancelled_while_it_began(record):
-    """Its settlement, which would have told that it waits, is refused."""
-    compiled, task = await record.task({"name": "a", "subtask": {"graph": ASKING}})
-    session_id = await record.session()
-    attempts = await record.claim(session_id, task.task_id, "a")
-    await record.tasks.cancel(task.task_id)
-    child = Waits(f"task:{uuid7()}")
-    settled, effects = await record.settle(session_id, compiled, attempts, child)
-    assert (settled.accepted, effects.notices) == ([False], True)
-    assert await record.notices(task.task_id) == ["cancel_child"]
+async def test_a_subtask_is_cancelled_whose_step_was_cancelled_while_it_began(mesh, monkeypatch):
+    """Its worker stops the attempt before that can tell for what it waits."""
+    client, start = mesh.client, RecordSubtasks.start
+
+    async def start_and_be_stopped(*arguments):
+        await start(*arguments)
+        await client.cancel(task_id)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(RecordSubtasks, "start", start_and_be_stopped)
+    task_id = await client.create(around(ASKING))
+    async with mesh.worker():
+        await until_state(client, task_id, "CANCELLED")
+        (child_id,) = set(await find(client)) - {task_id}
+        await until_state(client, child_id, "CANCELLED")
 
 
 async def test_an_attempt_finds_the_subtask_of_one_that_never_knew_of_it(

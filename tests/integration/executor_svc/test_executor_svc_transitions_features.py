@@ -217,18 +217,19 @@ async def test_what_came_is_still_there_after_a_loss_or_a_refusal(record: Record
 @pytest.mark.parametrize("ends_first", [True, False])
 async def test_the_end_of_a_subtask_wakes_its_parent(record: Record, *, ends_first: bool) -> None:
     compiled, task = await record.task(transform("a", "1"))
-    parent = StepAddress(task.task_id, "a")
-    inner, child = await record.task(transform("c", "1"), parent=parent)
     session_id = await record.session()
+    attempts = await record.claim(session_id, task.task_id, "a")
+    inner, child = await record.subtask(attempts[0])
     waits = Waits(f"task:{child.task_id}", keep=orjson.dumps(str(child.task_id)))
     if ends_first:
         await record.run(session_id, inner, child.task_id, "c")
-        effects = await record.run(session_id, compiled, task.task_id, "a", outcome=waits)
+        _, effects = await record.settle(session_id, compiled, attempts, waits)
         assert ready(effects) == {("a", 1)}
     else:
-        await record.run(session_id, compiled, task.task_id, "a", outcome=waits)
+        await record.settle(session_id, compiled, attempts, waits)
         await record.run(session_id, inner, child.task_id, "c")
     assert await record.notices(child.task_id) == ["parent"]
+    parent = StepAddress(task.task_id, "a")
     effects = await record.tasks.wake_parent(parent, child.task_id)
     assert ready(effects) == (set() if ends_first else {("a", 1)})
     assert not (await record.tasks.wake_parent(parent, child.task_id)).ready
@@ -237,8 +238,9 @@ async def test_the_end_of_a_subtask_wakes_its_parent(record: Record, *, ends_fir
 async def test_a_task_that_is_cancelled_leaves_a_notice_for_its_subtask(record: Record) -> None:
     compiled, task = await record.task(transform("a", "1"))
     session_id = await record.session()
-    waits = Waits(f"task:{task.task_id}")
-    await record.run(session_id, compiled, task.task_id, "a", outcome=waits)
+    attempts = await record.claim(session_id, task.task_id, "a")
+    _, child = await record.subtask(attempts[0])
+    await record.settle(session_id, compiled, attempts, Waits(f"task:{child.task_id}"))
     effects = await record.tasks.cancel(task.task_id)
     assert effects is not None
     assert effects.notices

@@ -63,6 +63,13 @@ class Record:
         self._graphs[task.task_id] = compiled
         return compiled, task
 
+    async def subtask(self, of: Attempt, **fields: Any) -> tuple[Graph, NewTask]:
+        """The subtask `c` that an attempt makes."""
+        parent = StepRef(of.task.task_id, of.step_id, of.attempt, of.queue)
+        return await self.task(
+            {"name": "c", "transform": {"expression": "1"}}, parent=parent, **fields
+        )
+
     async def claim(
         self, session_id: UUID, task_id: UUID, *step_ids: str, attempt: int = 1
     ) -> list[Attempt]:
