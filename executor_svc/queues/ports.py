@@ -31,7 +31,10 @@ class QueueStore(Protocol):
         """Make queues known, for those who must not name another one."""
 
     async def pause(self, queue: str, *, note: str) -> None:
-        """Pause a queue; one that is paused gets the new note, unless it is empty."""
+        """Pause a queue; one that is paused gets the new note, unless it is empty.
+
+        What starts all the same, since it was under way, has started when this returns.
+        """
 
     async def resume(self, queue: str) -> bool:
         """Resume a queue and have its ready steps published; False if it was not paused."""

@@ -1,10 +1,13 @@
 """Queues, workers and failed steps on Postgres."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from executor_svc.engine.records import Failure, TaskState
 from executor_svc.queues.ports import StepKey
@@ -23,6 +26,11 @@ from executor_svc.store.rows import Row, failure_of
 from stepwire.db import load_queries, retryable
 
 queries = load_queries("executor_svc", "sql/queues.sql")
+
+# Longest wait for transactions that may start steps of a queue that was paused meanwhile. Theirs
+# take milliseconds; somebody may read the table, and take his time, to copy the database.
+STARTS_SECONDS = 5.0
+LOOK_SECONDS = 0.01
 
 
 class PostgresQueueStore:
@@ -72,7 +80,15 @@ class PostgresQueueStore:
 
     @retryable()
     async def pause(self, queue: str, *, note: str) -> None:
-        await self._pool.execute(queries.pause_queue, queue, note)
+        async with self._pool.acquire() as connection:
+            await connection.execute(queries.pause_queue, queue, note)
+            # What had looked before starts its steps all the same: that is waited for.
+            left = await _reading(connection)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STARTS_SECONDS):
+                    while left:
+                        await asyncio.sleep(LOOK_SECONDS)
+                        left &= await _reading(connection)
 
     @retryable()
     async def resume(self, queue: str) -> bool:
@@ -137,6 +153,11 @@ class PostgresQueueStore:
     async def failed_per_task(self, task_ids: Sequence[UUID]) -> Mapping[UUID, int]:
         rows = await self._pool.fetch(queries.count_failed_of_tasks, list(task_ids))
         return {row["task_id"]: row["steps"] for row in rows}
+
+
+async def _reading(connection: PoolConnectionProxy) -> set[str]:
+    """Return the transactions that have read which queues are paused."""
+    return {row["virtualtransaction"] for row in await connection.fetch(queries.reading_queues)}
 
 
 def _arguments(tenant_id: str, selected: FailedFilter) -> list[object]:

@@ -86,6 +86,13 @@ ON CONFLICT (queue) DO UPDATE SET
     paused = true, note = coalesce(nullif(excluded.note, ''), q.note),
     paused_at = coalesce(q.paused_at, now())
 
+-- name: reading_queues
+-- Transactions under way that have read which queues are paused, and may start steps by it.
+SELECT l.virtualtransaction FROM pg_locks l
+WHERE l.locktype = 'relation' AND l.relation = 'executor.queues'::regclass AND l.granted
+    AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+    AND l.pid <> pg_backend_pid()
+
 -- name: resume_queue
 -- Resume a queue; no row means that it was not paused. $1 queue.
 UPDATE executor.queues SET paused = false, note = '', paused_at = NULL

@@ -13,6 +13,7 @@ from executor_svc.queues.store import PostgresQueueStore, queries
 from executor_svc.store import PostgresSessionStore
 from stepwire.db import migrate, open_pool
 from stepwire.ids import uuid7
+from stepwire.testing.poll import eventually
 
 TENANT = "t"
 LEASE = timedelta(seconds=60)
@@ -179,6 +180,33 @@ async def test_a_pause_keeps_its_time_and_takes_the_new_note(store):
     assert (await store.snapshot()).pauses == {}
     assert await store.resume("q") is False
     assert await store.resume("unknown") is False
+
+
+async def test_what_is_being_claimed_runs_when_a_pause_is_over_with(pool, store):
+    task_id, session_id = await add_task(pool), uuid7()
+    await add_step(pool, task_id, "READY", due_at=datetime.now(UTC))
+    await PostgresSessionStore(pool).open(
+        session_id, WorkerProfile("w", ("q",), 1), lease=LEASE, busy=0, draining=False
+    )
+    async with pool.acquire() as connection:
+        claim = connection.transaction()
+        await claim.start()
+        claimed = await connection.fetch(
+            "SELECT * FROM executor.claim_v1($1, $2, $3, $4)", session_id, [task_id], ["s"], [1]
+        )
+        assert len(claimed) == 1
+        pausing = asyncio.create_task(store.pause("q", note=""))
+
+        async def is_recorded():
+            return (await store.snapshot()).pauses
+
+        await eventually(is_recorded)
+        # The claim has not seen the pause, nor could this look see the claim.
+        assert await store.running("q") == 0
+        assert not pausing.done()
+        await claim.commit()
+    await pausing
+    assert await store.running("q") == 1
 
 
 async def test_a_resumed_queue_has_its_steps_published_anew(pool, store):
