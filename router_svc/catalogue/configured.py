@@ -140,16 +140,24 @@ def find_keys(
         for endpoint in model.endpoints:
             if endpoint.api_key_env is None:
                 continue
-            if key := known.get(endpoint.api_key_env, ""):
-                keys[endpoint.api_key_env] = key
-            else:
+            key = known.get(endpoint.api_key_env, "").strip()
+            keys[endpoint.api_key_env] = key
+            if fault := _key_fault(key):
                 problems.append(
                     f"models[{index}] ({model.name}): provider.api_key_env: "
-                    f"the environment variable {endpoint.api_key_env} is not set"
+                    f"the environment variable {endpoint.api_key_env} {fault}"
                 )
     if problems:
         raise CatalogueError(str(settings.catalogue_path or DEFAULT_SOURCE), problems)
     return keys
+
+
+def _key_fault(key: str) -> str:
+    """Returns why `key` cannot be sent, without telling it; empty when it can."""
+    if not key:
+        return "is not set"
+    fine = key.isascii() and key.isprintable() and " " not in key
+    return "" if fine else "is no key: it has blanks or other signs that no header takes"
 
 
 def warn_of_free_model(settings: RouterSettings) -> None:

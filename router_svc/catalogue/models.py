@@ -8,8 +8,9 @@ from datetime import datetime
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from router_svc.catalogue.kinds import Kind, Tier
 from router_svc.catalogue.prices import Price
@@ -20,7 +21,24 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Address = Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+
+
+def _is_address(url: str) -> str:
+    """Returns `url`, if requests can be sent to it.
+
+    Raises:
+        ValueError: They cannot.
+    """
+    parts = urlsplit(url)
+    # A port, or a name, that is none is found out by reading it.
+    if not (parts.hostname or "").encode("idna") or parts.port == 0 or not url.isascii():
+        raise ValueError("must have a host, in ASCII")
+    if parts.query or parts.fragment:
+        raise ValueError("must be the root of an API, without ? and #")
+    return url
+
+
+Address = Annotated[str, Field(pattern=r"^https?://[^\s]+$"), AfterValidator(_is_address)]
 
 
 class _Entry(BaseModel):

@@ -2,8 +2,12 @@
 
 from datetime import timedelta
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from stepwire.errors import StepwireError
+
+if TYPE_CHECKING:
+    from router_svc.generate.records import Usage
 
 
 class FailureKind(Enum):
@@ -48,6 +52,7 @@ class ProviderFailure(Exception):  # noqa: N818  (it fails; an error is what the
         called: Whether the provider was called; not where a breaker or a limit kept the
             try from it.
         said: What the model said, where it is OFF_SCHEMA.
+        usage: What the provider says that it used all the same; None when it did not say.
         over: Where it is OVER_BUDGET, what the caller is told when nothing cheaper answers.
     """
 
@@ -60,6 +65,7 @@ class ProviderFailure(Exception):  # noqa: N818  (it fails; an error is what the
         retry_after: timedelta | None = None,
         called: bool = True,
         said: str = "",
+        usage: "Usage | None" = None,
         over: StepwireError | None = None,
     ) -> None:
         super().__init__(kind, message)
@@ -69,6 +75,7 @@ class ProviderFailure(Exception):  # noqa: N818  (it fails; an error is what the
         self.retry_after = retry_after
         self.called = called
         self.said = said
+        self.usage = usage
         self.over = over
 
     def __str__(self) -> str:

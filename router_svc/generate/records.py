@@ -92,11 +92,14 @@ class Delta:
         text: Text that follows what came before; empty for other pieces.
         tool_call: A call that the model asks for.
         end: The whole answer; the last piece, and only that, has it.
+        unsaid: What the model has written and is not passed on, or not yet: thoughts, and
+            pieces of calls. It counts where the stream does not reach its end.
     """
 
     text: str = ""
     tool_call: ToolCall | None = None
     end: Completion | None = None
+    unsaid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,8 @@ class Try:
         self._begun = False
         self._first: float | None = None
         self._said: list[str] = []
+        # What a provider said that it used without an answer.
+        self._told: Usage | None = None
 
     def abandon(self) -> None:
         """Gives all that is held back, if it was never used."""
@@ -166,7 +168,8 @@ class Try:
                     completion = delta.end or completion
                     if completion is None:
                         self._note(delta)
-                        yield delta
+                        if not delta.unsaid:
+                            yield delta
             hold_against_schema(self._asked.request, _whole(completion))
             outcome = self._answered(_whole(completion), span)
         except BaseException as error:
@@ -233,10 +236,7 @@ class Try:
         if self._first is None:
             self._first = self.seconds
             self._means.telemetry.first_token(self.target, self._first)
-        if delta.tool_call is not None:
-            self._said.append(delta.tool_call.arguments_json)
-        else:
-            self._said.append(delta.text)
+        self._said += (delta.text, delta.unsaid)
 
     def _answered(self, completion: Completion, span: Span) -> str:
         seconds = self.seconds
@@ -253,6 +253,7 @@ class Try:
             # The caller's time, or the caller: it says nothing of the provider.
             self._permit.released()
             return "out_of_time" if isinstance(error, OutOfTimeError) else "cancelled"
+        self._told = error.usage
         self._permit.failed(error)
         _logger.warning(
             "a model did not answer",
@@ -293,12 +294,13 @@ class Try:
 
     def _used(self, completion: Completion | None) -> Usage:
         """Returns what the provider says it used, or an estimate of what has come."""
-        if completion is not None and completion.usage is not None:
-            return completion.usage
+        told = self._told if completion is None else completion.usage
+        if told is not None:
+            return told
         said = self._said
         if completion is not None:
             said = [completion.text, *(each.arguments_json for each in completion.tool_calls)]
-        elif not said:
+        elif not any(said):
             return _NOTHING
         tokenizer = self.candidate.model.tokenizer
         return Usage(

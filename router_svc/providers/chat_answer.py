@@ -16,6 +16,11 @@ _logger = logging.getLogger(__name__)
 _DATA = b"data:"
 _DONE = b"[DONE]"
 _FINISHES = {each.value: each for each in FinishReason}
+# Longer than any answer within the windows of today's models.
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+# Of one event of a stream, which is a few tokens.
+MAX_EVENT_BYTES = 1024 * 1024
+MAX_MODEL_CHARACTERS = 200
 # Tools called in one answer; more is nonsense.
 _MAX_CALLS = 128
 
@@ -42,6 +47,13 @@ class _Message(_Part):
     # What a model says that declines to answer; then there is no content.
     refusal: str | None = None
     tool_calls: tuple[_Call, ...] | None = None
+    # What a model thinks aloud, by its two names; no part of the answer.
+    reasoning_content: Any = None
+    reasoning: Any = None
+
+    def thought(self) -> str:
+        said = self.reasoning_content or self.reasoning
+        return said if isinstance(said, str) else ""
 
 
 class _Choice(_Part):
@@ -114,7 +126,7 @@ def read_completion(body: bytes, request: Request) -> Completion:
     usage = None if answer.usage is None else answer.usage.read()
     check_answer(said, calls, finish, usage)
     text, citations = read_citations(said, citable(request))
-    return Completion(text, citations, usage, calls, finish, answer.model or "")
+    return Completion(text, citations, usage, calls, finish, _model_name(answer.model))
 
 
 def check_answer(
@@ -127,13 +139,19 @@ def check_answer(
     """
     if any(not call.name for call in calls):
         raise ProviderFailure(
-            FailureKind.NONSENSE, "the answer calls a tool without a name", status="malformed"
+            FailureKind.NONSENSE,
+            "the answer calls a tool without a name",
+            status="malformed",
+            usage=usage,
         )
     if said.strip() or calls:
         return
     if finish is FinishReason.CONTENT_FILTER:
         raise ProviderFailure(
-            FailureKind.CONTENT_FILTERED, "the filter took the whole answer", status="filtered"
+            FailureKind.CONTENT_FILTERED,
+            "the filter took the whole answer",
+            status="filtered",
+            usage=usage,
         )
     # Seen of models that spend all their tokens on reasoning: another may do with them.
     spent = usage is not None and usage.output_tokens > 0
@@ -141,6 +159,7 @@ def check_answer(
         FailureKind.UNFIT if spent else FailureKind.NONSENSE,
         f"the answer is empty (finish_reason {finish.value or 'unknown'})",
         status="empty",
+        usage=usage,
     )
 
 
@@ -156,19 +175,23 @@ class StreamReader:
         self._buffer = b""
         self._text: list[str] = []
         self._said = False
-        self._calls: dict[int, ToolCall] = {}
+        self._calls: list[ToolCall] = []
+        # Of the last call with each index.
+        self._places: dict[int, int] = {}
         self._usage: Usage | None = None
         self._finish: FinishReason | None = None
         self._model = ""
         self._events = 0
-        self._ended = False
+        self._bytes = 0
+        self.ended = False
+        """Whether the stream has said that nothing follows."""
         self.error: Any = None
         """An error that the stream told of; nothing follows it."""
 
     @property
     def done(self) -> bool:
         """Whether the stream has said that it is at its end."""
-        return self._ended or self._finish is not None
+        return self.ended or self._finish is not None
 
     def feed(self, piece: bytes) -> Iterator[Delta]:
         """Takes bytes as they come, and yields the pieces of the answer in them.
@@ -177,14 +200,19 @@ class StreamReader:
             ProviderFailure: NONSENSE: they are no part of a chat completion.
         """
         self._buffer += piece
+        self._bytes += len(piece)
         *lines, self._buffer = self._buffer.split(b"\n")
+        if self._bytes > MAX_ANSWER_BYTES or len(self._buffer) > MAX_EVENT_BYTES:
+            raise ProviderFailure(
+                FailureKind.NONSENSE, "the stream is longer than any answer", status="malformed"
+            )
         for line in lines:
             data = line.strip()
             # Comments, empty lines and other fields of events say nothing.
             if not data.startswith(_DATA):
                 continue
             if (data := data[len(_DATA) :].strip()) == _DONE:
-                self._ended = True
+                self.ended = True
             else:
                 yield from self._event(data)
 
@@ -194,7 +222,7 @@ class StreamReader:
         Raises:
             ProviderFailure: There is no answer, or it broke off.
         """
-        if self._ended and self._finish is None:
+        if self.ended and self._finish is None:
             # Some endpoints say that they are done, and not why.
             self._finish = FinishReason.UNKNOWN
         if self._finish is None:
@@ -202,7 +230,7 @@ class StreamReader:
         if rest := self._citations.flush():
             self._text.append(rest)
             yield Delta(text=rest)
-        calls = tuple(self._calls.values())
+        calls = tuple(self._calls)
         text = "".join(self._text)
         check_answer(text, calls, self._finish, self._usage)
         for call in calls:
@@ -231,12 +259,16 @@ class StreamReader:
         if chunk.error is not None:
             self.error = chunk.error
             return
-        self._model = chunk.model or self._model
+        self._model = _model_name(chunk.model) or self._model
         if chunk.usage is not None:
             self._usage = chunk.usage.read()
         for choice in chunk.choices[:1]:
+            if thought := choice.delta.thought():
+                yield Delta(unsaid=thought)
             for call in choice.delta.tool_calls or ():
                 self._add(call)
+                if written := call.function.arguments:
+                    yield Delta(unsaid=written)
             if choice.finish_reason:
                 self._finish = _FINISHES.get(choice.finish_reason, FinishReason.UNKNOWN)
             said = choice.delta.content or choice.delta.refusal
@@ -245,12 +277,27 @@ class StreamReader:
                 yield Delta(text=text)
 
     def _add(self, call: _Call) -> None:
-        known = self._calls.get(call.index, ToolCall("", "", ""))
-        self._calls[call.index] = ToolCall(
+        place = self._places.get(call.index)
+        if place is None or _is_another(call, self._calls[place]):
+            place = self._places[call.index] = len(self._calls)
+            self._calls.append(ToolCall("", "", ""))
+        known = self._calls[place]
+        self._calls[place] = ToolCall(
             known.id or call.id or "",
             known.name or call.function.name or "",
             known.arguments_json + (call.function.arguments or ""),
         )
+
+
+def _is_another(call: _Call, known: ToolCall) -> bool:
+    """Returns whether a piece begins a call of its own: some endpoints give all one index."""
+    named = known.name and call.function.name
+    return bool(named and known.id and call.id and call.id != known.id)
+
+
+def _model_name(told: str | None) -> str:
+    """Returns what a provider calls the model, as far as a record can hold it."""
+    return (told or "").replace("\0", "")[:MAX_MODEL_CHARACTERS]
 
 
 def citable(request: Request) -> tuple[Document, ...]:

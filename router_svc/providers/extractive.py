@@ -37,7 +37,7 @@ class ExtractiveModel:
         """Returns quoted sentences, each with its document's id; see `Provider`."""
         passage = find_passage(request)
         if passage is None:
-            raise ProviderFailure(FailureKind.UNFIT, "there is no text to quote from")
+            raise ProviderFailure(FailureKind.UNFIT, "there is no text to quote from", called=False)
         try:
             response = await self._stub.Extract(_extract_request(passage, self._embedding_model))
         except grpc.aio.AioRpcError as error:

@@ -101,7 +101,12 @@ def _message(message: Message) -> pb.ChatMessage:
 
 def _completion(text: str, citations: CitationStream, end: pb.GenerateEnd) -> Completion:
     if not text:
-        raise ProviderFailure(FailureKind.NONSENSE, "the model wrote nothing", status="empty")
+        raise ProviderFailure(
+            FailureKind.NONSENSE,
+            "the model wrote nothing",
+            status="empty",
+            usage=Usage(end.input_tokens, end.output_tokens),
+        )
     return Completion(
         text=text,
         citations=citations.cited,

@@ -7,15 +7,16 @@ import orjson
 from router_svc.catalogue.models import OpenAIProvider
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.records import Completion, Delta
-from router_svc.providers.chat_answer import StreamReader, read_completion
+from router_svc.providers.chat_answer import MAX_ANSWER_BYTES, StreamReader, read_completion
 from router_svc.providers.chat_request import chat_body
 from router_svc.providers.http import ConnectionFailedError, HttpClient, HttpResponse
 from router_svc.providers.refusals import error_in_stream, refusal_of
 from router_svc.requests.records import Request
 
 CONNECT_TIMEOUT_SECONDS = 5.0
-# Longer than any answer within the windows of today's models.
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+# For what comes after a stream has said that it is at its end, which is the connection's end
+# of it; the caller waits for it.
+REST_SECONDS = 0.25
 MAX_REFUSAL_BYTES = 1024 * 1024
 
 _PATH = "/chat/completions"
@@ -57,6 +58,9 @@ class OpenAIModel:
                         yield delta
                     if reader.error is not None:
                         raise error_in_stream(reader.error, key=self._key)
+                    if reader.ended:
+                        break
+                await response.skip(seconds=REST_SECONDS)
         except ConnectionFailedError as error:
             # The answer may be whole even so: some endpoints close without an end.
             if not reader.done:

@@ -16,6 +16,8 @@ MESSAGE_CHARACTERS = 300
 _TOO_MANY_REQUESTS = 429
 _PAYLOAD_TOO_LARGE = 413
 _PAYMENT_REQUIRED = 402
+_REDIRECTS = 300
+_CLIENT_ERRORS = 400
 _SERVER_ERRORS = 500
 _ABOUT_THE_KEY = frozenset({401, 403})
 _MISCONFIGURED = frozenset({401, 403, 404})
@@ -66,8 +68,12 @@ def refusal_of(
     except orjson.JSONDecodeError:
         given = None
     code, said = _read(given)
+    kind = _kind(status, code, said)
+    if status < _CLIENT_ERRORS:
+        # No redirect is followed: the address is wrong. Nor is a success without an answer one.
+        kind = FailureKind.NONSENSE if status < _REDIRECTS else FailureKind.MISCONFIGURED
     return ProviderFailure(
-        _kind(status, code, said),
+        kind,
         f"the endpoint answered {status}" + _told(status, said, key),
         status=str(status),
         retry_after=read_retry_after(headers, now=datetime.now(UTC)),
@@ -79,7 +85,9 @@ def error_in_stream(error: Any, *, key: str | None) -> ProviderFailure:
     code, said = _read({"error": error})
     status = int(code) if code.isdecimal() else _SERVER_ERRORS
     return ProviderFailure(
-        _kind(status, code, said), f"the stream ended with an error{_told(status, said, key)}"
+        _kind(status, code, said),
+        f"the stream ended with an error{_told(status, said, key)}",
+        status=str(status),
     )
 
 
@@ -125,5 +133,5 @@ def _told(status: int, said: str, key: str | None) -> str:
     """
     if not said or status in _ABOUT_THE_KEY:
         return ""
-    text = said.replace(key, "***") if key else said
+    text = (said.replace(key, "***") if key else said).replace("\0", "")
     return ": " + " ".join(text.split())[:MESSAGE_CHARACTERS]

@@ -26,11 +26,11 @@ def read_retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta 
         return None
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return _positive((moment - now).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return _positive((moment - now).total_seconds())
 
 
 def _number(value: str | None) -> float | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,9 @@ from router_svc.providers.http.connection import Connection, ConnectionFailedErr
 # Shorter than servers and proxies keep an idle connection, so that they seldom close
 # one that is just being used.
 IDLE_SECONDS = 50.0
+# A connection that was closed before a request came ends within a round trip; a server that
+# goes later may have worked on it.
+STALE_SECONDS = 1.0
 _HTTPS_PORT = 443
 _HTTP_PORT = 80
 
@@ -66,12 +70,13 @@ class HttpClient:
         lines += [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         while True:
             connection = self._take() or await self._connect()
+            began = self._clock()
             self._busy.add(connection)
             try:
                 head = await connection.exchange(target, lines, body)
             except ConnectionFailedError as error:
                 self._drop(connection)
-                if not error.reused:
+                if not error.reused or self._clock() - began >= STALE_SECONDS:
                     raise
             except BaseException:
                 self._drop(connection)
@@ -108,9 +113,7 @@ class HttpClient:
                 f"no connection within {self._connect_seconds:g} s"
             ) from error
         except OSError as error:
-            # In the system's words; asyncio's name addresses.
-            words = os.strerror(error.errno).lower() if error.errno else type(error).__name__
-            raise ConnectionFailedError(words) from error
+            raise ConnectionFailedError(_words(error)) from error
         return connection
 
     def _give_back(self, connection: Connection) -> None:
@@ -123,3 +126,12 @@ class HttpClient:
     def _drop(self, connection: Connection) -> None:
         self._busy.discard(connection)
         connection.close()
+
+
+def _words(error: OSError) -> str:
+    """Returns why there is no connection, in the system's words; asyncio's name addresses."""
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason}".replace("_", " ").lower()
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror).lower()
+    return os.strerror(error.errno).lower() if error.errno else type(error).__name__

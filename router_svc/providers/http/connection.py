@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Self, cast
 
 import h11
@@ -183,6 +184,13 @@ class HttpResponse:
     def pieces(self) -> AsyncIterator[bytes]:
         """Returns the body as it comes; see `Connection.body`."""
         return self._connection.body()
+
+    async def skip(self, *, seconds: float) -> None:
+        """Reads what is left, for so long at most: then the connection can be used again."""
+        with suppress(TimeoutError, ConnectionFailedError):
+            async with asyncio.timeout(seconds):
+                async for _ in self._connection.body():
+                    pass
 
     def close(self) -> None:
         """Gives the connection back, or closes it when the body was not read to its end."""

@@ -219,6 +219,35 @@ async def test_an_answer_off_the_schema_is_paid_for_as_is_its_correction() -> No
     assert all(held.settled[0] <= held.amount for held in book.money)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_an_endpoint_was_paid_for_counts_though_it_brought_no_answer(
+    *, streamed: bool
+) -> None:
+    book = Book()
+    async with running_fleet("east") as fleet:
+        only = chat_model("only", fleet["east"].base_url)
+        only["provider"]["model"] = "small"
+        fleet["east"].then(Turn(text=""))
+        async with assembled_router(only, meter=NoOpMeter("test"), joints=book.joints) as (
+            _,
+            router,
+        ):
+            pieces = router.stream(REQUEST, deadline=None)
+            asked = anext(pieces) if streamed else router.generate(REQUEST, deadline=None)
+            with pytest.raises(StepwireError) as caught:
+                await asked
+        sold = fleet["east"].account.totals
+    assert caught.value.reason is Reason.PROVIDER_REJECTED
+    (entry,) = book.entries
+    assert (entry.usage.input_tokens, entry.usage.output_tokens) == (
+        sold.prompt_tokens,
+        sold.completion_tokens,
+    )
+    assert not entry.usage.estimated
+    assert book.money[0].settled == [entry.cost_micro_usd]
+    assert entry.cost_micro_usd > 0
+
+
 async def test_a_limit_keeps_a_call_from_the_provider() -> None:
     book = Book(limited="only")
     async with running_fleet("east") as fleet:

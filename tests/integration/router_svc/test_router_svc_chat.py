@@ -168,6 +168,18 @@ async def test_a_misconfigured_model_is_passed_over_and_named_when_alone(
     assert KEY not in error.message
 
 
+@pytest.mark.parametrize("status", [204, 301, 307])
+async def test_what_is_no_refusal_of_the_request_is_tried_elsewhere(
+    tmp_path: Path, endpoint: ChatEndpoint, second_endpoint: ChatEndpoint, status: int
+) -> None:
+    endpoint.otherwise = Reply(b"", status=status, headers={"location": second_endpoint.base_url})
+    first = chat_model("first", endpoint.base_url)
+    second = chat_model("second", second_endpoint.base_url)
+    async with running_router(tmp_path, first, second) as stub:
+        assert (await stub.Generate(ask())).model == "second"
+    assert len(second_endpoint.seen) == 1
+
+
 @pytest.mark.parametrize("status", [400, 422])
 async def test_a_bad_request_is_not_tried_elsewhere(
     tmp_path: Path, endpoint: ChatEndpoint, second_endpoint: ChatEndpoint, status: int

@@ -1,12 +1,19 @@
 """The HTTP client against servers that behave as servers may."""
 
 import asyncio
+import json
+import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
+from router_svc.catalogue.models import OpenAIProvider
 from router_svc.providers.http import ConnectionFailedError, HttpClient
+from router_svc.providers.http.client import STALE_SECONDS
+from router_svc.providers.openai import OpenAIModel
+from router_svc.requests.records import Message, Request, Role
 from stepwire.testing.poll import eventually
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -14,7 +21,9 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 
 
 @asynccontextmanager
-async def serving(handle: Handle) -> AsyncIterator[HttpClient]:
+async def serving(
+    handle: Handle, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[HttpClient]:
     async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await handle(reader, writer)
@@ -25,7 +34,9 @@ async def serving(handle: Handle) -> AsyncIterator[HttpClient]:
 
     server = await asyncio.start_server(handled, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    client = HttpClient(f"http://127.0.0.1:{port}/v1/", headers={"x": "y"}, connect_seconds=2)
+    client = HttpClient(
+        f"http://127.0.0.1:{port}/v1/", headers={"x": "y"}, connect_seconds=2, clock=clock
+    )
     try:
         yield client
     finally:
@@ -76,6 +87,79 @@ async def test_a_kept_connection_that_the_server_closed_is_replaced() -> None:
         for _ in range(4):
             assert await post(client) == (200, b"hi")
         assert served >= 1
+
+
+async def test_a_request_that_the_server_may_have_worked_on_is_not_sent_again() -> None:
+    requests, now = 0, 0.0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests, now
+        await read_request(reader)
+        requests += 1
+        writer.write(OK)
+        await read_request(reader)
+        requests += 1
+        # It has worked for a while when it goes.
+        now += STALE_SECONDS
+
+    async with serving(handle, lambda: now) as client:
+        assert await post(client) == (200, b"hi")
+        with pytest.raises(ConnectionFailedError):
+            await post(client)
+    assert requests == 2
+
+
+async def test_a_stream_ends_when_it_says_so_whatever_the_connection_does() -> None:
+    connections = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        for end in (b"0\r\n\r\n", b""):
+            await read_request(reader)
+            said = json.dumps({"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]})
+            body = f"data: {said}\n\ndata: [DONE]\n\n".encode()
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            writer.write(b"%x\r\n%s\r\n" % (len(body), body))
+            await writer.drain()
+            writer.write(end)
+        await reader.read(1)
+
+    async with serving(handle) as client:
+        model = OpenAIModel(
+            OpenAIProvider(kind="openai", base_url="http://x/v1", model="m"), client, key=None
+        )
+        request = Request(messages=(Message(Role.USER, "Hello"),))
+        for _ in range(2):
+            async with (
+                asyncio.timeout(10),
+                aclosing(model.stream(request, max_output_tokens=9)) as deltas,
+            ):
+                (*_, last) = [delta async for delta in deltas]
+            assert last.end is not None
+            assert last.end.text == "Hi"
+    assert connections == 1
+
+
+async def test_why_there_is_no_connection_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Speak HTTP\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        client = HttpClient(f"https://127.0.0.1:{port}/v1", headers={}, connect_seconds=5)
+        with pytest.raises(ConnectionFailedError, match=r"^tls: .*(version|record|http)"):
+            await client.post("/chat", b"{}")
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    client = HttpClient("http://nowhere.example/v1", headers={}, connect_seconds=5)
+    with pytest.raises(ConnectionFailedError, match=r"^name or service not known$"):
+        await client.post("/chat", b"{}")
 
 
 @pytest.mark.parametrize(

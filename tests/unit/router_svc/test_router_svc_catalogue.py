@@ -81,6 +81,18 @@ def test_a_full_entry_is_read() -> None:
         ({"colour": "red"}, "colour"),
         ({"provider": {"kind": "telepathy"}}, "provider"),
         ({"provider": ENTRY["provider"] | {"base_url": "example.org"}}, "provider.base_url"),
+        *(
+            ({"provider": ENTRY["provider"] | {"base_url": url}}, "provider.base_url")
+            for url in (
+                "http://127.0.0.1:port/v1",
+                "http://127.0.0.1:99999/v1",
+                "http://[::1/v1",
+                "http://:8000/v1",
+                "http://höhe.example/v1",
+                f"http://{'a' * 64}.example/v1",
+                "http://example.org/v1?key=1",
+            )
+        ),
         ({"provider": ENTRY["provider"] | {"api_key_env": "sk-123 456"}}, "provider.api_key_env"),
         ({"provider": ENTRY["provider"] | {"model": ""}}, "provider.model"),
         ({"provider": {"kind": "openai", "model": "m"}}, "provider"),

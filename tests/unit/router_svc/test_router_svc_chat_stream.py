@@ -7,7 +7,7 @@ import pytest
 
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.records import Completion, FinishReason
-from router_svc.providers.chat_answer import StreamReader
+from router_svc.providers.chat_answer import MAX_ANSWER_BYTES, MAX_EVENT_BYTES, StreamReader
 from router_svc.requests.records import Message, Request, Role
 
 REQUEST = Request(messages=(Message(Role.USER, "How high was it?"),))
@@ -71,6 +71,56 @@ def test_calls_of_tools_are_put_together_by_their_index() -> None:
         ("a", "gauge", '{"metres": 1}'),
         ("b", "clock", "{}"),
     ]
+
+
+def test_calls_that_share_an_index_are_told_apart_by_id_and_name() -> None:
+    def call(**fields: Any) -> bytes:
+        return says(tool_calls=[fields])
+
+    _, end = read(
+        call(id="a", function={"name": "gauge", "arguments": '{"metres": 1}'}),
+        call(id="b", function={"name": "clock", "arguments": "{"}),
+        # Some give every piece an id of its own.
+        call(id="c", function={"arguments": "}"}),
+        says(finish="tool_calls"),
+    )
+    assert [(each.id, each.name, each.arguments_json) for each in end.tool_calls] == [
+        ("a", "gauge", '{"metres": 1}'),
+        ("b", "clock", "{}"),
+    ]
+
+
+def test_what_is_thought_and_called_is_told_before_it_is_said() -> None:
+    reader = StreamReader(REQUEST)
+    deltas = [
+        delta
+        for piece in (
+            says(reasoning_content="Let me see."),
+            says(reasoning="Hm."),
+            says(reasoning={"of": "another form"}),
+            says(tool_calls=[{"index": 0, "function": {"name": "gauge", "arguments": "{"}}]),
+        )
+        for delta in reader.feed(piece)
+    ]
+    assert [delta.unsaid for delta in deltas] == ["Let me see.", "Hm.", "{"]
+    assert not any(delta.text or delta.tool_call for delta in deltas)
+
+
+def test_what_an_empty_answer_has_used_is_told() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 400}
+    failure = failure_of(says(finish="length"), event(choices=[], usage=usage), DONE)
+    assert failure.kind is FailureKind.UNFIT
+    assert failure.usage is not None
+    assert (failure.usage.input_tokens, failure.usage.output_tokens) == (9, 400)
+
+
+@pytest.mark.parametrize(
+    ("piece", "most"), [(b"x" * 65_536, MAX_EVENT_BYTES), (b":" * 65_535 + b"\n", MAX_ANSWER_BYTES)]
+)
+def test_no_stream_is_read_without_end(piece: bytes, most: int) -> None:
+    pieces = [piece] * (most // len(piece))
+    assert failure_of(*pieces).message == "the answer is not a stream of events"
+    assert failure_of(*pieces, piece).message == "the stream is longer than any answer"
 
 
 def test_an_end_without_a_reason_is_an_end() -> None:

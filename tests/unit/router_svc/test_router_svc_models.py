@@ -13,6 +13,7 @@ from router_svc.catalogue.configured import (
     warn_of_free_model,
 )
 from router_svc.catalogue.faults import CatalogueError
+from router_svc.catalogue.file import parse
 from router_svc.catalogue.models import OpenAIProvider
 from router_svc.settings import RouterSettings
 
@@ -67,6 +68,20 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     settings = RouterSettings()
     catalogue = load_catalogue(settings)
     assert find_keys(catalogue, settings, {}) == {"STEPWIRE_ROUTER_OPENAI_API_KEY": KEY}
+
+
+def test_a_key_that_no_header_can_hold_is_refused_without_being_told() -> None:
+    settings = RouterSettings(openai_model="m")
+    catalogue = parse(FILE, source="x")
+    # As files end that keys are read from.
+    assert find_keys(catalogue, settings, {"THEIR_KEY": f"{KEY}\n"}) == {"THEIR_KEY": KEY}
+    for key in (f"{KEY}\n{KEY}", f"{KEY} more", f"{KEY}é"):
+        with pytest.raises(CatalogueError) as caught:
+            find_keys(catalogue, settings, {"THEIR_KEY": key})
+        (problem,) = caught.value.problems
+        assert problem.startswith("models[0] (theirs): provider.api_key_env: ")
+        assert "THEIR_KEY" in problem
+        assert KEY not in problem
 
 
 def test_each_endpoint_is_given_the_field_that_it_knows() -> None:

@@ -20,6 +20,8 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
         ({"retry-after": "Sun, 01 Mar 2026 12:00:30 -0000"}, 30),
         ({"retry-after": "Sun, 01 Mar 2026 11:00:00 GMT"}, None),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "Sun, 01 Mar 99999999999 12:00:30 GMT"}, None),
+        ({"retry-after": "Sun, 01 Mar 2026 12:00:30 +99999999999999"}, None),
         ({"retry-after": "0"}, None),
         ({"retry-after": "-3"}, None),
         ({"retry-after": "nan"}, None),
