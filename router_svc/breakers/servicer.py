@@ -37,8 +37,10 @@ class BreakerServicer(BreakerServiceServicer):
     async def OpenBreaker(
         self, request: pb.OpenBreakerRequest, context: _Context
     ) -> pb.OpenBreakerResponse:
-        if len(request.message) > MAX_MESSAGE_CHARACTERS:
-            raise field_invalid("message", f"must be at most {MAX_MESSAGE_CHARACTERS} characters")
+        if len(request.message) > MAX_MESSAGE_CHARACTERS or "\0" in request.message:
+            raise field_invalid(
+                "message", f"must be at most {MAX_MESSAGE_CHARACTERS} characters, without U+0000"
+            )
         opened = self._breakers.open(
             request.name, message=request.message, duration=_duration(request)
         )

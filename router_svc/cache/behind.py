@@ -95,10 +95,14 @@ class Behind:
             await self._record.store.keep(answers, ttl_seconds=self._ttl_seconds)
         except StepwireError as error:
             self._record.part.failed(str(error))
-            for each in answers:
-                self._metrics.failed(each.kept.tenant_id, self._record.part.name)
-            return False
-        return True
+        except Exception:
+            # Whatever one of them holds, the next ones are written.
+            _logger.exception("answers cannot be kept")
+        else:
+            return True
+        for each in answers:
+            self._metrics.failed(each.kept.tenant_id, self._record.part.name)
+        return False
 
     async def _show(self, batch: Sequence[Keeping]) -> None:
         """Makes questions ones to be found, those of a tenant together."""

@@ -37,6 +37,8 @@ from stepwire.flights import Flights
 
 # Later than the router gives up itself, which knows more to tell.
 _MARGIN_SECONDS: Final = ANSWER_SECONDS / 2
+# Failures of the caller who began a flight, which say nothing of those who joined it.
+_OF_ITS_CALLER: Final = frozenset({Reason.DEADLINE_EXCEEDED, Reason.BUDGET_EXHAUSTED})
 # What a hit uses of any model.
 _NOTHING = Usage(0, 0)
 
@@ -157,10 +159,16 @@ class CachedRouter:
     async def _fly(self, asked: _Asked) -> AsyncGenerator[Piece]:
         """Yields the answer of the call that makes it, one's own or another's."""
         control = asked.request.cache
-        # What one caller accepts, another may not.
-        key = (asked.ask.key, control.mode, asked.ask.max_age_seconds)
         while True:
             begun = False
+            # What one caller accepts, another may not; nor an answer that was begun before
+            # an invalidation.
+            key = (
+                asked.ask.key,
+                control.mode,
+                asked.ask.max_age_seconds,
+                self._levels.memory.seen,
+            )
             begin = self._begin(asked)
             with self._flights.join(key, begin) as (flight, joined):
                 try:
@@ -169,11 +177,11 @@ class CachedRouter:
                             begun = True
                             yield piece
                 except StepwireError as error:
-                    # The deadline was that of the caller who began it.
-                    late = joined and error.reason is Reason.DEADLINE_EXCEEDED
-                    told = begun and asked.streamed
-                    if told or not late or self._left(asked.deadline) <= 0:
+                    own = not joined or error.reason not in _OF_ITS_CALLER
+                    if own or self._left(asked.deadline) <= 0:
                         raise
+                    if begun and asked.streamed:
+                        raise _given_up() from error
                     continue
                 answer = self._ended(flight.task.result(), asked.request, joined=joined)
                 if asked.streamed and not begun:
@@ -279,3 +287,11 @@ class CachedRouter:
             )
         )
         return answer
+
+
+def _given_up() -> StepwireError:
+    """Returns the error for those who have seen the beginning of what another one gave up."""
+    return StepwireError(
+        Reason.PROVIDER_UNAVAILABLE,
+        "the answer broke off: the call that had begun it came to its end",
+    )

@@ -5,7 +5,14 @@ from datetime import UTC, datetime
 
 from router_svc.cache.records import Ask, Found, Kept
 from router_svc.catalogue.models import Model
-from router_svc.decide.records import Candidate, Complexity, Decision, DecisionReason, Need
+from router_svc.decide.records import (
+    Candidate,
+    Complexity,
+    Decision,
+    DecisionReason,
+    Need,
+    RejectionCode,
+)
 from router_svc.generate.records import Answer, CacheHit, FinishReason, HitKind, Piece
 
 # An answer that was cut, or whose end nobody knows, is not the answer.
@@ -24,9 +31,15 @@ def is_worth_keeping(answer: Answer) -> bool:
         and said.finish in WHOLE
         and bool(said.text or said.tool_calls)
         and not EXCEPTIONAL.intersection(answer.decision.reasons)
+        and not any(map(_is_too_dear, answer.decision.rejected))
         # A fallback's answer is not what is wanted when all is well.
         and all(each.name == answer.model.name for each in answer.failed)
     )
+
+
+def _is_too_dear(rejected: Candidate) -> bool:
+    """Returns whether nothing but what budgets had left kept a model from answering."""
+    return all(each.code is RejectionCode.BUDGET for each in rejected.rejections)
 
 
 def kept_of(answer: Answer, ask: Ask, *, tags: tuple[str, ...], now: float) -> Kept:

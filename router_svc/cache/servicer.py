@@ -5,6 +5,7 @@ import grpc.aio
 from router_svc.cache.operating import CacheOperations, CacheView
 from router_svc.cache.records import Selection
 from router_svc.generate.records import HitKind
+from router_svc.requests.check import MAX_AGE
 from stepwire.api.router.v1 import cache_pb2
 from stepwire.api.router.v1 import cache_service_pb2 as pb
 from stepwire.api.router.v1.cache_service_pb2_grpc import CacheServiceServicer
@@ -38,9 +39,12 @@ class CacheServicer(CacheServiceServicer):
 
 
 def _selection(request: pb.InvalidateAnswersRequest) -> Selection:
-    age = request.older_than.ToTimedelta().total_seconds()
-    if request.HasField("older_than") and age <= 0:
-        raise field_invalid("older_than", "must be above 0")
+    age = request.older_than.seconds + request.older_than.nanos / 1e9
+    if request.HasField("older_than") and not 0 < age <= MAX_AGE.total_seconds():
+        raise field_invalid("older_than", f"must be above 0 and at most {MAX_AGE.days} days")
+    for field in ("tag", "model", "model_version"):
+        if "\0" in getattr(request, field):
+            raise field_invalid(field, "must not hold U+0000")
     conditions = [request.tag, request.model, request.model_version, age]
     if request.all and any(conditions):
         raise field_invalid("all", "is not to be set together with other conditions")

@@ -1,8 +1,11 @@
 """Looks at the catalogue's source again and again, off the event loop."""
 
 import asyncio
+import logging
 
 from router_svc.catalogue.holder import CatalogueHolder
+
+_logger = logging.getLogger(__name__)
 
 
 async def watch(holder: CatalogueHolder, *, every_seconds: float) -> None:
@@ -11,9 +14,18 @@ async def watch(holder: CatalogueHolder, *, every_seconds: float) -> None:
     The whole text is read each time: a catalogue is small, and times of change lie
     where files are mounted or copied.
     """
+    failing = False
     while True:
         await asyncio.sleep(every_seconds)
-        await look(holder)
+        try:
+            await look(holder)
+        except Exception:
+            # Told once, not at every look.
+            if not failing:
+                _logger.exception("the catalogue cannot be read again")
+            failing = True
+        else:
+            failing = False
 
 
 async def look(holder: CatalogueHolder) -> None:

@@ -79,7 +79,8 @@ class Meanings:
         if vector is None:
             return None
         known = self._centroids
-        if known is None:
+        # The service may have got another model since the examples were learnt.
+        if known is None or known.directions.shape[1] != len(vector):
             return Meaning(vector)
         nearness = dict(zip(known.kinds, (known.directions @ vector).tolist(), strict=True))
         lead = float((known.hard - known.easy) @ vector)

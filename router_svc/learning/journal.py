@@ -1,6 +1,7 @@
 """Remembers decisions without making them wait."""
 
 import asyncio
+import contextvars
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ class DecisionJournal:
         self._waiting: deque[_Noted] = deque()
         self._answered: dict[UUID, str] = {}
         self._writing = asyncio.Lock()
+        self._flushes: set[asyncio.Task[None]] = set()
 
     def decided(self, decision: Decision, request: Request, meaning: Vector | None) -> None:
         """See `Journal`."""
@@ -75,7 +77,16 @@ class DecisionJournal:
             await self.flush()
 
     async def flush(self) -> None:
-        """Writes all that waits. What cannot be written is forgotten, and said so."""
+        """Writes all that waits. What cannot be written is forgotten, and said so.
+
+        It goes on when its caller leaves, whose decisions are not the only ones.
+        """
+        writing = asyncio.create_task(self._flush(), context=contextvars.Context())
+        self._flushes.add(writing)
+        writing.add_done_callback(self._flushes.discard)
+        await asyncio.shield(writing)
+
+    async def _flush(self) -> None:
         async with self._writing:
             answered, self._answered = self._answered, {}
             while self._waiting:
@@ -99,6 +110,10 @@ class DecisionJournal:
         except StepwireError as error:
             self._metrics.forgotten(len(decided))
             _logger.warning("decisions could not be kept", extra={"why": str(error)})
+        except Exception:
+            # Whatever one of them holds, the next ones are written.
+            self._metrics.forgotten(len(decided))
+            _logger.exception("decisions cannot be kept")
 
 
 def _decided(noted: _Noted, answered_by: str) -> Decided:

@@ -83,8 +83,9 @@ class PostgresLearningStore:
         count: int = await self._pool.fetchval(queries.count_outcomes)
         return count
 
+    # A training takes long, and is tried again by its own loop.
+    @retryable(attempts=1)
     async def train(self, train: Train, *, limit: int) -> Version | None:
-        # No `retryable`: a training takes long, and is tried again by its own loop.
         async with self._pool.acquire() as connection, connection.transaction():
             if not await connection.fetchval(queries.try_training):
                 return None
@@ -172,6 +173,8 @@ def _packed(meaning: Vector | None) -> bytes | None:
 
 
 def _outcomes_of(rows: Sequence[asyncpg.Record]) -> Outcomes:
+    # Meanings by another model than the newest say nothing beside it.
+    rows = [row for row in rows if len(row["meaning"]) == len(rows[0]["meaning"])]
     features = [np.frombuffer(row["features"], _FEATURES) for row in rows]
     meanings = [np.frombuffer(row["meaning"], _MEANING) for row in rows]
     return Outcomes(

@@ -72,6 +72,8 @@ class Trainer:
                 await self.turn()
             except StepwireError as error:
                 _logger.warning("learning is postponed", extra={"why": str(error)})
+            except Exception:
+                _logger.exception("learning is postponed")
             await asyncio.sleep(self._habits.every_seconds)
 
     async def turn(self) -> None:

@@ -1,10 +1,11 @@
 """Says what is wrong with a request of the API: fields out of their limits."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 
 from router_svc.requests.records import Role
@@ -28,6 +29,8 @@ MAX_STEP_ID_CHARACTERS = 1_000
 MAX_TAGS = 16
 MAX_TAG_CHARACTERS = 100
 MAX_SCOPE_CHARACTERS = 200
+# Of answers that are accepted; they are kept for less.
+MAX_AGE = timedelta(days=365)
 
 ROLES = {
     message_pb.ROLE_UNSPECIFIED: Role.USER,
@@ -189,18 +192,16 @@ def _rest(request: pb.GenerateRequest) -> Faults:
     cache = request.cache
     if cache.mode not in _CACHE_MODES:
         yield "cache.mode", f"is not a mode: {cache.mode}"
-    if cache.HasField("max_age") and not _is_positive(cache.max_age.seconds, cache.max_age.nanos):
-        yield "cache.max_age", "must be above 0"
+    if cache.HasField("max_age") and not _is_positive(cache.max_age):
+        yield "cache.max_age", f"must be above 0 and at most {MAX_AGE.days} days"
     if len(cache.tags) > MAX_TAGS or not all(
-        0 < len(tag) <= MAX_TAG_CHARACTERS for tag in cache.tags
+        0 < len(tag) <= MAX_TAG_CHARACTERS and "\0" not in tag for tag in cache.tags
     ):
-        yield (
-            "cache.tags",
-            f"must be at most {MAX_TAGS} names of 1 to {MAX_TAG_CHARACTERS} characters",
-        )
+        told = f"at most {MAX_TAGS} names of 1 to {MAX_TAG_CHARACTERS} characters, without U+0000"
+        yield "cache.tags", f"must be {told}"
     if len(cache.scope) > MAX_SCOPE_CHARACTERS:
         yield "cache.scope", f"must be at most {MAX_SCOPE_CHARACTERS} characters"
 
 
-def _is_positive(seconds: int, nanos: int) -> bool:
-    return math.copysign(1, seconds or nanos) > 0 and bool(seconds or nanos)
+def _is_positive(age: Duration) -> bool:
+    return 0 < age.seconds + age.nanos / 1e9 <= MAX_AGE.total_seconds()

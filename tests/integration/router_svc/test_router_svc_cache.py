@@ -7,17 +7,20 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from router_svc.cache import sharing
+from router_svc.cache.behind import Behind
+from router_svc.cache.front import CachedRouter
 from router_svc.cache.store import PostgresAnswerStore
-from router_svc.decide.records import DecisionReason
+from router_svc.decide.records import DecisionReason, Rejection, RejectionCode
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.records import FailedTry, FinishReason, HitKind
+from router_svc.requests.records import Attribution
 from stepwire.api.router.v1 import cache_pb2
 from stepwire.api.router.v1 import cache_service_pb2 as pb
 from stepwire.api.router.v1 import requirements_pb2 as requirements_pb
@@ -165,6 +168,47 @@ async def test_a_deadline_is_its_caller_s_alone(alone: Instance) -> None:
     assert (await second).completion.text == "one 2"
 
 
+async def test_a_stream_that_ends_by_another_s_deadline_has_broken_off(alone: Instance) -> None:
+    alone.maker.errors.append(StepwireError(Reason.DEADLINE_EXCEEDED, "late"))
+    alone.maker.gate.clear()
+    first, second = (asyncio.create_task(alone.stream(exact())) for _ in range(2))
+    await eventually(lambda: alone.maker.made == 1)
+    alone.maker.gate.set()
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert [getattr(each, "reason", None) for each in results] == [
+        Reason.DEADLINE_EXCEEDED,
+        Reason.PROVIDER_UNAVAILABLE,
+    ]
+
+
+async def test_a_budget_is_its_caller_s_alone(alone: Instance) -> None:
+    alone.maker.errors.append(StepwireError(Reason.BUDGET_EXHAUSTED, "nothing left"))
+    alone.maker.gate.clear()
+    poor, rich = (
+        asyncio.create_task(alone.ask(exact(attribution=Attribution(project))))
+        for project in ("poor", "rich")
+    )
+    await eventually(lambda: alone.maker.made == 1)
+    alone.maker.gate.set()
+    with pytest.raises(StepwireError) as caught:
+        await poor
+    assert caught.value.reason is Reason.BUDGET_EXHAUSTED
+    answer = await rich
+    assert (answer.completion.text, answer.hit) == ("one 2", None)
+
+
+async def test_nobody_joins_what_was_begun_before_an_invalidation(alone: Instance) -> None:
+    alone.maker.gate.clear()
+    before = asyncio.create_task(alone.ask(exact()))
+    await eventually(lambda: alone.maker.made == 1)
+    await alone.cache.InvalidateAnswers(pb.InvalidateAnswersRequest(all=True))
+    after = asyncio.create_task(alone.ask(exact()))
+    await eventually(lambda: alone.maker.made == 2)
+    alone.maker.gate.set()
+    assert [(await each).completion.text for each in (before, after)] == ["one 1", "one 2"]
+    assert (await alone.ask(exact())).completion.text == "one 2"
+
+
 async def test_a_failure_is_that_of_all_who_wait_and_is_not_kept(alone: Instance) -> None:
     alone.maker.errors.append(StepwireError(Reason.MODELS_EXHAUSTED, "none"))
     alone.maker.gate.clear()
@@ -182,6 +226,8 @@ async def test_answers_that_are_not_whole_or_not_usual_are_not_kept(alone: Insta
     failed = FailedTry(other, "", ProviderFailure(FailureKind.SERVER, "down"))
     explored = replace(usual.decision, reasons=(DecisionReason.EXPLORED,))
     rested = replace(usual.decision, reasons=(DecisionReason.BETTER_ONE_RESTS,))
+    too_dear = replace(other, rejections=(Rejection(RejectionCode.BUDGET, "too dear now"),))
+    unaffordable = replace(usual.decision, rejected=(too_dear,))
     changes: list[dict[str, Any]] = [
         {"completion": replace(usual.completion, finish=FinishReason.LENGTH)},
         {"completion": replace(usual.completion, finish=FinishReason.CONTENT_FILTER)},
@@ -190,6 +236,7 @@ async def test_answers_that_are_not_whole_or_not_usual_are_not_kept(alone: Insta
         {"failed": (failed,)},
         {"decision": explored},
         {"decision": rested},
+        {"decision": unaffordable},
     ]
     for change in changes:
         alone.maker.change = change
@@ -305,6 +352,29 @@ async def test_what_was_being_made_meanwhile_is_not_kept(
             assert (await other.ask(exact())).hit is None
         else:
             assert (await one.ask(exact())).hit is None
+
+
+async def test_what_the_record_cannot_hold_keeps_no_later_answer_out(
+    pool: asyncpg.Pool, tenant: str
+) -> None:
+    async with instance(pool) as one:
+        whole = (await one.ask(exact("before"))).completion
+        one.maker.change = {"completion": replace(whole, model="a\0b")}
+        with call_context(tenant_id=tenant):
+            await one.ask(exact("bad"))
+            await eventually(lambda: not behind_of(one)._waiting)
+            one.maker.change = {}
+            await one.ask(exact("good"))
+
+        async def is_kept() -> bool:
+            count = "SELECT count(*) FROM router.answers WHERE tenant_id = $1"
+            return await pool.fetchval(count, tenant) == 1
+
+        await eventually(is_kept)
+
+
+def behind_of(one: Instance) -> Behind:
+    return cast("CachedRouter", one.router)._levels.behind
 
 
 async def test_old_answers_and_those_too_many_go(pool: asyncpg.Pool, tenant: str) -> None:

@@ -1,6 +1,8 @@
 """Decisions, reports and versions of the predictor on a real Postgres."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +14,7 @@ from router_svc.catalogue.holder import CatalogueHolder, Snapshot
 from router_svc.learning.journal import DecisionJournal
 from router_svc.learning.metrics import LearningMetrics
 from router_svc.learning.outcomes import OutcomeReports
-from router_svc.learning.records import PredictorState, Report
+from router_svc.learning.records import Judgement, NewVersion, PredictorState, Report
 from router_svc.learning.store import PostgresLearningStore
 from router_svc.learning.trainer import Habits, Trainer
 from stepwire.call import call_context
@@ -20,6 +22,7 @@ from stepwire.db import migrate, open_pool
 from stepwire.errors import Reason, StepwireError
 from stepwire.ids import uuid7
 from stepwire.telemetry import meter
+from stepwire.testing.poll import eventually
 from tests.unit.router_svc.router_builders import a_catalogue, a_model, a_request, decide_on
 
 DIMENSIONS = 8
@@ -81,6 +84,50 @@ async def test_a_report_finds_a_decision_that_is_not_written_yet(parts: Parts) -
     assert await parts.rows() == [
         {"model": "small", "score": pytest.approx(0.8), "inferred": False, "propensity": 1.0}
     ]
+
+
+async def test_a_report_that_is_given_up_takes_no_decision_with_it(parts: Parts) -> None:
+    decisions = [await parts.answered() for _ in range(3)]
+    async with parts.pool.acquire() as other, other.transaction():
+        await other.execute("LOCK TABLE router.decisions")
+        report = Report("ours", decisions[0].decision_id, 1.0)
+        hasty = asyncio.create_task(parts.reports.report(report))
+        await eventually(lambda: not parts.journal._waiting)
+        hasty.cancel()
+        await asyncio.wait([hasty])
+    for decision in decisions:
+        await parts.reports.report(Report("ours", decision.decision_id, 1.0))
+    assert len(await parts.rows()) == 3
+
+
+async def test_learning_goes_on_after_whatever_failed(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        turns += 1
+        raise ValueError("whatever it is")
+
+    monkeypatch.setattr(parts.trainer, "turn", turn)
+    monkeypatch.setattr(parts.trainer, "_habits", replace(HABITS, every_seconds=0.001))
+    running = asyncio.create_task(parts.trainer.run())
+    await eventually(lambda: turns > 1)
+    running.cancel()
+
+
+async def test_a_training_that_loses_the_record_says_so(parts: Parts) -> None:
+    async def cut(*_: object) -> NewVersion:
+        await parts.pool.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE state = 'idle in transaction' AND datname = current_database()"
+        )
+        return NewVersion(Judgement(0, 0.0, 0.0, 0.0, accepted=False, told=""), 0, [], b"")
+
+    with pytest.raises(StepwireError) as caught:
+        await parts.store.train(cut, limit=10)
+    assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
 
 
 async def test_a_later_report_takes_the_place_of_an_earlier_one(parts: Parts) -> None:

@@ -104,6 +104,8 @@ FAULTS: list[tuple[Change, str]] = [
     (lambda request: setattr(request.cache.max_age, "nanos", -1), "cache.max_age"),
     (lambda request: request.cache.tags.extend(["x"] * 17), "cache.tags"),
     (lambda request: request.cache.tags.append("x" * 101), "cache.tags"),
+    (lambda request: request.cache.tags.append("a\0b"), "cache.tags"),
+    (lambda request: setattr(request.cache.max_age, "seconds", 2**62), "cache.max_age"),
     (lambda request: setattr(request.cache, "scope", "x" * 201), "cache.scope"),
 ]
 

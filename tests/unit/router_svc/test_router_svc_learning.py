@@ -1,5 +1,6 @@
 """Whether the predictor learns what there is to learn, and admits when there is nothing."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import numpy as np
@@ -108,6 +109,15 @@ def test_a_predictor_survives_being_written_and_read() -> None:
     before, after = fitted.predict(blank, meaning), again.predict(blank, meaning)
     assert isinstance(again, LearntPredictor)
     assert after == pytest.approx(before, abs=1e-3)
+
+
+def test_nothing_is_predicted_from_the_meanings_of_another_model() -> None:
+    fitted = fit(some_outcomes(300))
+    blank = np.zeros(FEATURES, dtype=np.float32)
+    assert fitted.predict(blank, np.ones(DIMENSIONS + 1, dtype=np.float32)) == {}
+    others = replace(some_outcomes(20), meanings=np.ones((20, DIMENSIONS + 1)))
+    otherwise = np.linspace(0, 1, 20)
+    assert (fitted.chances(others, otherwise) == otherwise).all()
 
 
 def test_calibration_keeps_the_order_and_matches_what_happens() -> None:
