@@ -30,6 +30,8 @@ queries = load_queries("executor_svc", "sql/queues.sql")
 # Longest wait for transactions that may start steps of a queue that was paused meanwhile. Theirs
 # take milliseconds; somebody may read the table, and take his time, to copy the database.
 STARTS_SECONDS = 5.0
+# Most steps that are taken back in one commit when a queue is resumed.
+UNPUBLISH_BATCH = 10_000
 LOOK_SECONDS = 0.01
 
 
@@ -92,11 +94,13 @@ class PostgresQueueStore:
 
     @retryable()
     async def resume(self, queue: str) -> bool:
-        async with self._pool.acquire() as connection, connection.transaction():
-            if await connection.fetchval(queries.resume_queue, queue) is None:
-                return False
-            await connection.execute(queries.unpublish_queue, queue)
-            return True
+        if not await self._pool.fetchval(queries.is_paused, queue):
+            return False
+        # A long backlog is not to keep the queue paused for good: who loses patience meanwhile
+        # finds less of it the next time.
+        while await self._pool.fetchval(queries.unpublish_queue, queue, UNPUBLISH_BATCH):
+            pass
+        return await self._pool.fetchval(queries.resume_queue, queue) is not None
 
     @retryable()
     async def drain_worker(self, session_id: UUID) -> WorkerRecord | None:

@@ -41,7 +41,8 @@ SELECT min(due_at) FROM executor.limits WHERE due_at IS NOT NULL
 SELECT task_id, step_id, attempt, queue FROM executor.release_v1($1, $2, $3)
 
 -- name: unpublished_queues
--- Queues with steps that are ready and not published, and whether each is paused.
+-- Queues with steps that are ready and not published, and those that are paused; whether
+-- each is paused.
 WITH RECURSIVE waiting AS (
     (SELECT queue FROM executor.steps WHERE state = 'READY' AND due_at IS NULL
         ORDER BY queue LIMIT 1)
@@ -51,9 +52,11 @@ WITH RECURSIVE waiting AS (
         ORDER BY s.queue LIMIT 1)
     FROM waiting w WHERE w.queue IS NOT NULL
 )
-SELECT w.queue, coalesce(q.paused, false) AS paused
-FROM waiting w LEFT JOIN executor.queues q ON q.queue = w.queue
+SELECT w.queue, false AS paused FROM waiting w
 WHERE w.queue IS NOT NULL
+    AND w.queue NOT IN (SELECT q.queue FROM executor.queues q WHERE q.paused)
+UNION ALL
+SELECT q.queue, true FROM executor.queues q WHERE q.paused
 
 -- name: overdue_queues
 -- Which of some queues have published steps that stay ready for too long. $1 queues.

@@ -93,21 +93,28 @@ WHERE l.locktype = 'relation' AND l.relation = 'executor.queues'::regclass AND l
     AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
     AND l.pid <> pg_backend_pid()
 
+-- name: is_paused
+-- Whether a queue is paused. $1 queue.
+SELECT EXISTS (SELECT FROM executor.queues WHERE queue = $1 AND paused)
+
 -- name: resume_queue
 -- Resume a queue; no row means that it was not paused. $1 queue.
 UPDATE executor.queues SET paused = false, note = '', paused_at = NULL
 WHERE queue = $1 AND paused RETURNING queue
 
 -- name: unpublish_queue
--- Have the ready steps of a queue published anew: workers may have thrown away their
--- messages while it was paused. $1 queue.
-UPDATE executor.steps s SET due_at = NULL, publications = 0
-FROM (
+-- Have ready steps of a paused queue published anew: workers may have thrown away their
+-- messages. $1 queue, $2 most rows. Returns how many they are.
+WITH found AS MATERIALIZED (
     SELECT task_id, step_id FROM executor.steps
     WHERE state = 'READY' AND due_at IS NOT NULL AND queue = $1
-    FOR UPDATE SKIP LOCKED
-) AS p
-WHERE s.task_id = p.task_id AND s.step_id = p.step_id
+    LIMIT $2 FOR UPDATE SKIP LOCKED
+), unpublished AS (
+    UPDATE executor.steps s SET due_at = NULL, publications = 0
+    FROM found f WHERE s.task_id = f.task_id AND s.step_id = f.step_id
+    RETURNING 1
+)
+SELECT count(*) FROM unpublished
 
 -- name: list_workers
 -- Read the worker sessions that are alive, by name.

@@ -26,7 +26,7 @@ class ReleaseStore(Protocol):
     """Finds ready steps that have no message, and gives them one."""
 
     async def unpublished_queues(self) -> Mapping[str, bool]:
-        """Return the queues with steps that are not published, and whether each is paused."""
+        """Return whether queues are paused: all that are, and those with unpublished steps."""
 
     async def release(self, queue: str, *, room: int) -> Sequence[StepRef]:
         """Take at most `room` steps of a queue to publish them: none if it is paused.

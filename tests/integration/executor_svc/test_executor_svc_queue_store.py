@@ -223,6 +223,24 @@ async def test_a_resumed_queue_has_its_steps_published_anew(pool, store):
     }
 
 
+async def test_a_long_backlog_is_taken_back_before_its_queue_is_resumed(pool, store):
+    """Piece by piece, so that a call that is given up has not been for nothing."""
+    task_id = await add_task(pool)
+    for number in range(3):
+        await add_step(pool, task_id, "READY", step_id=f"s{number}", due_at=datetime.now(UTC))
+    await store.pause("q", note="")
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM executor.queues FOR UPDATE")
+        resuming = asyncio.create_task(store.resume("q"))
+
+        async def is_taken_back():
+            return await pool.fetchval("SELECT count(due_at) FROM executor.steps") == 0
+
+        await eventually(is_taken_back)
+        assert not resuming.done()
+    assert await resuming is True
+
+
 async def test_a_session_may_be_opened_again_when_the_answer_was_lost(pool, store):
     sessions, session_id = PostgresSessionStore(pool), uuid7()
     for lease in (-LEASE, LEASE):

@@ -88,10 +88,13 @@ async def test_a_paused_queue_keeps_its_steps(record):
     await waiting(record, "a", 5)
     await waiting(record, "a", 5, queue="gpu")
     await record.pool.execute(
-        "INSERT INTO executor.queues (queue, paused, paused_at) VALUES ('gpu', true, now())"
+        "INSERT INTO executor.queues (queue, paused, paused_at)"
+        " VALUES ('gpu', true, now()), ('llm', true, now())"
     )
     assert not await release(record, 10, queue="gpu")
-    assert await record.releases.unpublished_queues() == {"default": False, "gpu": True}
+    # What becomes ready in a paused queue is not published either.
+    paused = {"default": False, "gpu": True, "llm": True}
+    assert await record.releases.unpublished_queues() == paused
     await record.pool.execute("UPDATE executor.queues SET paused = false, paused_at = NULL")
     assert await record.releases.unpublished_queues() == {"default": False, "gpu": False}
     assert await release(record, 10, queue="gpu") == {("a", 5): 5}
