@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -31,19 +31,6 @@ PASSING: Final = frozenset(
     }
 )
 """Reasons for which a task is refused that may pass: its firing is carried out later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """A firing that somebody asked for.
-
-    Attributes:
-        overlap: what happens if the last task has not ended.
-        request_id: of its task; empty for the usual one of a firing.
-    """
-
-    overlap: OverlapPolicy
-    request_id: str = ""
 
 
 class Firing:
@@ -80,14 +67,20 @@ class Firing:
             recent=with_runs(old.recent, sorted(runs, key=lambda run: run.nominal_at)),
         )
 
-    async def triggered(self, held: Held, trigger: Trigger) -> tuple[Schedule, Run]:
-        """Carry out one firing now; return the schedule to be recorded, and what came of it.
+    async def triggered(self, held: Held, policy: OverlapPolicy) -> tuple[Schedule, Run]:
+        """Carry out one firing now, which somebody asked for.
+
+        Args:
+            held: the schedule; its time is the nominal time of the firing.
+            policy: what happens if the last task has not ended.
+
+        Returns:
+            The schedule to be recorded, and what came of the firing.
 
         Raises:
             StepwireError: what CreateTask says of the schedule's task.
         """
         old = held.schedule
-        policy = trigger.overlap
         if policy is OverlapPolicy.BUFFER_ONE and old.paused:
             policy = OverlapPolicy.SKIP
         keeps = policy is not OverlapPolicy.BUFFER_ONE
@@ -97,7 +90,7 @@ class Firing:
             running=held.running,
             buffered=None if keeps else old.buffered_at,
         )
-        started = await self._started(held, decision, trigger)
+        started = await self._started(held, decision, manual=True)
         runs = [*_rest(old, decision, held.now, manual=True), *started]
         self._metrics.fired(runs)
         (run,) = (run for run in runs if run.nominal_at == held.now)
@@ -110,23 +103,25 @@ class Firing:
         return new, run
 
     async def _started(
-        self, held: Held, decision: Decision, trigger: Trigger | None = None
+        self, held: Held, decision: Decision, *, manual: bool = False
     ) -> Sequence[Run]:
         schedule = held.schedule
         if decision.cancels and schedule.last_task_id is not None:
             await self._starter.cancel(schedule.last_task_id, tenant_id=schedule.tenant_id)
         return await asyncio.gather(
-            *(self._start(held, nominal_at, trigger) for nominal_at in decision.starts)
+            *(
+                self._start(held, nominal_at, manual=manual and nominal_at == held.now)
+                for nominal_at in decision.starts
+            )
         )
 
-    async def _start(self, held: Held, nominal_at: datetime, trigger: Trigger | None) -> Run:
+    async def _start(self, held: Held, nominal_at: datetime, *, manual: bool) -> Run:
         schedule = held.schedule
-        manual = trigger is not None and nominal_at == held.now
-        request_id = rules.firing_id(schedule.schedule_id, nominal_at)
-        if manual and trigger is not None and trigger.request_id:
-            request_id = trigger.request_id
         request = rules.tasks_request(
-            schedule.config.task, name=schedule.name, nominal_at=nominal_at, request_id=request_id
+            schedule.config.task,
+            name=schedule.name,
+            nominal_at=nominal_at,
+            request_id=rules.firing_id(schedule.schedule_id, nominal_at),
         )
         run = Run(nominal_at, Outcome.STARTED, held.now, manual=manual)
         with (

@@ -89,10 +89,13 @@ class ScheduleStore(Protocol):
         What is held by somebody else by now is left to that one.
         """
 
+    async def begin_trigger(self, held: Held, request: Request) -> Answered:
+        """Remember a trigger that is to be carried out; return its call, or the first like it."""
+
     async def record_trigger(
         self, held: Held, schedule: Schedule, run: Run, request: Request
     ) -> None:
-        """Do the same for a trigger, and remember what its call has come to."""
+        """Do as `record` for a trigger, and remember what its call has come to."""
 
     async def put_back(self, held: Sequence[Held], *, pause: timedelta) -> None:
         """Give schedules back as they were; nobody takes them for the time of `pause`."""

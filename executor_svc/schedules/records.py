@@ -159,9 +159,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A request that was carried out; `run` is what a trigger has come to."""
+    """A request that was carried out.
+
+    Attributes:
+        made_at: When it was first made.
+        run: What a trigger has come to; None for one whose executor died, too.
+    """
 
     schedule_id: UUID
+    made_at: datetime
     run: Run | None = None
 
 

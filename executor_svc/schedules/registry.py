@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from executor_svc.schedules import rules
-from executor_svc.schedules.firing import Firing, Trigger
+from executor_svc.schedules.firing import Firing
 from executor_svc.schedules.ports import Busy, ScheduleStore, Starter
 from executor_svc.schedules.records import (
     Answered,
     Config,
-    Held,
     Outcome,
     OverlapPolicy,
     Request,
@@ -214,11 +213,15 @@ class Schedules:
             return known.run
         held = await _when_free(lambda: self._store.take(tenant_id, name, lease=LEASE))
         try:
-            # The same call may have been carried out while this one waited.
-            if (known := await self._known(request)) is not None and known.run is not None:
-                await self._store.put_back([held], pause=timedelta(0))
-                return known.run
-            new, run = await self._firing.triggered(held, _trigger(held, overlap, request))
+            policy = _policy(held.schedule, overlap)
+            if request is not None:
+                begun = await self._store.begin_trigger(held, request)
+                if begun.run is not None:
+                    # The same call was carried out while this one waited.
+                    await self._store.put_back([held], pause=timedelta(0))
+                    return begun.run
+                held = replace(held, now=begun.made_at)
+            new, run = await self._firing.triggered(held, policy)
         except BaseException:
             await self._store.put_back([held], pause=timedelta(0))
             raise
@@ -290,14 +293,12 @@ async def _when_free(call: Callable[[], Awaitable[R]]) -> R:
             await asyncio.sleep(BUSY_PAUSE_SECONDS)
 
 
-def _trigger(held: Held, overlap: OverlapPolicy | None, request: Request | None) -> Trigger:
-    schedule = held.schedule
-    policy = overlap or schedule.config.overlap
+def _policy(schedule: Schedule, asked: OverlapPolicy | None) -> OverlapPolicy:
+    """Return the policy of a trigger."""
+    policy = asked or schedule.config.overlap
     if policy is OverlapPolicy.BUFFER_ONE and schedule.config.overlap is not policy:
         raise field_invalid("overlap_policy", "BUFFER_ONE is only for a schedule that has it")
-    if request is None:
-        return Trigger(policy)
-    return Trigger(policy, rules.trigger_id(schedule.schedule_id, request))
+    return policy
 
 
 def _timed(schedule: Schedule, now: datetime) -> Schedule:

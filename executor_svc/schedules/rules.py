@@ -8,7 +8,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from executor_svc.schedules.cron import parse_cron
-from executor_svc.schedules.records import Config, Request
+from executor_svc.schedules.records import Config
 from stepwire.api.executor.v1.executor_service_pb2 import CreateTaskRequest
 from stepwire.errors import Reason, StepwireError, field_invalid
 
@@ -69,12 +69,6 @@ def tasks_request(
 def firing_id(schedule_id: UUID, nominal_at: datetime) -> str:
     """Return the request_id of the task of a firing: the same whoever carries it out."""
     return f"schedule:{schedule_id}:{nominal_at.isoformat()}"
-
-
-def trigger_id(schedule_id: UUID, request: Request) -> str:
-    """Return the request_id of the task of a trigger that was asked for with a request_id."""
-    digest = hashlib.sha256(request.request_id.encode()).hexdigest()
-    return f"schedule:{schedule_id}:trigger:{digest[:32]}"
 
 
 def digest_of(request: Message) -> bytes:

@@ -132,6 +132,14 @@ class PostgresScheduleStore:
             return await _known(connection, request)
 
     @retryable()
+    async def begin_trigger(self, held: Held, request: Request) -> Answered:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await _enter(connection, held.schedule.schedule_id, request)
+            begun = await _known(connection, request)
+            assert begun is not None
+            return begun
+
+    @retryable()
     async def take_due(self, *, limit: int, lease: timedelta) -> Sequence[Held]:
         rows = await self._pool.fetch(queries.take_due_schedules, uuid7(), lease, limit)
         return [_held_of(row) for row in rows]
@@ -155,7 +163,12 @@ class PostgresScheduleStore:
     ) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             if await connection.fetch(queries.record_firings, *_firings([(held, schedule)])):
-                await _enter(connection, schedule.schedule_id, request, run)
+                await connection.execute(
+                    queries.end_trigger,
+                    request.tenant_id,
+                    request.request_id,
+                    orjson.dumps(run.to_json()).decode(),
+                )
 
     @retryable()
     async def put_back(self, held: Sequence[Held], *, pause: timedelta) -> None:
@@ -189,18 +202,18 @@ async def _known(connection: Connection, request: Request | None) -> Answered | 
     if request is None:
         return None
     row = await connection.fetchrow(
-        queries.find_schedule_request, request.tenant_id, request.request_id
+        queries.find_schedule_request, request.tenant_id, request.request_id, REQUESTS_KEPT
     )
     if row is None:
         return None
     if row["digest"] != request.digest:
         raise rules.reused(request.request_id, row["schedule_id"])
     run = Run.from_json(orjson.loads(row["run"])) if row["run"] else None
-    return Answered(row["schedule_id"], run)
+    return Answered(row["schedule_id"], row["created_at"], run)
 
 
 async def _enter(
-    connection: Connection, schedule_id: UUID, request: Request | None, run: Run | None = None
+    connection: Connection, schedule_id: UUID, request: Request | None
 ) -> Answered | None:
     """Remember a call, unless there was an earlier one with the same request: return that."""
     if request is None:
@@ -212,7 +225,6 @@ async def _enter(
         request.request_id,
         request.digest,
         schedule_id,
-        None if run is None else orjson.dumps(run.to_json()).decode(),
     )
     return None if entered else await _known(connection, request)
 

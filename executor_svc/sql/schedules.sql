@@ -129,16 +129,21 @@ WHERE buffered_at IS NOT NULL AND last_task_id IS NOT NULL
 
 -- name: add_schedule_request
 -- Remember a call; no row when its request_id is known. $1 tenant, $2 request id, $3 digest,
--- $4 schedule, $5 run.
-INSERT INTO executor.schedule_requests (tenant_id, request_id, digest, schedule_id, run)
-VALUES ($1, $2, $3, $4, $5)
+-- $4 schedule.
+INSERT INTO executor.schedule_requests (tenant_id, request_id, digest, schedule_id)
+VALUES ($1, $2, $3, $4)
 ON CONFLICT DO NOTHING
 RETURNING true
 
 -- name: find_schedule_request
--- Read the call that was made with a request_id. $1 tenant, $2 request id.
-SELECT digest, schedule_id, run FROM executor.schedule_requests
-WHERE tenant_id = $1 AND request_id = $2
+-- Read the call that was made with a request_id. $1 tenant, $2 request id, $3 how long one is
+-- remembered.
+SELECT digest, schedule_id, run, created_at FROM executor.schedule_requests
+WHERE tenant_id = $1 AND request_id = $2 AND created_at >= now() - $3::interval
+
+-- name: end_trigger
+-- Write what a trigger has come to. $1 tenant, $2 request id, $3 run.
+UPDATE executor.schedule_requests SET run = $3 WHERE tenant_id = $1 AND request_id = $2
 
 -- name: forget_schedule_requests
 -- Forget calls that were made long ago. $1 how long.

@@ -76,9 +76,10 @@ ON CONFLICT DO NOTHING
 RETURNING true
 
 -- name: find_subscription_request
--- Read the call that was made with a request_id. $1 tenant, $2 request id.
+-- Read the call that was made with a request_id. $1 tenant, $2 request id, $3 how long one is
+-- remembered.
 SELECT digest, subscription_id, created_at FROM executor.subscription_requests
-WHERE tenant_id = $1 AND request_id = $2
+WHERE tenant_id = $1 AND request_id = $2 AND created_at >= now() - $3::interval
 
 -- name: forget_subscription_requests
 -- Forget calls that were made long ago. $1 how long.

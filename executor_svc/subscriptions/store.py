@@ -182,7 +182,7 @@ async def _known(
     if request is None:
         return None
     row = await connection.fetchrow(
-        queries.find_subscription_request, tenant_id, request.request_id
+        queries.find_subscription_request, tenant_id, request.request_id, REQUESTS_KEPT
     )
     if row is None:
         return None

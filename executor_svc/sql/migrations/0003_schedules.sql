@@ -47,7 +47,8 @@ CREATE INDEX schedules_buffered ON executor.schedules (last_task_id)
     WHERE buffered_at IS NOT NULL;
 
 -- Which call was made with a request_id, so that a repeated one changes nothing. `digest` is
--- the SHA-256 of what was asked for; `run` is what a trigger has come to.
+-- the SHA-256 of what was asked for; `run` is what a trigger has come to, whose nominal time is
+-- `created_at`.
 CREATE TABLE executor.schedule_requests (
     tenant_id text NOT NULL,
     request_id text NOT NULL,

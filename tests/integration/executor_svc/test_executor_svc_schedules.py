@@ -243,6 +243,24 @@ async def test_a_repeated_call_is_carried_out_once(client: ScheduleClient) -> No
     assert error().reason is Reason.SCHEDULE_NOT_FOUND
 
 
+async def test_after_a_day_a_request_id_means_another_call(
+    shared: ScheduleMesh, client: ScheduleClient
+) -> None:
+    await client.create("n", config_of(policy="ALLOW"))
+    run = await client.trigger("n", request_id="trigger")
+    await client.pause("n", request_id="pause")
+    await client.resume("n")
+    await shared.mesh.fetch(
+        "UPDATE executor.schedule_requests SET created_at = created_at - interval '1 day'"
+        " WHERE tenant_id = $1",
+        client.tenant,
+    )
+    assert (await client.pause("n", request_id="pause")).paused
+    again = await client.trigger("n", request_id="trigger")
+    assert again.task_id != run.task_id
+    assert (await client.get("n")).last_task_id == again.task_id
+
+
 async def test_a_mask_says_what_changes(client: ScheduleClient) -> None:
     config = config_of("@daily", "ALLOW", start_time=DECEMBER, max_catch_up=7)
     created = await client.create("n", config)

@@ -11,8 +11,9 @@ from executor_svc.schedules.ports import Busy
 from executor_svc.schedules.registry import Schedules
 from executor_svc.schedules.store import PostgresScheduleStore
 from executor_svc.store import PostgresTaskStore
+from stepwire.errors import Reason
 from stepwire.ids import uuid7
-from tests.integration.executor_svc.executor_mesh import WAIT_SECONDS
+from tests.integration.executor_svc.executor_mesh import WAIT_SECONDS, refused
 from tests.integration.executor_svc.schedule_client import (
     ONCE_A_YEAR,
     ScheduleMesh,
@@ -94,6 +95,25 @@ async def test_a_trigger_that_is_sent_twice_at_once_fires_once(
         found = await fired.schedules.get(name)
         assert (outcomes(found), found.HasField("buffered_time")) == (["STARTED"], False)
         assert [state for _, state in await fired.tasks(name)] == ["PENDING"]
+
+
+async def test_a_trigger_whose_executor_died_is_made_once(
+    fired: ScheduleMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*_: object) -> None:
+        raise ConnectionError("the executor has died")
+
+    await fired.schedules.create("n", config_of(ONCE_A_YEAR, "ALLOW"))
+    with monkeypatch.context() as dying:
+        dying.setattr(PostgresScheduleStore, "record_trigger", die)
+        async with refused() as error:
+            await fired.schedules.trigger("n", request_id="once")
+    assert error().reason is Reason.INTERNAL
+    await let_go(fired)
+    again = await fired.schedules.trigger("n", request_id="once")
+    assert await fired.schedules.trigger("n", request_id="once") == again
+    assert len(await fired.tasks("n")) == 1
+    assert (await fired.schedules.get("n")).last_task_id == again.task_id
 
 
 async def test_a_trigger_of_who_goes_away_is_known_to_the_schedule(

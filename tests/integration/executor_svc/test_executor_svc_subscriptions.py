@@ -228,6 +228,18 @@ async def test_a_repeated_call_is_answered_though_it_would_be_refused_by_now(
         assert error().reason == "WORKFLOW_VERSION_DEPRECATED"
 
 
+async def test_after_a_day_a_request_id_means_another_call(subscriptions, shared_mesh):
+    await subscriptions.webhook("hook", URL)
+    await subscriptions.update("hook", "paused", paused=True, request_id="u")
+    await subscriptions.update("hook", "paused", paused=False)
+    await shared_mesh.fetch(
+        "UPDATE executor.subscription_requests SET created_at = created_at - interval '1 day'"
+        " WHERE tenant_id = $1",
+        subscriptions.tasks.tenant,
+    )
+    assert (await subscriptions.update("hook", "paused", paused=True, request_id="u")).paused
+
+
 async def test_a_request_id_means_one_request(subscriptions):
     await subscriptions.webhook("hook", URL, request_id="r")
     for other in (
