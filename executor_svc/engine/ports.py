@@ -78,8 +78,16 @@ class StepStore(Protocol):
     async def claim(self, session_id: UUID, refs: Sequence[StepRef]) -> Sequence[Attempt]:
         """Claim ready steps; those that are not to be run (any more) are left out."""
 
-    async def start(self, session_id: UUID, attempts: Sequence[Attempt]) -> Effects:
-        """Record that attempts have started, of those that take their time."""
+    async def start(
+        self, session_id: UUID, attempts: Sequence[Attempt], *, again: bool = False
+    ) -> Effects:
+        """Record that attempts have started, of those that take their time.
+
+        With `again`, only of those of which it is not recorded yet.
+        """
+
+    async def still_runs(self, session_id: UUID, attempts: Sequence[Attempt]) -> Sequence[bool]:
+        """Return of each attempt whether the session runs it, by the record."""
 
     async def settle(
         self, session_id: UUID, settlements: Sequence[Settlement], *, publish: bool = True

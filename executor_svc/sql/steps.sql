@@ -106,7 +106,15 @@ ORDER BY s.expires_at LIMIT $2
 
 -- name: start
 -- See executor.start_v1.
-SELECT * FROM executor.start_v1($1, $2, $3, $4)
+SELECT * FROM executor.start_v1($1, $2, $3, $4, $5)
+
+-- name: still_runs
+-- Which attempts (places, 1-based) a session runs. $1 session, $2 tasks, $3 step ids, $4 attempts.
+SELECT r.place
+FROM unnest($2::uuid[], $3::text[], $4::integer[])
+    WITH ORDINALITY AS r (task_id, step_id, attempt, place)
+JOIN executor.steps s ON s.task_id = r.task_id AND s.step_id = r.step_id
+WHERE s.attempt = r.attempt AND s.state::text = 'RUNNING' AND s.session_id = $1
 
 -- name: settle
 -- See executor.settle_v1.

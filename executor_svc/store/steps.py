@@ -1,7 +1,8 @@
 """StepStore on Postgres."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
+from itertools import count
 from uuid import UUID
 
 import asyncpg
@@ -106,16 +107,25 @@ class PostgresStepStore:
                 contexts[row["task_id"]] = context_of(row, inputs)
         return [claimed_attempt(row, contexts[row["task_id"]]) for row in rows]
 
+    async def start(
+        self, session_id: UUID, attempts: Sequence[Attempt], *, again: bool = False
+    ) -> Effects:
+        return await self._start(session_id, attempts, count(int(again)))
+
     @retryable()
-    async def start(self, session_id: UUID, attempts: Sequence[Attempt]) -> Effects:
-        facts = await self._pool.fetch(
-            queries.start,
-            session_id,
-            [attempt.task.task_id for attempt in attempts],
-            [attempt.step_id for attempt in attempts],
-            [attempt.attempt for attempt in attempts],
-        )
+    async def _start(
+        self, session_id: UUID, attempts: Sequence[Attempt], tries: Iterator[int]
+    ) -> Effects:
+        again = next(tries) > 0
+        facts = await self._pool.fetch(queries.start, session_id, *_columns(attempts), again)
+        await failpoint("start.committed")
         return effects_of(facts)
+
+    @retryable()
+    async def still_runs(self, session_id: UUID, attempts: Sequence[Attempt]) -> Sequence[bool]:
+        rows = await self._pool.fetch(queries.still_runs, session_id, *_columns(attempts))
+        places = {row["place"] for row in rows}
+        return [place in places for place in range(1, len(attempts) + 1)]
 
     @retryable()
     async def settle(
@@ -174,3 +184,12 @@ class PostgresStepStore:
             [address.step_id for address in unknown],
         )
         return effects_of(facts)
+
+
+def _columns(attempts: Sequence[Attempt]) -> Sequence[object]:
+    """Return the columns that name attempts: tasks, step ids, attempts."""
+    return (
+        [attempt.task.task_id for attempt in attempts],
+        [attempt.step_id for attempt in attempts],
+        [attempt.attempt for attempt in attempts],
+    )

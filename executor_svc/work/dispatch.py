@@ -9,9 +9,8 @@ comes back with it and goes on here.
 import asyncio
 import logging
 import random
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -33,19 +32,23 @@ from executor_svc.queues.stats import QueueStats
 from executor_svc.waking.announce import Announcer
 from executor_svc.waking.window import Window
 from executor_svc.work.flow import Flow
+from executor_svc.work.held import Held
 from executor_svc.work.patience import outlast
 from executor_svc.work.runner import Acquire, Ended
 from executor_svc.work.slots import Slots
+from executor_svc.work.starts import Starts
+from stepwire.api.executor.v1.task_pb2 import TaskEventType
 from stepwire.batcher import Batcher
 from stepwire.errors import StepwireError
 from stepwire.failpoints import failpoint
 
 logger = logging.getLogger(__name__)
 
+# How the event begins that says so.
+CANCELLED = f'[{TaskEventType.TASK_EVENT_TYPE_TASK_CANCELLED},"",'
+
 # So many steps that become ready together are published whatever waits in their queue.
 FEW_STEPS = 64
-# An attempt that is over sooner has its start recorded together with its end.
-ANNOUNCE_AFTER_SECONDS = 0.05
 # A worker that runs so many attempts has much to do.
 BUSY_ATTEMPTS = 64
 
@@ -69,30 +72,6 @@ class Runner(Protocol):
 
         None when its step waits for a place under its limit.
         """
-
-
-@dataclass(eq=False, slots=True)
-class Held:
-    """An attempt that this worker runs.
-
-    Attributes:
-        begun: when it began, by the loop's clock.
-        announced: whether its start is recorded; None while that is under way.
-        ended: how it ended, while it waits for that.
-    """
-
-    session_id: UUID
-    attempt: Attempt
-    memo: Memo
-    begun: float
-    task: "asyncio.Task[None] | None" = field(default=None)
-    announced: bool | None = False
-    ended: Ended | None = None
-
-    @property
-    def address(self) -> StepAddress:
-        """The step."""
-        return StepAddress(self.attempt.task.task_id, self.attempt.step_id)
 
 
 class Dispatcher:
@@ -129,9 +108,9 @@ class Dispatcher:
         self._limited: dict[StepAddress, Held] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        # Attempts whose start is not recorded yet, oldest first.
-        self._fresh: deque[Held] = deque()
-        self._announcing: asyncio.Task[None] | None = None
+        self._starts = Starts(store, announcer, is_ours=self._is_ours, on_end=self._end_late)
+        # Looks into the record that are under way.
+        self._looks: set[asyncio.Task[None]] = set()
         self._claims: Flow[StepRef] = Flow("claim", self._claim, max_batch=max_batch)
         self._settlements: Flow[tuple[Held, Settlement]] = Flow(
             "settle", self._settle, max_batch=max_batch
@@ -149,9 +128,19 @@ class Dispatcher:
         self._announcer.announce(Effects(ready=refs), again=True)
 
     def cancelled(self, batches: Sequence[EventBatch]) -> None:
-        """Stop the attempts of tasks that were cancelled; their results are refused anyway."""
-        tasks = {batch.task_id for batch in batches}
-        self._stop(lambda held: held.attempt.task.task_id in tasks)
+        """Stop the attempts that tasks have ended without; their results are refused anyway.
+
+        That a task was cancelled is final. One that has failed may have been retried since:
+        only the record knows which of its attempts are over.
+        """
+        final = {batch.task_id for batch in batches if CANCELLED in batch.events}
+        self._stop(lambda held: held.attempt.task.task_id in final)
+        failed = {batch.task_id for batch in batches} - final
+        doubtful = [held for held in self._held if held.attempt.task.task_id in failed]
+        if doubtful:
+            look = asyncio.create_task(self._stop_lost(doubtful), name="look")
+            self._looks.add(look)
+            look.add_done_callback(self._looks.discard)
 
     def session_lost(self, session_id: UUID) -> None:
         """Stop the session's attempts: their steps belong to others now.
@@ -181,15 +170,34 @@ class Dispatcher:
         await self._settlements.drain()
 
     async def reconcile(self, *, older_than: timedelta) -> None:
-        """Give back what the record says this session runs, but it does not."""
+        """Give back what the record says this session runs, but it does not; stop the reverse."""
         session_id = self._session.session_id
         if session_id is None:
             return
+        latest = self._loop.time() - older_than.total_seconds()
+        await self._stop_lost([held for held in self._held if held.begun <= latest])
         known = [held.address for held in self._held]
         effects = await self._store.give_back_unknown(session_id, known, older_than=older_than)
         if effects.ready:
             logger.warning("steps were given back", extra={"steps": len(effects.ready)})
         self._announcer.announce(effects)
+
+    async def _stop_lost(self, which: Sequence[Held]) -> None:
+        """Stop those of some attempts that are not the session's any more, by the record.
+
+        A step may be cancelled, or lose its attempt, without a word to its worker.
+        """
+        session_id = self._session.session_id
+        asked = [held for held in which if held.runs and held.session_id == session_id]
+        if session_id is None or not asked:
+            return
+        try:
+            ours = await self._store.still_runs(session_id, [held.attempt for held in asked])
+        except StepwireError as error:
+            logger.warning("attempts were not looked for", extra={"cause": str(error)})
+            return
+        lost = {held for held, runs in zip(asked, ours, strict=True) if not runs}
+        self._stop(lambda held: held in lost)
 
     async def _claim(self, refs: Sequence[StepRef]) -> None:
         claimed = 0
@@ -233,9 +241,7 @@ class Dispatcher:
             return
         if attempt.phase <= Phase.PLACED:
             # What comes back from a wait has started before.
-            self._fresh.append(held)
-            if self._announcing is None:
-                self._announcing = asyncio.create_task(self._announce_starts(), name="announce")
+            self._starts.add(held)
         held.task = asyncio.create_task(self._run(held), name=f"step:{attempt.step_id}")
 
     def _withdraw(self, address: StepAddress) -> None:
@@ -264,6 +270,11 @@ class Dispatcher:
                 self._let_go(held)
         if ended is not None:
             self._end(held, ended)
+
+    def _end_late(self, held: Held) -> None:
+        """Go on with the end of an attempt that had to wait for its start."""
+        assert held.ended is not None
+        self._end(held, held.ended)
 
     def _end(self, held: Held, ended: Ended) -> None:
         if held.announced is None:
@@ -388,45 +399,6 @@ class Dispatcher:
         for attempt in settled.started:
             self._begin(session_id, attempt, memos[attempt.task.task_id])
 
-    async def _announce_starts(self) -> None:
-        """Record the starts of attempts that take their time, as long as there are any."""
-        try:
-            while self._fresh:
-                wait = self._fresh[0].begun + ANNOUNCE_AFTER_SECONDS - self._loop.time()
-                await asyncio.sleep(max(wait, 0.0))
-                await self._announce(self._due_starts())
-        finally:
-            self._announcing = None
-
-    def _due_starts(self) -> list[Held]:
-        due: list[Held] = []
-        latest = self._loop.time() - ANNOUNCE_AFTER_SECONDS
-        while self._fresh and self._fresh[0].begun <= latest:
-            held = self._fresh.popleft()
-            if held in self._held and held.task is not None and not held.task.done():
-                due.append(held)
-        return due
-
-    async def _announce(self, due: Sequence[Held]) -> None:
-        session_id = self._session.session_id
-        ours = [held for held in due if held.session_id == session_id]
-        if session_id is None or not ours:
-            return
-        for held in ours:
-            held.announced = None
-        announced = False
-        try:
-            self._announcer.announce(
-                await self._store.start(session_id, [held.attempt for held in ours])
-            )
-            announced = True
-        except Exception as error:  # noqa: BLE001 - it is recorded with the end then
-            logger.warning("starts were not recorded", extra={"cause": repr(error)})
-        for held in ours:
-            held.announced = announced
-            if held.ended is not None:
-                self._end(held, held.ended)
-
     async def _acquire(self, batch: Sequence[tuple[UUID, Want]]) -> Sequence[bool | BaseException]:
         granted: list[bool | BaseException] = [False] * len(batch)
         by_session: dict[UUID, list[int]] = defaultdict(list)
@@ -434,10 +406,16 @@ class Dispatcher:
             by_session[session_id].append(place)
         for session_id, places in by_session.items():
             wants = [batch[place][1] for place in places]
-            given, effects = await outlast(
-                partial(self._limits.acquire, session_id, wants),
-                as_long_as=partial(self._is_ours, session_id),
-            )
+            try:
+                given, effects = await outlast(
+                    partial(self._limits.acquire, session_id, wants),
+                    as_long_as=partial(self._is_ours, session_id),
+                )
+            except StepwireError as error:
+                # What a session was denied that is over is no concern of the next one.
+                for place in places:
+                    granted[place] = error
+                continue
             self._announcer.announce(effects)
             for place, each in zip(places, given, strict=True):
                 granted[place] = each

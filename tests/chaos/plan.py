@@ -45,7 +45,7 @@ EXECUTOR_DEATHS = (
 SWEEPER_DEATHS = ("sweep.due=kill", "sweep.session=kill")
 # Commits whose answer is lost: what is repeated must do no harm.
 LOST_ANSWERS = {
-    "worker": ("claim.committed=error", "settle.committed=error"),
+    "worker": ("claim.committed=error", "start.committed=error", "settle.committed=error"),
     "executor": ("create.committed=error", "cancel.committed=error", "retry.committed=error"),
 }
 # Places at which a worker falls asleep past its lease.

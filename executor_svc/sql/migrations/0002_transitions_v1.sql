@@ -313,8 +313,12 @@ $$;
 
 -- Record that attempts have started, of those that are not over soon. Those that the
 -- session does not run any more are passed over.
+--
+-- p_again  whether a call whose answer was lost may have recorded it: then each task's events
+--          are looked through
 CREATE FUNCTION executor.start_v1(
-    p_session uuid, p_task_ids uuid[], p_step_ids text[], p_attempts integer[]
+    p_session uuid, p_task_ids uuid[], p_step_ids text[], p_attempts integer[],
+    p_again boolean DEFAULT false
 ) RETURNS SETOF executor.fact LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -327,6 +331,10 @@ BEGIN
         FROM unnest(p_task_ids, p_step_ids, p_attempts) AS r (task_id, step_id, attempt)
         JOIN executor.steps s ON s.task_id = r.task_id AND s.step_id = r.step_id
         WHERE s.attempt = r.attempt AND s.state::text = 'RUNNING' AND s.session_id = p_session
+            AND NOT (p_again AND EXISTS (
+                SELECT FROM executor.task_events e
+                WHERE e.task_id = s.task_id
+                    AND strpos(e.events, '[10,"' || s.step_id || '",' || s.attempt || ']') > 0))
         GROUP BY s.task_id
     ), begun AS (
         SELECT p.*, t.started_at IS NULL AS first
