@@ -226,13 +226,19 @@ DECLARE
     v_held bigint;
     v_gap interval;
     v_due timestamptz;
+    v_paused text[];
 BEGIN
     SELECT * INTO v_limit FROM executor.limits l WHERE l.tenant_id = p_tenant AND l.key = p_key;
+    SELECT array_agg(q.queue) INTO v_paused FROM executor.queues q WHERE q.paused;
     SELECT count(*) INTO v_held FROM executor.limit_holders h
     WHERE h.tenant_id = p_tenant AND h.key = p_key AND h.step_id > '';
     FOR v_waiter IN
         SELECT * FROM executor.limit_waiters w
         WHERE w.tenant_id = p_tenant AND w.key = p_key AND w.step_id > ''
+            -- It could not start, and would keep others from starting.
+            AND (v_paused IS NULL OR NOT EXISTS (SELECT FROM executor.steps s
+                WHERE s.task_id = w.task_id AND s.step_id = w.step_id
+                    AND s.queue = ANY (v_paused)))
         ORDER BY w.priority, w.place LIMIT p_most
     LOOP
         -- The first who has no room keeps the others waiting: it would wait for ever else.
@@ -513,8 +519,14 @@ BEGIN
     END IF;
     RETURN EXISTS (SELECT FROM executor.steps s
         WHERE s.task_id = p_holder.task_id AND s.step_id = p_holder.step_id
-            AND (s.state IN ('READY', 'RUNNING')
-                OR (s.state = 'WAITING' AND s.waits_for = 'limit:' || p_holder.key)));
+            AND (s.state = 'RUNNING'
+                OR (s.state = 'WAITING' AND s.waits_for = 'limit:' || p_holder.key)
+                -- A late claim asks for its place anew (claim_v1); where none can come, the place
+                -- is for others, unless an attempt that was lost may still be at work.
+                OR (s.state = 'READY' AND NOT (
+                    s.phase = 1 AND s.losses = 0
+                    AND s.ready_at < now() - executor.promise_ahead()
+                    AND s.queue IN (SELECT q.queue FROM executor.queues q WHERE q.paused)))));
 END
 $$;
 

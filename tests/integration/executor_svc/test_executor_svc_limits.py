@@ -67,6 +67,35 @@ async def test_nobody_overtakes_those_who_wait_but_by_priority(record):
     assert [ref.step_id for ref in (await record.admit()).ready] == ["b", "c"]
 
 
+async def test_a_paused_queue_keeps_no_places_from_other_queues(record):
+    paused, other = await record.task("a", "b", queue="gpu"), await record.task("a", "b")
+    session_id = await record.session()
+    (running,) = await record.claim(session_id, other, "a")
+    await record.acquire(session_id, [running], most=1)
+    assert await record.run(paused, "a", most=1) == [False]
+    assert await record.run(paused, "b", most=1) == [False]
+    assert await record.run(other, "b", most=1) == [False]
+    await record.settle(session_id, [running])
+    assert [ref.task_id for ref in (await record.admit()).ready] == [paused]
+
+    # One that has its place, and whose message came too late, does not keep it.
+    await record.pool.execute(
+        "INSERT INTO executor.queues (queue, paused, paused_at) VALUES ('gpu', true, now())"
+    )
+    await record.pool.execute("UPDATE executor.steps SET ready_at = now() - interval '1 minute'")
+    assert (await record.limits.tidy()).released == [("t", "k")]
+    # And one that waits for its turn is passed over.
+    assert [(ref.task_id, ref.step_id) for ref in (await record.admit()).ready] == [(other, "b")]
+    assert await record.holders() == {(other, "b")}
+
+    await record.pool.execute("UPDATE executor.queues SET paused = false, paused_at = NULL")
+    assert not (await record.admit()).ready
+    # It asks for its place anew.
+    assert await record.run(paused, "a", most=1) == [False]
+    await record.pool.execute("DELETE FROM executor.limit_holders")
+    assert [(ref.task_id, ref.step_id) for ref in (await record.admit()).ready] == [(paused, "b")]
+
+
 async def test_tenants_and_keys_have_limits_of_their_own(record):
     mine, yours = await record.task("a", "b"), await record.task("a", tenant="u")
     assert await record.run(mine, "a", most=1) == [True]
