@@ -87,13 +87,18 @@ class Watches:
             cursor = after
             while True:
                 task = await self._tasks.get(task_id, tenant_id=tenant_id)
+                has_ended = False
                 while events := await self._store.events(task, after=cursor, limit=EVENTS_PAGE):
                     for event in events:
                         yield event
                         cursor = event.cursor
+                        has_ended = event.type in FINAL
                 # Behind the cursor at which it had ended the task goes on: it was retried.
                 if task.state.is_final and cursor <= max(after, task.last_cursor):
                     return
+                if has_ended:
+                    # Since the task was read: nothing may follow.
+                    continue
                 async for event in self._live(batches, cursor):
                     yield event
                     cursor = event.cursor

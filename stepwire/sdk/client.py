@@ -171,16 +171,21 @@ class Client:
         again behind the last event; after a minute without success its error is raised.
         """
         loop = asyncio.get_running_loop()
-        cursor, last_success = after_cursor, loop.time()
+        cursor, failing_since = after_cursor, None
         while True:
+            began = loop.time()
             try:
                 request = pb.WatchTaskRequest(task_id=task_id, after_cursor=cursor)
                 with raising_ours(self.target):
                     async for response in self._executor.WatchTask(request):
-                        cursor, last_success = response.event.cursor, loop.time()
+                        cursor, failing_since = response.event.cursor, None
                         yield response.event
             except StepwireError as error:
-                impatient = loop.time() - last_success > _WATCH_PATIENCE_SECONDS
+                now = loop.time()
+                # A stream that was quiet for so long did stand.
+                if failing_since is None or now - began > _WATCH_PATIENCE_SECONDS:
+                    failing_since = now
+                impatient = now - failing_since > _WATCH_PATIENCE_SECONDS
                 if error.reason is not Reason.DEPENDENCY_UNAVAILABLE or impatient:
                     raise
                 await asyncio.sleep(_WATCH_PAUSE_SECONDS)

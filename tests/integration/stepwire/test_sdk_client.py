@@ -18,6 +18,7 @@ from stepwire.api.executor.v1.task_pb2 import Task, TaskEvent, TaskEventType, Ta
 from stepwire.errors import Reason, StepwireError, field_invalid
 from stepwire.rpc import Server, Service
 from stepwire.sdk import Client, NewTask, from_payload
+from stepwire.sdk import client as sdk_client
 from stepwire.sdk.follow import follow
 from stepwire.sdk.graph import graph, transform
 from stepwire.settings import ServiceSettings
@@ -34,7 +35,7 @@ class Executor(ExecutorServiceServicer):
     def __init__(self) -> None:
         self.created: list[pb.CreateTaskRequest] = []
         self.watched_after: list[int] = []
-        self.breaks = 0
+        self.breaks = self.quiet_breaks = 0
         self.waits_until_final = 1
         self.waited_seconds: list[float] = []
         self.watching = self.most_watching = 0
@@ -82,6 +83,10 @@ class Executor(ExecutorServiceServicer):
         self.watching += 1
         self.most_watching = max(self.most_watching, self.watching)
         try:
+            if self.quiet_breaks:
+                self.quiet_breaks -= 1
+                await context.send_initial_metadata(())
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
             for cursor in range(request.after_cursor + 1, EVENTS + 1):
                 await asyncio.sleep(0)
                 yield pb.WatchTaskResponse(
@@ -168,6 +173,16 @@ async def test_a_broken_watch_is_taken_up_behind_the_last_event(
     cursors = [event.cursor async for event in client.watch("t", after_cursor=1)]
     assert cursors == [2, 3, 4, 5, 6]
     assert executor.watched_after == [1, 2, 4]
+
+
+async def test_a_watch_that_was_quiet_for_long_is_taken_up_again(
+    client: Client, executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a task that sleeps: how long nothing has come says nothing about the stream."""
+    monkeypatch.setattr(sdk_client, "_WATCH_PATIENCE_SECONDS", 0.0)
+    executor.quiet_breaks = 1
+    assert [event.cursor async for event in client.watch("t", after_cursor=4)] == [5, 6]
+    assert executor.watched_after == [4, 4]
 
 
 async def test_many_tasks_are_followed_with_a_bounded_number_of_streams(

@@ -135,8 +135,8 @@ def test_the_oldest_task_is_forgotten_when_there_are_too_many():
     assert recent.find(UUID(int=1), tenant_id="default") is not None
 
 
-async def watched(record, after=0):
-    watches = Watches(record, record, EventHub(), RecentTasks(), recheck=timedelta(0))
+async def watched(record, after=0, *, hub=None, recheck=timedelta(0)):
+    watches = Watches(record, record, hub or EventHub(), RecentTasks(), recheck=recheck)
     return [
         (event.cursor, event.type)
         async for event in watches.watch(TASK_ID, tenant_id="default", after=after)
@@ -150,6 +150,20 @@ async def test_a_watch_goes_on_when_the_task_is_retried_while_it_reads_the_failu
         (Task(4, is_final=True), [SUCCEEDED]),
     )
     assert await watched(record) == [(1, CREATED), (2, FAILED), (3, RETRIED), (4, SUCCEEDED)]
+
+
+async def test_a_watch_that_reads_the_end_waits_for_nothing():
+    """The event itself may come by the bus as well, or may have been lost there."""
+    record = Record(
+        (Task(1, is_final=False), [CREATED, SUCCEEDED]),
+        (Task(2, is_final=True), []),
+    )
+    hub = EventHub()
+    watch = asyncio.create_task(watched(record, hub=hub, recheck=LONG))
+    await asyncio.sleep(0)
+    # Who still listens is told that the service stops.
+    hub.close()
+    assert await watch == [(1, CREATED), (2, SUCCEEDED)]
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 9])
