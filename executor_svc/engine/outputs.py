@@ -8,7 +8,7 @@ from executor_svc.engine.outcomes import Expanded, Succeeded
 from executor_svc.engine.records import Blob
 from executor_svc.steps.kind import StepError
 from stepwire.errors import Reason
-from stepwire.payload import JSON, MAX_NESTING, nesting
+from stepwire.payload import JSON, MAX_NESTING, may_be_too_deep, nesting
 
 # The items of a for_each step together, in largest outputs.
 MAX_ITEMS_OUTPUTS = 16
@@ -30,8 +30,13 @@ def encode_output(output: Any, *, limit_bytes: int) -> Succeeded:
             reason=Reason.OUTPUT_TOO_LARGE,
             metadata={"size_bytes": str(len(data)), "limit_bytes": str(limit_bytes)},
         )
-    if nesting(output) > MAX_NESTING:
-        raise StepError(f"the output is nested deeper than {MAX_NESTING} levels")
+    # As it is read: a tuple is a list by then, and a dataclass an object.
+    if may_be_too_deep(data) and nesting(orjson.loads(data)) > MAX_NESTING:
+        raise StepError(
+            f"the output is nested deeper than {MAX_NESTING} levels",
+            reason=Reason.NESTED_TOO_DEEP,
+            metadata={"limit": str(MAX_NESTING)},
+        )
     return Succeeded(Blob(data, JSON))
 
 

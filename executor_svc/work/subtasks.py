@@ -14,7 +14,6 @@ from executor_svc.tasks.intake import Intake
 from executor_svc.tasks.tasks import Tasks
 from executor_svc.work.patience import outlast
 from stepwire.api.executor.v1.executor_service_pb2 import CreateTaskRequest
-from stepwire.payload import decode
 
 
 class RecordSubtasks:
@@ -38,7 +37,8 @@ class RecordSubtasks:
             request.graph.CopyFrom(spec.graph)
         else:
             request.workflow.CopyFrom(spec.workflow)
-        decode(input_.data, input_.content_type, request.input)
+        # As it is: in the natural form, large whole numbers would become other ones.
+        request.input.data, request.input.content_type = input_.data, input_.content_type
         submission = await self._intake.read(
             request,
             tenant_id=parent.task.tenant_id,

@@ -131,6 +131,14 @@ def nested(levels: int) -> Any:
     return value
 
 
+@step("test.nested_tuples")
+def nested_tuples(levels: int) -> Any:
+    value: Any = 0
+    for _ in range(levels):
+        value = (value,)
+    return value
+
+
 @step("test.tuple")
 def a_tuple(_: Any) -> Any:
     return (1, [2, 3])

@@ -4,6 +4,7 @@ import pytest
 
 from stepwire.api.executor.v1 import task_pb2
 from stepwire.errors import Reason
+from stepwire.sdk.values import from_payload
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
@@ -194,7 +195,8 @@ async def test_an_unregistered_function(client):
     [
         ("big", 1024 * 1024 - 1, "OUTPUT_TOO_LARGE", "1048577 bytes are more than 1048576"),
         ("no_json", None, "STEP_FAILED", "not a JSON value"),
-        ("nested", 33, "STEP_FAILED", "nested deeper than 32"),
+        ("nested", 33, "NESTED_TOO_DEEP", "nested deeper than 32"),
+        ("nested_tuples", 33, "NESTED_TOO_DEEP", "nested deeper than 32"),
     ],
 )
 async def test_an_output_that_cannot_be_recorded(client, function, value, reason, message):
@@ -208,6 +210,14 @@ async def test_an_output_that_cannot_be_recorded(client, function, value, reason
 async def test_the_largest_and_the_deepest_output_can_be_read(client):
     task = await client.run(graph(python("deep", "nested")), 32)
     assert state_of(task) == "SUCCEEDED", task
+    deep = output_of(task)
+    # Put together with others it is deeper than clients read it in its natural form.
+    for what in (
+        graph(python("deep", "nested"), transform("b", "1")),
+        graph(python("deep", "nested", for_each="[input]")),
+    ):
+        task = await client.run(what, 32)
+        assert from_payload(task.output) == ({"deep": deep, "b": 1} if what.steps[1:] else [deep])
     assert len(output_of(await client.run(graph(python("big", "big")), 1024 * 1024 - 2))) == 1048574
 
 

@@ -370,6 +370,13 @@ async def test_added_steps_may_not_add_steps_for_ever(client: Client) -> None:
     assert task.failure.reason == Reason.NESTED_TOO_DEEP
 
 
+async def test_a_subtask_gets_large_numbers_as_they_are(client: Client) -> None:
+    number = 2**53 + 1
+    inner = transform("same", f"input == {number}")
+    task = await client.run(graph(subtask("sub", inner, input=str(number))))
+    assert output_of(task) is True
+
+
 async def test_steps_are_not_added_to_a_queue_that_there_is_not(client: Client) -> None:
     # Nobody would take them up.
     for function, value in (("plan_elsewhere", 100), ("plan_subtask_elsewhere", 0)):

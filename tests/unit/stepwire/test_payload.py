@@ -22,6 +22,7 @@ from stepwire.payload import (
     nesting,
     value_to_json,
 )
+from stepwire.sdk.values import from_payload
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.recursive(
@@ -133,6 +134,18 @@ def test_what_is_nested_as_deep_as_allowed_can_be_read_by_clients(make):
     assert value_to_json(read.task.steps[0].output.json) == value
     for payload in (Payload(data=orjson.dumps(value)), read.task.steps[0].output):
         assert orjson.loads(encode(payload, field="input", limit_bytes=LIMIT)[0]) == value
+
+
+@pytest.mark.parametrize("make", MAKERS[:2], ids=["lists", "objects"])
+def test_what_is_nested_deeper_is_answered_as_it_is(make):
+    value = deep(MAX_NESTING + 1, make)
+    response = pb.GetTaskResponse()
+    decode(orjson.dumps(value), JSON, response.task.output)
+    read = pb.GetTaskResponse.FromString(response.SerializeToString())
+    assert from_payload(read.task.output) == value
+    # Many lists beside each other are not deep.
+    decode(orjson.dumps([[]] * MAX_NESTING), JSON, response.task.output)
+    assert value_to_json(response.task.output.json) == [[]] * MAX_NESTING
 
 
 @pytest.mark.parametrize("make", MAKERS[:2], ids=["lists", "objects"])

@@ -144,8 +144,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: `task_id`.
     """
     ERROR_REASON_NESTED_TOO_DEEP: _ErrorReason.ValueType  # 60
-    """Tasks are nested, or steps added by added steps, deeper than the limit. Seen in
-    `Failure.reason`. Metadata: `limit`.
+    """Tasks are nested, or steps added by added steps, or an output, deeper than the limit.
+    Seen in `Failure.reason`. Metadata: `limit`.
     """
     ERROR_REASON_SIGNAL_UNKNOWN: _ErrorReason.ValueType  # 61
     """A signal was sent that the task has no step for. Code FAILED_PRECONDITION.
@@ -243,6 +243,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NOT_OF_MEMORIES: _ErrorReason.ValueType  # 138
     """The collection is not one of memories: it lacks the fields `space` and `time`, or names
     no model. Code FAILED_PRECONDITION. Metadata: `collection`.
+    """
+    ERROR_REASON_COLLECTION_BUSY: _ErrorReason.ValueType  # 206
+    """The collection's table cannot be changed now: its index is being built, or its points are
+    being exported or read at length. Code FAILED_PRECONDITION: wait, or end that. Metadata:
+    `collection`, `use`: `index_build` or `reads`.
     """
     ERROR_REASON_DECISION_NOT_FOUND: _ErrorReason.ValueType  # 160
     """No decision of the router has this id for the caller's tenant, or it was made so long
@@ -415,8 +420,8 @@ ERROR_REASON_SUBTASK_FAILED: ErrorReason.ValueType  # 59
 Metadata: `task_id`.
 """
 ERROR_REASON_NESTED_TOO_DEEP: ErrorReason.ValueType  # 60
-"""Tasks are nested, or steps added by added steps, deeper than the limit. Seen in
-`Failure.reason`. Metadata: `limit`.
+"""Tasks are nested, or steps added by added steps, or an output, deeper than the limit.
+Seen in `Failure.reason`. Metadata: `limit`.
 """
 ERROR_REASON_SIGNAL_UNKNOWN: ErrorReason.ValueType  # 61
 """A signal was sent that the task has no step for. Code FAILED_PRECONDITION.
@@ -514,6 +519,11 @@ Code FAILED_PRECONDITION. Metadata: `collection`, `estimated_bytes`, `limit_byte
 ERROR_REASON_NOT_OF_MEMORIES: ErrorReason.ValueType  # 138
 """The collection is not one of memories: it lacks the fields `space` and `time`, or names
 no model. Code FAILED_PRECONDITION. Metadata: `collection`.
+"""
+ERROR_REASON_COLLECTION_BUSY: ErrorReason.ValueType  # 206
+"""The collection's table cannot be changed now: its index is being built, or its points are
+being exported or read at length. Code FAILED_PRECONDITION: wait, or end that. Metadata:
+`collection`, `use`: `index_build` or `reads`.
 """
 ERROR_REASON_DECISION_NOT_FOUND: ErrorReason.ValueType  # 160
 """No decision of the router has this id for the caller's tenant, or it was made so long
