@@ -1,7 +1,7 @@
 """Holds money for calls, and gives it back. See `generate.ports.Budgets`."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -25,10 +25,9 @@ MAX_BATCH: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """That an account has too little left for a call."""
+    """That accounts have too little left for a call, each with how it stands."""
 
-    account: AccountKey
-    standing: Standing
+    accounts: Mapping[AccountKey, Standing]
 
 
 class BudgetKeeper:
@@ -77,7 +76,7 @@ class BudgetKeeper:
             await self._book.charged()
             refusal = await self._put(replace(want, patient=False))
         if refusal is not None:
-            raise self._told(covering[refusal.account], refusal, worst_micro_usd)
+            raise self._told(covering, refusal, worst_micro_usd)
         return _Held(self._book, want, self._metrics)
 
     async def _put(self, want: Want) -> Refusal | None:
@@ -104,17 +103,23 @@ class BudgetKeeper:
                 self._book.release(want.reservation_id)
             raise
         self._knowledge.saw(standings)
-        refusals: list[Refusal | None] = [None] * len(wants)
+        short: list[dict[AccountKey, Standing]] = [{} for _ in wants]
         for account, standing in standings.items():
             for place in standing.refused:
-                refusals[place] = refusals[place] or Refusal(account, standing)
-        return refusals
+                short[place][account] = standing
+        return [Refusal(each) if each else None for each in short]
 
     def _told(
-        self, budget: Budget, refusal: Refusal, needed: int
+        self, covering: Mapping[AccountKey, Budget], refusal: Refusal, needed: int
     ) -> StepwireError | ProviderFailure:
+        # One that refuses lets no cheaper model be tried, whatever others say.
+        account, standing = min(
+            refusal.accounts.items(),
+            key=lambda each: covering[each[0]].config.on_exhausted is not Action.REFUSE,
+        )
+        budget = covering[account]
         self._metrics.refused(budget)
-        error = exhausted(budget, refusal.account[1], refusal.standing, needed)
+        error = exhausted(budget, account[1], standing, needed)
         if budget.config.on_exhausted is Action.REFUSE:
             return error
         return ProviderFailure(

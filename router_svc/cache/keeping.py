@@ -18,7 +18,9 @@ from router_svc.generate.records import Answer, CacheHit, FinishReason, HitKind,
 # An answer that was cut, or whose end nobody knows, is not the answer.
 WHOLE = frozenset({FinishReason.STOP, FinishReason.TOOL_CALLS})
 # Not what would be decided when all is well and nothing is tried out.
-EXCEPTIONAL = frozenset({DecisionReason.BETTER_ONE_RESTS, DecisionReason.EXPLORED})
+EXCEPTIONAL = frozenset(
+    {DecisionReason.BETTER_ONE_RESTS, DecisionReason.EXPLORED, DecisionReason.HEDGED}
+)
 # Of a text that is sent again as a stream; it is cut after a space.
 PIECE_CHARACTERS = 1_024
 

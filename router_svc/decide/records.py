@@ -44,6 +44,7 @@ class DecisionReason(_Named):
     LEARNT_QUALITY = auto()
     WITHOUT_EMBEDDING = auto()
     CACHED = auto()
+    HEDGED = auto()
 
 
 @dataclass(frozen=True, slots=True)

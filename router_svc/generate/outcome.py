@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from router_svc.catalogue.models import Model
-from router_svc.decide.records import Candidate, Decision, Rejection, RejectionCode
+from router_svc.decide.records import Candidate, Decision, DecisionReason, Rejection, RejectionCode
 from router_svc.generate.failures import FailureKind
 from router_svc.generate.records import FailedTry
 from stepwire.errors import Reason, StepwireError
@@ -25,17 +25,22 @@ MAY_PASS = frozenset(
 
 def after_failures(decision: Decision, model: Model, failed: Sequence[FailedTry]) -> Decision:
     """Returns `decision` as it turned out: `model` first, those that failed rejected."""
-    if not failed:
-        return decision
-    told = "; ".join(f"{each.name} did not answer: {each.failure}" for each in failed)
     names = {each.name for each in failed} - {model.name}
+    first = decision.chosen.model.name
+    hedged = first not in {model.name, *names}
+    if not failed and not hedged:
+        return decision
+    told = [f"{each.name} did not answer: {each.failure}" for each in failed]
+    if hedged:
+        told.append(f"{first} was slow")
     answered = next(each for each in decision.tries if each.model.name == model.name)
     left = [each for each in decision.tries if each.model.name not in {model.name, *names}]
     return replace(
         decision,
         tries=(answered, *left),
         rejected=(*(_rejected(name, failed) for name in sorted(names)), *decision.rejected),
-        explanation=f"{decision.explanation}; {told}; {model.name} answered",
+        reasons=(*decision.reasons, DecisionReason.HEDGED) if hedged else decision.reasons,
+        explanation="; ".join([decision.explanation, *told, f"{model.name} answered"]),
     )
 
 

@@ -190,13 +190,16 @@ class Router:
             candidate = course.route.beside(attempt.candidate)
             return beside(candidate) if candidate and self._hedging.spend() else None
 
+        answered = False
         try:
-            return await first_answer(ran(attempt, hedge=False), hedge, after_seconds=slow)
+            won = await first_answer(ran(attempt, hedge=False), hedge, after_seconds=slow)
+            answered = True
+            return won
         finally:
             # A call that is cancelled at once has not begun its try.
             attempt.abandon()
             # The failure of the one made first is noted by the caller when nobody answered.
-            course.failed.extend(each for each in lost if each.hedge)
+            course.failed.extend(each for each in lost if answered or each.hedge)
 
     def _note(self, course: _Course, attempt: Try, failure: ProviderFailure) -> None:
         self._take_note(course, _failed(attempt, failure))

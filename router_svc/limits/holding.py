@@ -31,7 +31,8 @@ class Holding:
         model: The model.
         unit: What is counted: `requests` or `tokens`.
         name: Names the rate.
-        free_at: When it is worth while to ask again, after a refusal.
+        free_at: When it is worth while to ask again for what was refused.
+        refused: So many units were not free then; fewer may be.
         told_at: When there will be enough, by what was said at the last refusal.
     """
 
@@ -39,6 +40,7 @@ class Holding:
     unit: str
     name: str = field(init=False)
     free_at: float = 0.0
+    refused: int = 0
     told_at: float = 0.0
     _shares: deque[_Share] = field(default_factory=deque)
     # Units by the second in which they were given.
@@ -78,7 +80,11 @@ class Holding:
         ahead = min(int(limit * AHEAD), int(per_second * KEPT_SECONDS))
         return Ask(self.name, limit, wanted=missing + ahead, least=max(1, min(needs) - left))
 
-    def put(self, given: Given, now: float, *, patience_seconds: float) -> None:
+    def is_refused(self, units: int, now: float) -> bool:
+        """Returns whether so many units are known not to be free."""
+        return self.free_at > now and units - self.left(now) >= self.refused
+
+    def put(self, ask: Ask, given: Given, now: float, *, patience_seconds: float) -> None:
         """Takes what was given, or that nothing was."""
         self._used, self._since = 0, now
         if given.units:
@@ -87,6 +93,7 @@ class Holding:
         else:
             self.told_at = now + given.wait_seconds
             self.free_at = now + min(given.wait_seconds, patience_seconds)
+            self.refused = ask.least
 
     def give_back(self, parts: list[Part], units: int) -> None:
         """Puts some of what was used back, of the newest parts; below 0 for what came on top."""

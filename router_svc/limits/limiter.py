@@ -79,7 +79,7 @@ class RateLimits:
                     f"{need.units} {need.holding.unit} are above {need}",
                     called=False,
                 )
-            if need.holding.free_at > now:
+            if need.holding.is_refused(need.units, now):
                 raise self._refusal(needs, now)
         future = self._wants.put(needs)
         try:
@@ -122,17 +122,17 @@ class RateLimits:
         by_name: dict[str, list[Need]] = {}
         for need in (each for needs in wants for each in needs):
             by_name.setdefault(need.holding.name, []).append(need)
-        asks = []
+        asks: dict[str, Ask] = {}
         back: list[Back] = []
         for needs in by_name.values():
             holding = needs[-1].holding
             ask = holding.ask(needs[-1].limit, [need.units for need in needs], now)
             if ask is not None:
-                asks.append(ask)
+                asks[ask.name] = ask
             back += holding.unwanted(now)
-        for name, given in (await self._exchange(asks, back)).items():
+        for name, given in (await self._exchange([*asks.values()], back)).items():
             # Kept from when it was asked for, which is not later than when it was given.
-            self._holdings[name].put(given, now, patience_seconds=LOOK_AGAIN_SECONDS)
+            self._holdings[name].put(asks[name], given, now, patience_seconds=LOOK_AGAIN_SECONDS)
         now = self._clock()
         return [_take(needs, now) or self._refusal(needs, now) for needs in wants]
 

@@ -14,6 +14,8 @@ ESTIMATE = "estimate"
 # What a chat template adds around a message, and around a numbered source.
 MESSAGE_TOKENS = 4
 DOCUMENT_TOKENS = 12
+# The instruction in front of all sources; 65 by MiniLM's vocabulary.
+SOURCES_TOKENS = 84
 # What a tool adds around its JSON, by the templates that are published.
 TOOL_TOKENS = 8
 # A picture of usual size; providers count by tiles, which are not known here.
@@ -93,6 +95,8 @@ def _sum(count: Callable[[str], int], request: Request) -> int:
     documents = sum(
         DOCUMENT_TOKENS + count(each.title) + count(each.text) for each in request.documents
     )
+    if request.documents:
+        documents += SOURCES_TOKENS
     calls = sum(
         TOOL_TOKENS + count(call.name) + count(call.arguments_json)
         for each in request.messages

@@ -205,6 +205,17 @@ async def test_a_budget_that_refuses_tries_no_cheaper_model(tenant: Tenant) -> N
     assert (error.metadata["resets_at"], error.retry_after) == ("", None)
 
 
+async def test_of_two_budgets_the_one_that_refuses_decides(tenant: Tenant) -> None:
+    for name, action in (
+        ("gentle", budget_pb2.BUDGET_ACTION_CHEAPER_MODEL),
+        ("strict", budget_pb2.BUDGET_ACTION_REFUSE),
+    ):
+        scope = budget_pb2.BudgetScope(model="dear")
+        await tenant.create(name, 0, scope=scope, on_exhausted=action)
+    error = await error_of(tenant.generate())
+    assert (error.reason, error.metadata["budget"]) == (Reason.BUDGET_EXHAUSTED, "strict")
+
+
 async def test_in_shadow_mode_nothing_is_refused(tenant: Tenant) -> None:
     await tenant.create("shadow", 1, shadow=True)
     answer = await tenant.generate()

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.metrics import NoOpMeter
 
+from router_svc.cache.keeping import is_worth_keeping
 from router_svc.catalogue.models import Model
-from router_svc.decide.records import Decision
+from router_svc.decide.records import Decision, DecisionReason
 from router_svc.generate import app as generate_app
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.hedge import HedgeBudget
@@ -20,7 +21,7 @@ from router_svc.generate.load import Load
 from router_svc.generate.nothing import NoObserver
 from router_svc.generate.pipeline import Router
 from router_svc.generate.ports import Permit, Target
-from router_svc.generate.records import Completion, Delta, FinishReason, Usage
+from router_svc.generate.records import Answer, Completion, Delta, FinishReason, Usage
 from router_svc.generate.route import RetryRules
 from router_svc.generate.tries import ANSWER_SECONDS
 from router_svc.metrics import RouterMetrics
@@ -217,6 +218,33 @@ PLANS = st.builds(
     hedge_share=st.sampled_from([0.0, 1.0]),
     streamed=st.booleans(),
 )
+
+
+async def hedged(*, first: Turn, second: Turn) -> Answer:
+    providers = Providers([second, first])
+    plan = Plan([], [9.0, 9.0], 60.0, max_attempts=6, hedge_share=1.0, streamed=False)
+    return await a_router(providers, plan).generate(REQUEST, deadline=plan.seconds)
+
+
+def test_the_model_that_is_asked_beside_and_answers_first_is_told_and_not_kept() -> None:
+    slow, quick = (Turn([wait], None, None, "{}") for wait in (9.0, 1.0))
+    answer = run_virtual(hedged(first=slow, second=quick))
+    decision = answer.decision
+    assert [each.model.name for each in decision.tries] == ["b", "a"]
+    assert (answer.model.name, DecisionReason.HEDGED in decision.reasons) == ("b", True)
+    assert decision.explanation.endswith("; a was slow; b answered")
+    assert not answer.failed
+    assert not is_worth_keeping(answer)
+
+
+def test_what_failed_beside_the_one_that_answers_is_told() -> None:
+    failing = Turn([0.3], FailureKind.SERVER, None, "")
+    answer = run_virtual(hedged(first=failing, second=Turn([1.0], None, None, "{}")))
+    assert answer.model.name == "b"
+    assert [(each.name, each.kind, each.hedge) for each in answer.failed] == [
+        ("a", "server", False)
+    ]
+    assert DecisionReason.HEDGED not in answer.decision.reasons
 
 
 @settings(max_examples=300)

@@ -1,6 +1,7 @@
 """In any minute no more is asked of a model than its limits allow, by all instances together."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -15,13 +16,23 @@ from router_svc.generate.ports import Lease
 from router_svc.generate.records import Caller
 from router_svc.limits.limiter import LOOK_AGAIN_SECONDS, RateLimits
 from router_svc.limits.metrics import LimitMetrics
-from router_svc.limits.ports import Ask, Back
+from router_svc.limits.ports import Ask, Back, Given
 from router_svc.limits.window import WINDOW_SECONDS, MemoryRates
 from stepwire.errors import Reason, StepwireError
 from tests.unit.router_svc.router_builders import a_model
 
 CALLER = Caller("ours")
 MINUTE = 60.0
+
+
+class Asked(MemoryRates):
+    """Counts how often it is asked."""
+
+    times = 0
+
+    async def take(self, asks: Sequence[Ask], back: Sequence[Back]) -> Mapping[str, Given]:
+        self.times += 1
+        return await super().take(asks, back)
 
 
 @dataclass
@@ -32,7 +43,7 @@ class Instances:
     limits: list[RateLimits] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.store = MemoryRates(self.clock)
+        self.store = Asked(self.clock)
         self.limits = [self.instance(), self.instance()]
 
     def instance(self) -> RateLimits:
@@ -52,6 +63,20 @@ async def lease(limits: RateLimits, model: Model, tokens: int = 1) -> Lease | No
         return await limits.lease(CALLER, model, tokens=tokens)
     except ProviderFailure:
         return None
+
+
+async def test_a_call_that_is_too_large_now_keeps_no_smaller_one_out() -> None:
+    instances = Instances()
+    model, [limits, _] = limited(tokens=100), instances.limits
+    assert await lease(limits, model, 60) is not None
+    assert await lease(limits, model, 50) is None
+    assert await lease(limits, model, 50) is None
+    assert await lease(limits, model, 10) is not None
+    # What is left is less than that one needs, too; and nobody asks for it again and again.
+    assert await lease(limits, model, 40) is None
+    asked = instances.store.times
+    assert await lease(limits, model, 45) is None
+    assert instances.store.times == asked
 
 
 @dataclass(frozen=True)

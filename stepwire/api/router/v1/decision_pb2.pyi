@@ -50,6 +50,8 @@ class _DecisionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decisi
     """Nothing was decided: an earlier answer of this model was given again. The decision's
     id is that of the earlier one, so that its outcome can be reported.
     """
+    DECISION_REASON_HEDGED: _DecisionReason.ValueType  # 10
+    """The model decided on was slow, and this one, asked beside it, answered first."""
 
 class DecisionReason(_DecisionReason, metaclass=_DecisionReasonEnumTypeWrapper):
     """What led to a decision."""
@@ -78,6 +80,8 @@ DECISION_REASON_CACHED: DecisionReason.ValueType  # 9
 """Nothing was decided: an earlier answer of this model was given again. The decision's
 id is that of the earlier one, so that its outcome can be reported.
 """
+DECISION_REASON_HEDGED: DecisionReason.ValueType  # 10
+"""The model decided on was slow, and this one, asked beside it, answered first."""
 Global___DecisionReason: _TypeAlias = DecisionReason  # noqa: Y015
 
 class _RejectionCode:
