@@ -464,7 +464,9 @@ BEGIN
             needs = coalesce(r.needs, 0),
             open = coalesce(r.items, 0),
             released = coalesce(r.released, s.released),
-            inbox = coalesce(r.inbox, s.inbox),
+            -- A signal that came before was given back when the step was retried.
+            inbox = CASE WHEN r.waits_for LIKE 'signal:%' THEN r.inbox
+                ELSE coalesce(r.inbox, s.inbox) END,
             added_graph = coalesce(r.added, s.added_graph),
             session_id = NULL,
             ended_at = CASE WHEN r.state = 'WAITING' THEN NULL ELSE now() END

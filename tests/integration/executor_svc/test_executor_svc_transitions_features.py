@@ -200,6 +200,21 @@ async def test_signals_are_kept_and_each_is_taken_once(record: Record) -> None:
     assert [each.inbox for each in came] == [b"1", b"2"]
 
 
+async def test_a_signal_that_was_given_back_is_taken_by_one_step_alone(record: Record) -> None:
+    compiled, task = await record.task(transform("a", "1"), transform("b", "1"))
+    session_id = await record.session()
+    await record.run(session_id, compiled, task.task_id, "a", outcome=SIGNAL)
+    await record.signal(task.task_id, "go", b"7")
+    await record.run(session_id, compiled, task.task_id, "a", outcome=FAILURE)
+    await record.retry(task.task_id)
+    await record.run(session_id, compiled, task.task_id, "b", outcome=SIGNAL)
+    await record.run(session_id, compiled, task.task_id, "a", outcome=SIGNAL, attempt=2)
+    assert ready(await record.wake()) == {("a", 2)}, "b has what came"
+    (a,) = await record.claim(session_id, task.task_id, "a", attempt=2)
+    (b,) = await record.claim(session_id, task.task_id, "b")
+    assert (a.inbox, b.inbox) == (None, b"7")
+
+
 async def test_what_came_is_still_there_after_a_loss_or_a_refusal(record: Record) -> None:
     compiled, task = await record.task(transform("a", "1"))
     session_id, other = await record.session(), await record.session()
