@@ -15,6 +15,7 @@ SIGNAL_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 MAX_FUNCTION_CHARACTERS = 200
 MAX_MODEL_CHARACTERS = 200
+MAX_PROJECT_CHARACTERS = 100
 MAX_SEARCH_LIMIT = 1000
 MAX_TEMPERATURE = 2
 
@@ -73,6 +74,15 @@ def _model(spec: Any, field: str, expression: Compile) -> Iterator[Expression]:
         raise field_invalid(f"{field}.max_output_tokens", "must not be negative")
     if not 0 <= spec.temperature <= MAX_TEMPERATURE:
         raise field_invalid(f"{field}.temperature", f"must be from 0 to {MAX_TEMPERATURE}")
+    # Written so that a NaN, which is on neither side of anything, is refused too.
+    if not 0 <= spec.min_quality <= 1:
+        raise field_invalid(f"{field}.min_quality", "must be from 0 to 1")
+    if len(spec.project) > MAX_PROJECT_CHARACTERS or "\0" in spec.project:
+        raise field_invalid(
+            f"{field}.project", f"must have at most {MAX_PROJECT_CHARACTERS} characters"
+        )
+    if spec.HasField("json_schema") and not spec.json_schema.schema.fields:
+        raise field_invalid(f"{field}.json_schema.schema", "is required")
 
 
 def _http(spec: Any, field: str, expression: Compile) -> Iterator[Expression]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import orjson
+
 from executor_svc.steps.answer import answer
 from executor_svc.steps.kind import StepCall, input_error
 from stepwire.api.router.v1.message_pb2 import Role
@@ -21,7 +23,7 @@ class ModelKind:
 
     async def run(self, call: StepCall) -> Any:
         response = await answer(self._router.Generate(_request(call)), service="router")
-        return {
+        output = {
             "text": response.text,
             "model": response.model,
             "citations": [
@@ -34,6 +36,17 @@ class ModelKind:
                 "cost_micro_usd": response.usage.cost_micro_usd,
             },
         }
+        if call.spec.HasField("json_schema"):
+            output["json"] = _json(response.text)
+        return output
+
+
+def _json(text: str) -> Any:
+    """Returns the value of an answer; the router sees to the schema of all that is not cut."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _request(call: StepCall) -> GenerateRequest:
@@ -50,6 +63,12 @@ def _request(call: StepCall) -> GenerateRequest:
     # Budgets and accounts follow it.
     request.attribution.task_id = call.context.task_id
     request.attribution.step_id = call.context.step_id
+    request.attribution.project = spec.project
+    request.requirements.min_quality = spec.min_quality
+    if spec.HasField("cache"):
+        request.cache.CopyFrom(spec.cache)
+    if spec.HasField("json_schema"):
+        request.json_schema.CopyFrom(spec.json_schema)
     if spec.HasField("temperature"):
         request.temperature = spec.temperature
     messages = given.get("messages") or [{"role": "user", "content": given.get("prompt")}]

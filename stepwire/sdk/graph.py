@@ -19,6 +19,7 @@ from typing import Any, Final, TypedDict, Unpack
 from google.protobuf.struct_pb2 import Value
 
 from stepwire.api.executor.v1 import graph_pb2 as pb
+from stepwire.api.router.v1.requirements_pb2 import CacheControl
 from stepwire.payload import json_to_value
 from stepwire.sdk.policies import http_step, retry_policy
 from stepwire.sdk.values import to_duration
@@ -133,10 +134,23 @@ def model(
     model: str = "",
     max_output_tokens: int = 0,
     temperature: float | None = None,
+    min_quality: float = 0.0,
+    project: str = "",
+    cache: CacheControl | None = None,
+    json_schema: Mapping[str, Any] | None = None,
     **options: Unpack[StepOptions],
 ) -> pb.Step:
-    """Generates text from a prompt, messages or documents."""
-    kind = pb.ModelStep(model=model, max_output_tokens=max_output_tokens, temperature=temperature)
+    """Generates text from a prompt, messages or documents; JSON that keeps a schema, if given."""
+    kind = pb.ModelStep(
+        model=model,
+        max_output_tokens=max_output_tokens,
+        temperature=temperature,
+        min_quality=min_quality,
+        project=project,
+        cache=cache,
+    )
+    if json_schema is not None:
+        kind.json_schema.schema.update(json_schema)
     return _step(name, options, model=kind)
 
 

@@ -125,6 +125,15 @@ BAD = [
         Reason.FIELD_INVALID,
         f"{FIRST}.model.temperature",
     ),
+    *(
+        ([step(kind="model", spec=spec)], Reason.FIELD_INVALID, f"{FIRST}.model.{field}")
+        for spec, field in (
+            ({"min_quality": 1.1}, "min_quality"),
+            ({"project": "x" * 101}, "project"),
+            ({"project": "a\0b"}, "project"),
+            ({"json_schema": {"name": "x"}}, "json_schema.schema"),
+        )
+    ),
     ([step(kind="http", spec={"url": "ftp://x"})], Reason.FIELD_INVALID, f"{FIRST}.http.url"),
     (
         [step(kind="http", spec={"url": "http://x", "method": "BREW"})],

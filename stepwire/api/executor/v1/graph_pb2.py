@@ -24,55 +24,57 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from stepwire.api.router.v1 import message_pb2 as stepwire_dot_api_dot_router_dot_v1_dot_message__pb2
+from stepwire.api.router.v1 import requirements_pb2 as stepwire_dot_api_dot_router_dot_v1_dot_requirements__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$stepwire/api/executor/v1/graph.proto\x12\x18stepwire.api.executor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xbb\x01\n\x05Graph\x12\x34\n\x05steps\x18\x01 \x03(\x0b\x32\x1e.stepwire.api.executor.v1.StepR\x05steps\x12G\n\x0b\x63oncurrency\x18\x02 \x01(\x0b\x32%.stepwire.api.executor.v1.ConcurrencyR\x0b\x63oncurrency\x12\x33\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\";\n\x0bWorkflowRef\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\"\x85\x01\n\x0b\x43oncurrency\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x1f\n\x0bmax_running\x18\x02 \x01(\x05R\nmaxRunning\x12\x43\n\x06policy\x18\x03 \x01(\x0e\x32+.stepwire.api.executor.v1.ConcurrencyPolicyR\x06policy\"\xab\x0b\n\x04Step\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n\ndepends_on\x18\x02 \x03(\tR\tdependsOn\x12\x19\n\x08\x66or_each\x18\x03 \x01(\tR\x07\x66orEach\x12\x14\n\x05input\x18\x04 \x01(\tR\x05input\x12\x14\n\x05queue\x18\x05 \x01(\tR\x05queue\x12;\n\x05retry\x18\x06 \x01(\x0b\x32%.stepwire.api.executor.v1.RetryPolicyR\x05retry\x12\x33\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12\x12\n\x04when\x18\x08 \x01(\tR\x04when\x12!\n\x0cmax_parallel\x18\t \x01(\x05R\x0bmaxParallel\x12>\n\x06python\x18\n \x01(\x0b\x32$.stepwire.api.executor.v1.PythonStepH\x00R\x06python\x12G\n\ttransform\x18\x0b \x01(\x0b\x32\'.stepwire.api.executor.v1.TransformStepH\x00R\ttransform\x12;\n\x05\x65mbed\x18\x0c \x01(\x0b\x32#.stepwire.api.executor.v1.EmbedStepH\x00R\x05\x65mbed\x12>\n\x06upsert\x18\r \x01(\x0b\x32$.stepwire.api.executor.v1.UpsertStepH\x00R\x06upsert\x12>\n\x06search\x18\x0e \x01(\x0b\x32$.stepwire.api.executor.v1.SearchStepH\x00R\x06search\x12;\n\x05model\x18\x0f \x01(\x0b\x32#.stepwire.api.executor.v1.ModelStepH\x00R\x05model\x12\x38\n\x04http\x18\x10 \x01(\x0b\x32\".stepwire.api.executor.v1.HttpStepH\x00R\x04http\x12;\n\x05sleep\x18\x11 \x01(\x0b\x32#.stepwire.api.executor.v1.SleepStepH\x00R\x05sleep\x12K\n\x0bwait_signal\x18\x12 \x01(\x0b\x32(.stepwire.api.executor.v1.WaitSignalStepH\x00R\nwaitSignal\x12\x41\n\x07subtask\x18\x13 \x01(\x0b\x32%.stepwire.api.executor.v1.SubtaskStepH\x00R\x07subtask\x12\x41\n\x07webhook\x18\x14 \x01(\x0b\x32%.stepwire.api.executor.v1.WebhookStepH\x00R\x07webhook\x12\x38\n\x04join\x18\x15 \x01(\x0b\x32$.stepwire.api.executor.v1.JoinPolicyR\x04join\x12\x43\n\nitems_join\x18\x16 \x01(\x0b\x32$.stepwire.api.executor.v1.JoinPolicyR\titemsJoin\x12\x45\n\x11schedule_to_close\x18\x17 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0fscheduleToClose\x12\x46\n\x11heartbeat_timeout\x18\x18 \x01(\x0b\x32\x19.google.protobuf.DurationR\x10heartbeatTimeout\x12\x1a\n\x08priority\x18\x19 \x01(\x05R\x08priority\x12J\n\x0c\x63ompensation\x18\x1a \x01(\x0b\x32&.stepwire.api.executor.v1.CompensationR\x0c\x63ompensation\x12\x35\n\x05limit\x18\x1b \x01(\x0b\x32\x1f.stepwire.api.executor.v1.LimitR\x05limitB\x06\n\x04kind\"_\n\nJoinPolicy\x12\x36\n\x04mode\x18\x01 \x01(\x0e\x32\".stepwire.api.executor.v1.JoinModeR\x04mode\x12\x19\n\x08\x61t_least\x18\x02 \x01(\x05R\x07\x61tLeast\"\xae\x02\n\x0c\x43ompensation\x12\x14\n\x05input\x18\x01 \x01(\tR\x05input\x12\x14\n\x05queue\x18\x02 \x01(\tR\x05queue\x12;\n\x05retry\x18\x03 \x01(\x0b\x32%.stepwire.api.executor.v1.RetryPolicyR\x05retry\x12\x33\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12>\n\x06python\x18\n \x01(\x0b\x32$.stepwire.api.executor.v1.PythonStepH\x00R\x06python\x12\x38\n\x04http\x18\x10 \x01(\x0b\x32\".stepwire.api.executor.v1.HttpStepH\x00R\x04httpB\x06\n\x04kind\"\x8c\x01\n\x05Limit\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x1f\n\x0bmax_running\x18\x02 \x01(\x05R\nmaxRunning\x12\x1d\n\nmax_starts\x18\x03 \x01(\x05R\tmaxStarts\x12\x31\n\x06period\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06period\"\xac\x02\n\x0bRetryPolicy\x12!\n\x0cmax_attempts\x18\x01 \x01(\x05R\x0bmaxAttempts\x12\x42\n\x0finitial_backoff\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0einitialBackoff\x12:\n\x0bmax_backoff\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\nmaxBackoff\x12\x1e\n\nmultiplier\x18\x04 \x01(\x01R\nmultiplier\x12\x32\n\x15non_retryable_reasons\x18\x05 \x03(\tR\x13nonRetryableReasons\x12\x1b\n\x06jitter\x18\x06 \x01(\x01H\x00R\x06jitter\x88\x01\x01\x42\t\n\x07_jitter\"(\n\nPythonStep\x12\x1a\n\x08\x66unction\x18\x01 \x01(\tR\x08\x66unction\"/\n\rTransformStep\x12\x1e\n\nexpression\x18\x01 \x01(\tR\nexpression\"!\n\tEmbedStep\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\",\n\nUpsertStep\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\"B\n\nSearchStep\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x14\n\x05limit\x18\x02 \x01(\x05R\x05limit\"\x84\x01\n\tModelStep\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12*\n\x11max_output_tokens\x18\x02 \x01(\x05R\x0fmaxOutputTokens\x12%\n\x0btemperature\x18\x03 \x01(\x01H\x00R\x0btemperature\x88\x01\x01\x42\x0e\n\x0c_temperature\"g\n\x08HttpStep\x12\x16\n\x06method\x18\x01 \x01(\tR\x06method\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12\x31\n\x07headers\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\x07headers\"X\n\tSleepStep\x12\x35\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12\x14\n\x05until\x18\x02 \x01(\tR\x05until\"\x8b\x01\n\x0eWaitSignalStep\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x33\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12\x30\n\x07\x64\x65\x66\x61ult\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueR\x07\x64\x65\x66\x61ult\"\x87\x01\n\x0bSubtaskStep\x12\x35\n\x05graph\x18\x01 \x01(\x0b\x32\x1f.stepwire.api.executor.v1.GraphR\x05graph\x12\x41\n\x08workflow\x18\x02 \x01(\x0b\x32%.stepwire.api.executor.v1.WorkflowRefR\x08workflow\"6\n\x0bWebhookStep\x12\'\n\x0fsubscription_id\x18\x01 \x01(\tR\x0esubscriptionId*\xa6\x01\n\x11\x43oncurrencyPolicy\x12\"\n\x1e\x43ONCURRENCY_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43ONCURRENCY_POLICY_QUEUE\x10\x01\x12)\n%CONCURRENCY_POLICY_CANCEL_IN_PROGRESS\x10\x02\x12$\n CONCURRENCY_POLICY_CANCEL_NEWEST\x10\x03*{\n\x08JoinMode\x12\x19\n\x15JOIN_MODE_UNSPECIFIED\x10\x00\x12\x11\n\rJOIN_MODE_ALL\x10\x01\x12\x11\n\rJOIN_MODE_ANY\x10\x02\x12\x16\n\x12JOIN_MODE_AT_LEAST\x10\x03\x12\x16\n\x12JOIN_MODE_ALL_DONE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$stepwire/api/executor/v1/graph.proto\x12\x18stepwire.api.executor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a$stepwire/api/router/v1/message.proto\x1a)stepwire/api/router/v1/requirements.proto\"\xbb\x01\n\x05Graph\x12\x34\n\x05steps\x18\x01 \x03(\x0b\x32\x1e.stepwire.api.executor.v1.StepR\x05steps\x12G\n\x0b\x63oncurrency\x18\x02 \x01(\x0b\x32%.stepwire.api.executor.v1.ConcurrencyR\x0b\x63oncurrency\x12\x33\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\";\n\x0bWorkflowRef\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\"\x85\x01\n\x0b\x43oncurrency\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x1f\n\x0bmax_running\x18\x02 \x01(\x05R\nmaxRunning\x12\x43\n\x06policy\x18\x03 \x01(\x0e\x32+.stepwire.api.executor.v1.ConcurrencyPolicyR\x06policy\"\xab\x0b\n\x04Step\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n\ndepends_on\x18\x02 \x03(\tR\tdependsOn\x12\x19\n\x08\x66or_each\x18\x03 \x01(\tR\x07\x66orEach\x12\x14\n\x05input\x18\x04 \x01(\tR\x05input\x12\x14\n\x05queue\x18\x05 \x01(\tR\x05queue\x12;\n\x05retry\x18\x06 \x01(\x0b\x32%.stepwire.api.executor.v1.RetryPolicyR\x05retry\x12\x33\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12\x12\n\x04when\x18\x08 \x01(\tR\x04when\x12!\n\x0cmax_parallel\x18\t \x01(\x05R\x0bmaxParallel\x12>\n\x06python\x18\n \x01(\x0b\x32$.stepwire.api.executor.v1.PythonStepH\x00R\x06python\x12G\n\ttransform\x18\x0b \x01(\x0b\x32\'.stepwire.api.executor.v1.TransformStepH\x00R\ttransform\x12;\n\x05\x65mbed\x18\x0c \x01(\x0b\x32#.stepwire.api.executor.v1.EmbedStepH\x00R\x05\x65mbed\x12>\n\x06upsert\x18\r \x01(\x0b\x32$.stepwire.api.executor.v1.UpsertStepH\x00R\x06upsert\x12>\n\x06search\x18\x0e \x01(\x0b\x32$.stepwire.api.executor.v1.SearchStepH\x00R\x06search\x12;\n\x05model\x18\x0f \x01(\x0b\x32#.stepwire.api.executor.v1.ModelStepH\x00R\x05model\x12\x38\n\x04http\x18\x10 \x01(\x0b\x32\".stepwire.api.executor.v1.HttpStepH\x00R\x04http\x12;\n\x05sleep\x18\x11 \x01(\x0b\x32#.stepwire.api.executor.v1.SleepStepH\x00R\x05sleep\x12K\n\x0bwait_signal\x18\x12 \x01(\x0b\x32(.stepwire.api.executor.v1.WaitSignalStepH\x00R\nwaitSignal\x12\x41\n\x07subtask\x18\x13 \x01(\x0b\x32%.stepwire.api.executor.v1.SubtaskStepH\x00R\x07subtask\x12\x41\n\x07webhook\x18\x14 \x01(\x0b\x32%.stepwire.api.executor.v1.WebhookStepH\x00R\x07webhook\x12\x38\n\x04join\x18\x15 \x01(\x0b\x32$.stepwire.api.executor.v1.JoinPolicyR\x04join\x12\x43\n\nitems_join\x18\x16 \x01(\x0b\x32$.stepwire.api.executor.v1.JoinPolicyR\titemsJoin\x12\x45\n\x11schedule_to_close\x18\x17 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0fscheduleToClose\x12\x46\n\x11heartbeat_timeout\x18\x18 \x01(\x0b\x32\x19.google.protobuf.DurationR\x10heartbeatTimeout\x12\x1a\n\x08priority\x18\x19 \x01(\x05R\x08priority\x12J\n\x0c\x63ompensation\x18\x1a \x01(\x0b\x32&.stepwire.api.executor.v1.CompensationR\x0c\x63ompensation\x12\x35\n\x05limit\x18\x1b \x01(\x0b\x32\x1f.stepwire.api.executor.v1.LimitR\x05limitB\x06\n\x04kind\"_\n\nJoinPolicy\x12\x36\n\x04mode\x18\x01 \x01(\x0e\x32\".stepwire.api.executor.v1.JoinModeR\x04mode\x12\x19\n\x08\x61t_least\x18\x02 \x01(\x05R\x07\x61tLeast\"\xae\x02\n\x0c\x43ompensation\x12\x14\n\x05input\x18\x01 \x01(\tR\x05input\x12\x14\n\x05queue\x18\x02 \x01(\tR\x05queue\x12;\n\x05retry\x18\x03 \x01(\x0b\x32%.stepwire.api.executor.v1.RetryPolicyR\x05retry\x12\x33\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12>\n\x06python\x18\n \x01(\x0b\x32$.stepwire.api.executor.v1.PythonStepH\x00R\x06python\x12\x38\n\x04http\x18\x10 \x01(\x0b\x32\".stepwire.api.executor.v1.HttpStepH\x00R\x04httpB\x06\n\x04kind\"\x8c\x01\n\x05Limit\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x1f\n\x0bmax_running\x18\x02 \x01(\x05R\nmaxRunning\x12\x1d\n\nmax_starts\x18\x03 \x01(\x05R\tmaxStarts\x12\x31\n\x06period\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06period\"\xac\x02\n\x0bRetryPolicy\x12!\n\x0cmax_attempts\x18\x01 \x01(\x05R\x0bmaxAttempts\x12\x42\n\x0finitial_backoff\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0einitialBackoff\x12:\n\x0bmax_backoff\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\nmaxBackoff\x12\x1e\n\nmultiplier\x18\x04 \x01(\x01R\nmultiplier\x12\x32\n\x15non_retryable_reasons\x18\x05 \x03(\tR\x13nonRetryableReasons\x12\x1b\n\x06jitter\x18\x06 \x01(\x01H\x00R\x06jitter\x88\x01\x01\x42\t\n\x07_jitter\"(\n\nPythonStep\x12\x1a\n\x08\x66unction\x18\x01 \x01(\tR\x08\x66unction\"/\n\rTransformStep\x12\x1e\n\nexpression\x18\x01 \x01(\tR\nexpression\"!\n\tEmbedStep\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\",\n\nUpsertStep\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\"B\n\nSearchStep\x12\x1e\n\ncollection\x18\x01 \x01(\tR\ncollection\x12\x14\n\x05limit\x18\x02 \x01(\x05R\x05limit\"\xc0\x02\n\tModelStep\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12*\n\x11max_output_tokens\x18\x02 \x01(\x05R\x0fmaxOutputTokens\x12%\n\x0btemperature\x18\x03 \x01(\x01H\x00R\x0btemperature\x88\x01\x01\x12\x1f\n\x0bmin_quality\x18\x04 \x01(\x01R\nminQuality\x12\x18\n\x07project\x18\x05 \x01(\tR\x07project\x12:\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32$.stepwire.api.router.v1.CacheControlR\x05\x63\x61\x63he\x12\x43\n\x0bjson_schema\x18\x07 \x01(\x0b\x32\".stepwire.api.router.v1.JsonSchemaR\njsonSchemaB\x0e\n\x0c_temperature\"g\n\x08HttpStep\x12\x16\n\x06method\x18\x01 \x01(\tR\x06method\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12\x31\n\x07headers\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\x07headers\"X\n\tSleepStep\x12\x35\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12\x14\n\x05until\x18\x02 \x01(\tR\x05until\"\x8b\x01\n\x0eWaitSignalStep\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x33\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12\x30\n\x07\x64\x65\x66\x61ult\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueR\x07\x64\x65\x66\x61ult\"\x87\x01\n\x0bSubtaskStep\x12\x35\n\x05graph\x18\x01 \x01(\x0b\x32\x1f.stepwire.api.executor.v1.GraphR\x05graph\x12\x41\n\x08workflow\x18\x02 \x01(\x0b\x32%.stepwire.api.executor.v1.WorkflowRefR\x08workflow\"6\n\x0bWebhookStep\x12\'\n\x0fsubscription_id\x18\x01 \x01(\tR\x0esubscriptionId*\xa6\x01\n\x11\x43oncurrencyPolicy\x12\"\n\x1e\x43ONCURRENCY_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43ONCURRENCY_POLICY_QUEUE\x10\x01\x12)\n%CONCURRENCY_POLICY_CANCEL_IN_PROGRESS\x10\x02\x12$\n CONCURRENCY_POLICY_CANCEL_NEWEST\x10\x03*{\n\x08JoinMode\x12\x19\n\x15JOIN_MODE_UNSPECIFIED\x10\x00\x12\x11\n\rJOIN_MODE_ALL\x10\x01\x12\x11\n\rJOIN_MODE_ANY\x10\x02\x12\x16\n\x12JOIN_MODE_AT_LEAST\x10\x03\x12\x16\n\x12JOIN_MODE_ALL_DONE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwire.api.executor.v1.graph_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONCURRENCYPOLICY']._serialized_start=3724
-  _globals['_CONCURRENCYPOLICY']._serialized_end=3890
-  _globals['_JOINMODE']._serialized_start=3892
-  _globals['_JOINMODE']._serialized_end=4015
-  _globals['_GRAPH']._serialized_start=129
-  _globals['_GRAPH']._serialized_end=316
-  _globals['_WORKFLOWREF']._serialized_start=318
-  _globals['_WORKFLOWREF']._serialized_end=377
-  _globals['_CONCURRENCY']._serialized_start=380
-  _globals['_CONCURRENCY']._serialized_end=513
-  _globals['_STEP']._serialized_start=516
-  _globals['_STEP']._serialized_end=1967
-  _globals['_JOINPOLICY']._serialized_start=1969
-  _globals['_JOINPOLICY']._serialized_end=2064
-  _globals['_COMPENSATION']._serialized_start=2067
-  _globals['_COMPENSATION']._serialized_end=2369
-  _globals['_LIMIT']._serialized_start=2372
-  _globals['_LIMIT']._serialized_end=2512
-  _globals['_RETRYPOLICY']._serialized_start=2515
-  _globals['_RETRYPOLICY']._serialized_end=2815
-  _globals['_PYTHONSTEP']._serialized_start=2817
-  _globals['_PYTHONSTEP']._serialized_end=2857
-  _globals['_TRANSFORMSTEP']._serialized_start=2859
-  _globals['_TRANSFORMSTEP']._serialized_end=2906
-  _globals['_EMBEDSTEP']._serialized_start=2908
-  _globals['_EMBEDSTEP']._serialized_end=2941
-  _globals['_UPSERTSTEP']._serialized_start=2943
-  _globals['_UPSERTSTEP']._serialized_end=2987
-  _globals['_SEARCHSTEP']._serialized_start=2989
-  _globals['_SEARCHSTEP']._serialized_end=3055
-  _globals['_MODELSTEP']._serialized_start=3058
-  _globals['_MODELSTEP']._serialized_end=3190
-  _globals['_HTTPSTEP']._serialized_start=3192
-  _globals['_HTTPSTEP']._serialized_end=3295
-  _globals['_SLEEPSTEP']._serialized_start=3297
-  _globals['_SLEEPSTEP']._serialized_end=3385
-  _globals['_WAITSIGNALSTEP']._serialized_start=3388
-  _globals['_WAITSIGNALSTEP']._serialized_end=3527
-  _globals['_SUBTASKSTEP']._serialized_start=3530
-  _globals['_SUBTASKSTEP']._serialized_end=3665
-  _globals['_WEBHOOKSTEP']._serialized_start=3667
-  _globals['_WEBHOOKSTEP']._serialized_end=3721
+  _globals['_CONCURRENCYPOLICY']._serialized_start=3993
+  _globals['_CONCURRENCYPOLICY']._serialized_end=4159
+  _globals['_JOINMODE']._serialized_start=4161
+  _globals['_JOINMODE']._serialized_end=4284
+  _globals['_GRAPH']._serialized_start=210
+  _globals['_GRAPH']._serialized_end=397
+  _globals['_WORKFLOWREF']._serialized_start=399
+  _globals['_WORKFLOWREF']._serialized_end=458
+  _globals['_CONCURRENCY']._serialized_start=461
+  _globals['_CONCURRENCY']._serialized_end=594
+  _globals['_STEP']._serialized_start=597
+  _globals['_STEP']._serialized_end=2048
+  _globals['_JOINPOLICY']._serialized_start=2050
+  _globals['_JOINPOLICY']._serialized_end=2145
+  _globals['_COMPENSATION']._serialized_start=2148
+  _globals['_COMPENSATION']._serialized_end=2450
+  _globals['_LIMIT']._serialized_start=2453
+  _globals['_LIMIT']._serialized_end=2593
+  _globals['_RETRYPOLICY']._serialized_start=2596
+  _globals['_RETRYPOLICY']._serialized_end=2896
+  _globals['_PYTHONSTEP']._serialized_start=2898
+  _globals['_PYTHONSTEP']._serialized_end=2938
+  _globals['_TRANSFORMSTEP']._serialized_start=2940
+  _globals['_TRANSFORMSTEP']._serialized_end=2987
+  _globals['_EMBEDSTEP']._serialized_start=2989
+  _globals['_EMBEDSTEP']._serialized_end=3022
+  _globals['_UPSERTSTEP']._serialized_start=3024
+  _globals['_UPSERTSTEP']._serialized_end=3068
+  _globals['_SEARCHSTEP']._serialized_start=3070
+  _globals['_SEARCHSTEP']._serialized_end=3136
+  _globals['_MODELSTEP']._serialized_start=3139
+  _globals['_MODELSTEP']._serialized_end=3459
+  _globals['_HTTPSTEP']._serialized_start=3461
+  _globals['_HTTPSTEP']._serialized_end=3564
+  _globals['_SLEEPSTEP']._serialized_start=3566
+  _globals['_SLEEPSTEP']._serialized_end=3654
+  _globals['_WAITSIGNALSTEP']._serialized_start=3657
+  _globals['_WAITSIGNALSTEP']._serialized_end=3796
+  _globals['_SUBTASKSTEP']._serialized_start=3799
+  _globals['_SUBTASKSTEP']._serialized_end=3934
+  _globals['_WEBHOOKSTEP']._serialized_start=3936
+  _globals['_WEBHOOKSTEP']._serialized_end=3990
 # @@protoc_insertion_point(module_scope)

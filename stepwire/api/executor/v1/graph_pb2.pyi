@@ -10,6 +10,8 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from stepwire.api.router.v1 import message_pb2 as _message_pb2
+from stepwire.api.router.v1 import requirements_pb2 as _requirements_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -719,7 +721,9 @@ Global___SearchStep: _TypeAlias = SearchStep  # noqa: Y015
 class ModelStep(_message.Message):
     """Generates text. Input: a prompt, or an object with the fields of
     `stepwire.api.router.v1.GenerateRequest` that a step may set: `prompt` or
-    `messages`, `documents`. Output: `{"text", "model", "citations", "usage"}`.
+    `messages`, `documents`. Output: `{"text", "model", "citations", "usage"}`; with
+    `json_schema` also `json`: the answer as a value, null when it was cut short. Its
+    usage is accounted to the task and the step.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -727,22 +731,46 @@ class ModelStep(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    MIN_QUALITY_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
+    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of a catalogue model. Empty means that the router chooses."""
     max_output_tokens: _builtins.int
     """Longest answer in tokens. 0 means the model's own default."""
     temperature: _builtins.float
     """Sampling temperature, from 0 to 2. Unset means the model's own default."""
+    min_quality: _builtins.float
+    """Lowest quality accepted, from 0 to 1, on the catalogue's scale. 0 leaves the need to
+    the router.
+    """
+    project: _builtins.str
+    """The tenant's own name for what the step belongs to; budgets and accounts follow it. At
+    most 100 characters; empty means none.
+    """
+    @_builtins.property
+    def cache(self) -> _requirements_pb2.CacheControl:
+        """Whether the answer may come from the router's cache. Unset means that it may not."""
+
+    @_builtins.property
+    def json_schema(self) -> _message_pb2.JsonSchema:
+        """Schema that the answer must keep. Unset means free text."""
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         max_output_tokens: _builtins.int = ...,
         temperature: _builtins.float | None = ...,
+        min_quality: _builtins.float = ...,
+        project: _builtins.str = ...,
+        cache: _requirements_pb2.CacheControl | None = ...,
+        json_schema: _message_pb2.JsonSchema | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "cache", b"cache", "json_schema", b"json_schema", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "max_output_tokens", b"max_output_tokens", "model", b"model", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "cache", b"cache", "json_schema", b"json_schema", "max_output_tokens", b"max_output_tokens", "min_quality", b"min_quality", "model", b"model", "project", b"project", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
