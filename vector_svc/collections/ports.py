@@ -39,7 +39,7 @@ class CollectionStore(Protocol):
 
         Raises:
             StepwireError: FIELD_INVALID, if points have values of another type in a new
-                field.
+                field; COLLECTION_BUSY, if fields change while points are held for long.
         """
         ...
 

@@ -101,7 +101,8 @@ class Collections:
         """Change what can change of a collection.
 
         Raises:
-            StepwireError: FIELD_INVALID, COLLECTION_NOT_FOUND or COLLECTION_CHANGED.
+            StepwireError: FIELD_INVALID, COLLECTION_NOT_FOUND, COLLECTION_CHANGED or
+                COLLECTION_BUSY.
         """
         check_name(name, field="collection.name")
 

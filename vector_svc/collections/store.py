@@ -1,6 +1,7 @@
 """Collections in Postgres: a row, its names, and a table of points each."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import asyncpg
 import orjson
@@ -29,6 +30,9 @@ from vector_svc.store.database import OWNER, Database
 from vector_svc.store.index_ddl import create_index
 
 queries = load_queries("vector_svc", "sql/collections.sql")
+
+# How long a change of a table waits for others who use it, and later ones wait behind it.
+LOCK_TIMEOUT: Final = "5s"
 
 
 class NameTakenError(Exception):
@@ -96,7 +100,8 @@ class PostgresCollections:
             new = change(old)
             if new == old.config:
                 return old
-            await self._change_fields(connection, old, new.fields)
+            if new.fields != old.config.fields:
+                await self._change_fields(connection, old, new.fields)
             row = await connection.fetchrow(
                 queries.update_collection,
                 old.id,
@@ -154,6 +159,22 @@ class PostgresCollections:
             return None
 
     async def _change_fields(
+        self, connection: PoolConnectionProxy, old: Collection, fields: Mapping[str, FieldType]
+    ) -> None:
+        """Change columns, as long as nothing holds the table for long.
+
+        Whoever reads waits behind this, and the build of an index would wait for this, which
+        waits for it. No build begins meanwhile, since the collection's row is locked.
+        """
+        if await connection.fetch(queries.open_builds, [old.id]):
+            raise _busy(old, "index_build", "its index is being built")
+        await connection.execute(queries.set_lock_timeout, LOCK_TIMEOUT)
+        try:
+            await self._alter(connection, old, fields)
+        except asyncpg.LockNotAvailableError as error:
+            raise _busy(old, "reads", "its points are in use, as by an export") from error
+
+    async def _alter(
         self, connection: PoolConnectionProxy, old: Collection, fields: Mapping[str, FieldType]
     ) -> None:
         had = old.config.fields
@@ -220,7 +241,10 @@ async def make(
     """
     index_now = index_now and config.index.kind is IndexKind.HNSW and config.index.min_points == 1
     row = await connection.fetchrow(
-        queries.insert_collection, tenant_id, *_arguments(config), index_now
+        queries.insert_collection,
+        tenant_id,
+        *_arguments(config),
+        built_argument(config.index) if index_now else None,
     )
     assert row is not None, "it was inserted"
     collection = collection_of(row)
@@ -273,9 +297,22 @@ def collection_of(row: asyncpg.Record) -> Collection:
         tenant_id=row["tenant_id"],
         config=config,
         revision=row["revision"],
-        index_ready=row["index_ready"],
+        built=None if row["index_built"] is None else _built_of(row["index_built"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+    )
+
+
+def built_argument(options: IndexOptions) -> bytes:
+    """Return what an index was made with as the column `index_built` has it."""
+    return orjson.dumps(
+        {
+            "kind": options.kind.value,
+            "m": options.m,
+            "ef_construction": options.ef_construction,
+            "lists": options.lists,
+            "quantization": options.quantization.value,
+        }
     )
 
 
@@ -297,6 +334,15 @@ async def _create_text(
         raise field_invalid("collection.text.language", wrong) from error
 
 
+def _busy(collection: Collection, use: str, text: str) -> StepwireError:
+    name = collection.config.name
+    return StepwireError(
+        Reason.COLLECTION_BUSY,
+        f"the fields of collection {name!r} cannot be changed now: {text}",
+        metadata={"collection": name, "use": use},
+    )
+
+
 def _statement(name: str, collection: Collection) -> str:
     return statements.points_statement(name, collection.id, collection.config.element)
 
@@ -315,6 +361,17 @@ def _arguments(config: CollectionConfig) -> Sequence[object]:
         text.field,
         text.language,
         config.default_ttl,
+    )
+
+
+def _built_of(data: bytes) -> IndexOptions:
+    built = orjson.loads(data)
+    return IndexOptions(
+        kind=IndexKind(built["kind"]),
+        m=built["m"],
+        ef_construction=built["ef_construction"],
+        lists=built["lists"],
+        quantization=Quantization(built["quantization"]),
     )
 
 

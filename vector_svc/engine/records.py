@@ -130,7 +130,7 @@ class Collection:
         tenant_id: Whose it is.
         config: What its maker chose.
         revision: Grows with every change of the configuration.
-        index_ready: Whether the vector index is there.
+        built: What the vector index that is there was made with; None if there is none.
         created_at: When it was made.
         updated_at: When it was last changed.
     """
@@ -139,9 +139,25 @@ class Collection:
     tenant_id: str
     config: CollectionConfig
     revision: int
-    index_ready: bool
+    built: IndexOptions | None
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def index_ready(self) -> bool:
+        """Whether the vector index is there."""
+        return self.built is not None
+
+    @property
+    def index(self) -> IndexOptions:
+        """What the vector index is: the one that is there, or else the one that is to be."""
+        return self.built or self.config.index
+
+    @property
+    def halved(self) -> bool:
+        """Whether vectors are turned into float16, to be stored or for an index."""
+        wanted = (self.index.quantization, self.config.index.quantization)
+        return self.config.element is Element.FLOAT16 or Quantization.HALF in wanted
 
     @property
     def etag(self) -> str:

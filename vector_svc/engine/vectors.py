@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from stepwire.errors import Reason, StepwireError, field_invalid
-from vector_svc.engine.records import Element, Matrix, Metric
+from vector_svc.engine.records import Collection, Element, Matrix, Metric
 
 FLOAT_BYTES: Final = 4
 HALF_BYTES: Final = 2
@@ -22,13 +22,14 @@ def read_vectors(
     metric: Metric,
     path: Callable[[int], str],
     element: Element = Element.FLOAT32,
+    halved: bool = False,
 ) -> Matrix:
     """Read vectors into a matrix with a row for each.
 
     One look at the sum of squares of each row finds all that cannot be compared: NaN,
     infinity, values so large that their squares leave float32 (pgvector computes in
     float32 too), and, for the cosine, a vector without a direction. Values that are
-    stored as float16 are looked at as they will be stored.
+    stored as float16, or indexed so, are looked at as that.
 
     Args:
         raw: The bytes of each vector: float32 or float16, told by their number, or bits.
@@ -36,35 +37,49 @@ def read_vectors(
         metric: What the vectors will be compared by.
         path: Gives the field of a vector from its index, for errors.
         element: What they will be stored as.
+        halved: Whether an index turns them into float16.
 
     Raises:
         StepwireError: VECTOR_DIMENSION_MISMATCH, or FIELD_INVALID; both name the field.
     """
     if element is Element.BINARY:
         return _bits(raw, dimension, path)
+    halved = halved or element is Element.FLOAT16
     matrix = _floats(raw, dimension, path)
-    if element is not Element.FLOAT16 and len(raw) == 1:
+    if not halved and len(raw) == 1:
         # One vector, as of a search: a tenth of the time that whole batches take.
         square = float(np.dot(matrix[0], matrix[0]))
         if math.isfinite(square) and (square or metric is not Metric.COSINE):
             return matrix
     with np.errstate(over="ignore", invalid="ignore"):
-        halved = element is Element.FLOAT16
-        stored = matrix.astype("<f2").astype("<f4") if halved else matrix
-        squares = np.einsum("ij,ij->i", stored, stored)
+        seen = matrix.astype("<f2").astype("<f4") if halved else matrix
+        squares = np.einsum("ij,ij->i", seen, seen)
     unusable = ~np.isfinite(squares)
     if metric is Metric.COSINE:
         unusable |= squares == 0
     if unusable.any():
         index = int(unusable.argmax())
         row = matrix[index]
-        raise field_invalid(path(index), _fault(row, float(squares[index]), element))
-    return stored
+        raise field_invalid(path(index), _fault(row, float(squares[index]), halved=halved))
+    return seen if element is Element.FLOAT16 else matrix
 
 
-def read_columns(
-    data: bytes, *, count: int, dimension: int, metric: Metric, element: Element, field: str
+def vectors_of(
+    collection: Collection, raw: Sequence[bytes], *, path: Callable[[int], str]
 ) -> Matrix:
+    """Read vectors of a collection; see `read_vectors`."""
+    config = collection.config
+    return read_vectors(
+        raw,
+        dimension=config.dimension,
+        metric=config.metric,
+        path=path,
+        element=config.element,
+        halved=collection.halved,
+    )
+
+
+def read_columns(data: bytes, *, count: int, collection: Collection, field: str) -> Matrix:
     """Read vectors that stand one behind the other; see `read_vectors`.
 
     Raises:
@@ -77,13 +92,7 @@ def read_columns(
         raise field_invalid(field, f"{len(data)} bytes are not those of {count} vectors")
     view = memoryview(data)
     rows = [bytes(view[start : start + width]) for start in range(0, len(data), width)]
-    return read_vectors(
-        rows,
-        dimension=dimension,
-        metric=metric,
-        element=element,
-        path=lambda index: f"{field}[{index}]",
-    )
+    return vectors_of(collection, rows, path=lambda index: f"{field}[{index}]")
 
 
 def dimension_mismatch(error: StepwireError) -> bool:
@@ -134,12 +143,12 @@ def _mismatch(field: str, dimension: int, got: int) -> StepwireError:
     )
 
 
-def _fault(row: Matrix, square: float, element: Element) -> str:
+def _fault(row: Matrix, square: float, *, halved: bool) -> str:
     wrong = np.flatnonzero(~np.isfinite(row))
     if wrong.size:
         return f"value {wrong[0]} is {row[wrong[0]]}, which cannot be compared"
     if square == 0:
         return "has no direction, so that no cosine can be computed: its sum of squares is 0"
-    if element is Element.FLOAT16 and np.abs(row).max() > MAX_HALF:
+    if halved and np.abs(row).max() > MAX_HALF:
         return f"value {np.abs(row).argmax()} is beyond float16"
     return "is too long: its sum of squares is beyond float32"

@@ -15,7 +15,7 @@ from vector_svc.engine.records import (
     IndexKind,
     Quantization,
 )
-from vector_svc.store.index_ddl import LEAST_LISTS, POINTS_PER_LIST
+from vector_svc.store.index_ddl import lists_of
 
 # What a build gets at least, and what it gets above the estimate, as that may err.
 LEAST_BYTES: Final = 64 * 2**20
@@ -42,7 +42,7 @@ def build_bytes(config: CollectionConfig, *, rows: int) -> int:
         case IndexKind.NONE:
             return 0
         case IndexKind.IVFFLAT:
-            lists = config.index.lists or max(rows // POINTS_PER_LIST, LEAST_LISTS)
+            lists = lists_of(config.index, rows=rows)
             return min(lists * _SAMPLES_PER_LIST, max(rows, lists)) * vector
         case IndexKind.HNSW:
             m = config.index.m

@@ -1,20 +1,22 @@
 """The building of vector indexes, each on a connection of its own."""
 
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 
 from stepwire.db import load_queries
-from vector_svc.collections.store import collection_of
+from vector_svc.collections.store import built_argument, collection_of
 from vector_svc.engine.records import Collection, IndexKind
 from vector_svc.indexes.records import BuildState
 from vector_svc.store.codecs import set_codecs
 from vector_svc.store.database import OWNER, Database
-from vector_svc.store.index_ddl import create_index, index_name
+from vector_svc.store.index_ddl import create_index, index_name, lists_of
 from vector_svc.store.statements import points_statement
 
 queries = load_queries("vector_svc", "sql/indexes.sql")
@@ -23,6 +25,10 @@ CONNECT_SECONDS: Final = 10.0
 _KIBIBYTE: Final = 1024
 
 logger = logging.getLogger(__name__)
+
+
+class _EndedError(Exception):
+    """A caller has ended a build before Postgres had begun to make the index."""
 
 
 class PostgresWorks:
@@ -89,6 +95,8 @@ class PostgresWorks:
         state, failure = BuildState.SUCCEEDED, ""
         try:
             await self._make(connection, build_id, collection, memory_bytes)
+        except _EndedError:
+            return BuildState.CANCELLED
         except asyncpg.PostgresConnectionError:
             raise
         except asyncpg.PostgresError as error:
@@ -106,28 +114,35 @@ class PostgresWorks:
         collection: Collection,
         memory_bytes: int,
     ) -> None:
-        """Make the new index beside the old one, and drop that when it is there."""
+        """Make the new index beside the old one, and drop that when it is there.
+
+        One that was cut off when its index was there already has left it to be used.
+        """
         await _drop_indexes(connection, collection.id, valid=False)
-        before = await _indexes(connection, collection.id, valid=True)
-        kind = collection.config.index.kind
-        if kind is not IndexKind.NONE:
-            await self._create(connection, build_id, collection, memory_bytes)
-        await connection.execute(queries.set_index_ready, collection.id, kind is not IndexKind.NONE)
-        for name in before:
-            await connection.execute(f"DROP INDEX CONCURRENTLY vector.{name}")
+        wanted = collection.config.index
+        name, built = _name_of(collection, build_id), None
+        if wanted.kind is not IndexKind.NONE:
+            rows = await connection.fetchval(_count(collection), None)
+            if await connection.fetchval(queries.find_running, build_id) is None:
+                raise _EndedError
+            if name not in await _indexes(connection, collection.id, valid=True):
+                statement = create_index(collection, rows=rows, name=name)
+                await self._create(connection, collection, statement, memory_bytes)
+            lists = lists_of(wanted, rows=rows) if wanted.kind is IndexKind.IVFFLAT else 0
+            built = built_argument(replace(wanted, lists=lists))
+        await connection.execute(queries.set_index_built, collection.id, built)
+        for other in await _indexes(connection, collection.id, valid=True):
+            if other != name:
+                await connection.execute(f"DROP INDEX CONCURRENTLY vector.{other}")
         await connection.execute(f"ANALYZE vector.points_{int(collection.id)}")
 
     async def _create(
         self,
         connection: asyncpg.Connection,
-        build_id: UUID,
         collection: Collection,
+        statement: str,
         memory_bytes: int,
     ) -> None:
-        rows = await connection.fetchval(_count(collection), None)
-        statement = create_index(
-            collection, rows=rows, name=index_name(collection.id, build_id.hex)
-        )
         memory = f"{memory_bytes // _KIBIBYTE}kB"
         await connection.execute(queries.set_memory, memory, str(self._workers))
         try:
@@ -152,6 +167,13 @@ class PostgresWorks:
             yield connection
         finally:
             connection.terminate()
+
+
+def _name_of(collection: Collection, build_id: UUID) -> str:
+    """Return the name of the index that a build makes of a collection as it is now."""
+    made_of = build_id.bytes + built_argument(collection.config.index)
+    digest = hashlib.md5(made_of, usedforsecurity=False).hexdigest()
+    return index_name(collection.id, digest)
 
 
 def _count(collection: Collection) -> str:

@@ -127,18 +127,12 @@ def batch_of(collection: Collection, columns: Columns) -> PointBatch:
     Raises:
         StepwireError: FIELD_INVALID or VECTOR_DIMENSION_MISMATCH.
     """
-    config = collection.config
     vectors = read_columns(
-        columns.vectors,
-        count=len(columns.ids),
-        dimension=config.dimension,
-        metric=config.metric,
-        element=config.element,
-        field="vectors",
+        columns.vectors, count=len(columns.ids), collection=collection, field="vectors"
     )
     order = sorted(range(len(columns.ids)), key=columns.ids.__getitem__)
     payloads = columns.payloads
-    expires = columns.expires_at or expiry_of(config.default_ttl)
+    expires = columns.expires_at or expiry_of(collection.config.default_ttl)
     return PointBatch(
         ids=[columns.ids[index] for index in order],
         vectors=vectors[order],

@@ -18,7 +18,7 @@ from vector_svc.engine.records import (
     UpsertMode,
     Written,
 )
-from vector_svc.engine.vectors import read_vectors
+from vector_svc.engine.vectors import vectors_of
 from vector_svc.metrics import VectorMetrics
 from vector_svc.points.ports import PointStore
 from vector_svc.points.records import Facet, PayloadChange, Selection
@@ -200,16 +200,13 @@ def batch_of(collection: Collection, drafts: Sequence[PointDraft]) -> PointBatch
     Raises:
         StepwireError: FIELD_INVALID or VECTOR_DIMENSION_MISMATCH.
     """
-    config = collection.config
-    vectors = read_vectors(
+    vectors = vectors_of(
+        collection,
         [draft.vector for draft in drafts],
-        dimension=config.dimension,
-        metric=config.metric,
-        element=config.element,
         path=lambda index: f"points[{index}].vector",
     )
     order = sorted(range(len(drafts)), key=lambda index: drafts[index].id)
-    default = expiry_of(config.default_ttl)
+    default = expiry_of(collection.config.default_ttl)
     return PointBatch(
         ids=[drafts[index].id for index in order],
         vectors=vectors[order],

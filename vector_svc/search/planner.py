@@ -154,7 +154,7 @@ def _ef_search(situation: Situation, default: int) -> tuple[int | None, float]:
     if situation.ef_search:
         ef_search = max(situation.ef_search, min(situation.wanted, MAX_EF_SEARCH))
         return ef_search, recall_of(figures, ef_search)
-    if situation.recall is None:
+    if situation.recall is None or not figures:
         # As long as nothing was measured, more candidates for more is the only guess.
         least = MAX_EF_SEARCH if situation.target_recall >= 1 else default
         return max(least, min(situation.wanted, MAX_EF_SEARCH)), 0.0
@@ -164,7 +164,7 @@ def _ef_search(situation: Situation, default: int) -> tuple[int | None, float]:
         cost = situation.rows * (situation.dimension + POINT_VALUES)
         if cost <= EXACT_INSTEAD_VALUES:
             return None, 1.0
-        enough = figures[-1].ef_search if figures else default
+        enough = figures[-1].ef_search
     reached = min(max(enough, situation.wanted), MAX_EF_SEARCH)
     recall = recall_of(figures, reached)
     if situation.matches is None:

@@ -31,7 +31,6 @@ class Order:
         words: A ranking by words; None without.
         ef_search: Candidates to keep during a walk.
         candidates: Points that a shortened index gives to be ranked.
-        rows: Points in the collection, more or less.
         depth: Points of each ranking, where there are two.
         max_distance: Largest distance of a point by nearness; None for any.
         payloads: Whether the points carry their payloads.
@@ -47,7 +46,6 @@ class Order:
     words: WordQuery | None
     ef_search: int
     candidates: int
-    rows: int
     depth: int
     max_distance: float | None
     payloads: bool

@@ -59,7 +59,7 @@ class Recalls:
         self, collection: Collection, *, limit: int, samples: int, target: float
     ) -> Recall:
         recall = Recall(target, (), 0.0, 0, datetime.now(UTC))
-        if collection.index_ready and collection.config.index.kind is IndexKind.HNSW:
+        if collection.index_ready and collection.index.kind is IndexKind.HNSW:
             recall = await self._walk(collection, recall, limit=limit, samples=samples)
         kept = replace(recall, measured_at=await self._store.keep(collection, recall))
         self._estimates.forget(collection)

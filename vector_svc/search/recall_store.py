@@ -54,7 +54,6 @@ class PostgresRecalls:
             words=None,
             ef_search=ef_search,
             candidates=ef_search,
-            rows=0,
             depth=limit,
             max_distance=None,
             payloads=False,

@@ -218,7 +218,7 @@ class Recall:
 
     Attributes:
         target: Share of the nearest points to be found.
-        figures: By rising `ef_search`.
+        figures: By rising `ef_search`; none if there was no index to measure.
         unreachable: Share of points that no walk finds by their own vectors.
         samples: Number of points that were sampled.
         measured_at: When.

@@ -8,7 +8,7 @@ from typing import Final
 
 from stepwire.errors import field_invalid
 from vector_svc.collections.registry import Collections
-from vector_svc.engine.records import Collection, IndexKind, Matrix, Quantization
+from vector_svc.engine.records import Collection, Matrix, Quantization
 from vector_svc.filters.records import AtLeast, Ids, Node, Not, Path, Scalar
 from vector_svc.metrics import VectorMetrics
 from vector_svc.search import ranking
@@ -150,7 +150,7 @@ class Searches:
             decision = Decision(Plan.WORDS, 0, 0, 0.0)
         else:
             decision = decide(situation, default_ef_search=self._hnsw_ef_search)
-        quantization = collection.config.index.quantization
+        quantization = collection.index.quantization
         oversampling = search.oversampling or OVERSAMPLING[quantization]
         candidates = min(round(depth * oversampling), MAX_POOL)
         if quantization is not Quantization.NONE and decision.plan.walks:
@@ -165,7 +165,6 @@ class Searches:
             words=search.words,
             ef_search=decision.ef_search,
             candidates=candidates,
-            rows=situation.rows,
             depth=depth,
             max_distance=_max_distance(collection, search),
             payloads=_needs_payloads(search),
@@ -181,13 +180,12 @@ class Searches:
         if search.filter is not None:
             enough = exact_up_to(rows=sizes.points, wanted=wanted, dimension=dimension)
             matches = await self._estimates.matches(collection, search.filter, at_most=enough + 1)
-        kind = collection.config.index.kind
         return Situation(
             rows=sizes.points,
             dimension=dimension,
             wanted=wanted,
             exact=search.exact,
-            has_index=collection.index_ready and kind is not IndexKind.NONE,
+            has_index=collection.index_ready,
             matches=matches,
             ef_search=search.ef_search,
             target_recall=search.target_recall,

@@ -72,9 +72,9 @@ def layout_of(collection: Collection) -> Layout:
         config.dimension,
         config.metric,
         config.element,
-        config.index.kind,
-        config.index.quantization,
-        config.index.lists,
+        collection.index.kind,
+        collection.index.quantization,
+        collection.index.lists,
     )
 
 

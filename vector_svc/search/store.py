@@ -28,7 +28,6 @@ from vector_svc.search.statements import (
 )
 from vector_svc.store.codecs import decode_vector, encode_vectors
 from vector_svc.store.database import Database
-from vector_svc.store.index_ddl import LEAST_LISTS, POINTS_PER_LIST
 
 # Postings read of each word, without and with a filter, which refuses some of them.
 POSTINGS: Final = 1_000
@@ -131,8 +130,7 @@ class PostgresSearches:
         arguments: list[Any] = [encoded, wanted, offset]
         name = name_of(order.plan, layout)
         if order.plan.walks and layout.kind is IndexKind.IVFFLAT:
-            lists = layout.lists or max(order.rows / POINTS_PER_LIST, LEAST_LISTS)
-            arguments += [str(math.ceil(math.sqrt(lists))), _MAX_PROBES]
+            arguments += [str(math.ceil(math.sqrt(layout.lists))), _MAX_PROBES]
         elif order.plan.walks:
             arguments += [str(order.ef_search), self._max_scan_tuples]
         if name == "walk_and_rank":

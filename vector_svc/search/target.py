@@ -7,7 +7,7 @@ import numpy as np
 from stepwire.errors import field_invalid
 from vector_svc.embedding.ports import Embedder
 from vector_svc.engine.records import Collection, Element, Matrix
-from vector_svc.engine.vectors import read_vectors
+from vector_svc.engine.vectors import vectors_of
 from vector_svc.search.ports import SearchStore
 from vector_svc.search.ranking import matrix_of, middle
 from vector_svc.search.records import Examples, Search
@@ -68,11 +68,4 @@ def _rows(
 
 
 def _checked(collection: Collection, data: bytes, field: str) -> Matrix:
-    config = collection.config
-    return read_vectors(
-        [data],
-        dimension=config.dimension,
-        metric=config.metric,
-        element=config.element,
-        path=lambda _: field,
-    )
+    return vectors_of(collection, [data], path=lambda _: field)

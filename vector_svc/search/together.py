@@ -84,5 +84,5 @@ class Together:
 
 def _alike(collection: Collection, order: Order) -> bool:
     """Whether an order may differ from others in its vector alone, and go with them."""
-    whole = collection.config.index.quantization is Quantization.NONE
+    whole = collection.index.quantization is Quantization.NONE
     return whole and order.plan.walks and order.words is None and not order.offset

@@ -41,11 +41,11 @@ RETURNING name
 -- $1 tenant_id, $2 name, $3 dimension, $4 metric, $5 element, $6 model, $7 model_version,
 -- $8 index_kind, $9 hnsw_m, $10 hnsw_ef_construction, $11 ivf_lists, $12 quantization,
 -- $13 index_min_points, $14 fields, $15 text_field, $16 text_language, $17 default_ttl,
--- $18 index_ready
+-- $18 index_built
 INSERT INTO vector.collections (
     tenant_id, name, dimension, metric, element, model, model_version,
     index_kind, hnsw_m, hnsw_ef_construction, ivf_lists, quantization,
-    index_min_points, fields, text_field, text_language, default_ttl, index_ready
+    index_min_points, fields, text_field, text_language, default_ttl, index_built
 )
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 RETURNING *
@@ -72,6 +72,10 @@ WHERE collection_id = (
     WHERE tenant_id = $1 AND name = $2 AND NOT is_alias
 )
 FOR UPDATE
+
+-- name: set_lock_timeout
+-- For the transaction. $1 longest wait for a lock
+SELECT set_config('lock_timeout', $1, true)
 
 -- name: update_collection
 -- $1 collection_id, $2 index_kind, $3 hnsw_m, $4 hnsw_ef_construction, $5 ivf_lists,

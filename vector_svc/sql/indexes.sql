@@ -51,7 +51,7 @@ LIMIT 1
 -- Collections without an index whose tables may hold the points that it takes, which have
 -- no build open and none that failed or was ended lately.
 SELECT collections.* FROM vector.collections
-WHERE NOT index_ready AND index_kind <> 'none'
+WHERE index_built IS NULL AND index_kind <> 'none'
     AND pg_relation_size(to_regclass('vector.points_' || collection_id)) >= index_min_points::bigint * (dimension / 8)
     AND NOT EXISTS (
         SELECT FROM vector.index_builds
@@ -76,6 +76,10 @@ UPDATE vector.index_builds SET state = 'RUNNING', started_at = now()
 WHERE build_id = $1 AND state IN ('PENDING', 'RUNNING')
 RETURNING collection_id, memory_bytes
 
+-- name: find_running
+-- No row comes back if it was ended meanwhile. $1 build_id
+SELECT 1 FROM vector.index_builds WHERE build_id = $1 AND state = 'RUNNING'
+
 -- name: get_collection
 -- $1 collection_id
 SELECT * FROM vector.collections WHERE collection_id = $1
@@ -94,9 +98,16 @@ JOIN pg_class ON pg_class.oid = indexrelid
 JOIN pg_am ON pg_am.oid = pg_class.relam
 WHERE indrelid = to_regclass('vector.points_' || $1::bigint) AND amname IN ('hnsw', 'ivfflat')
 
--- name: set_index_ready
--- $1 collection_id, $2 whether
-UPDATE vector.collections SET index_ready = $2 WHERE collection_id = $1
+-- name: set_index_built
+-- What was measured of another index than this does not hold of it.
+-- $1 collection_id, $2 what the index was made with, null if there is none
+WITH built AS (
+    UPDATE vector.collections SET index_built = $2 WHERE collection_id = $1
+)
+UPDATE vector.recalls SET figures = '[]', unreachable = 0, samples = 0
+FROM vector.collections AS before
+WHERE recalls.collection_id = $1 AND before.collection_id = $1
+    AND before.index_built IS DISTINCT FROM $2
 
 -- name: set_memory
 -- For the session. $1 maintenance_work_mem, $2 max_parallel_maintenance_workers

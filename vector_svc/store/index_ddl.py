@@ -2,7 +2,14 @@
 
 from typing import Final
 
-from vector_svc.engine.records import Collection, Element, IndexKind, Metric, Quantization
+from vector_svc.engine.records import (
+    Collection,
+    Element,
+    IndexKind,
+    IndexOptions,
+    Metric,
+    Quantization,
+)
 
 # Of these many points one list of an IVFFlat index is made.
 POINTS_PER_LIST: Final = 1_000
@@ -58,14 +65,18 @@ def create_index(
     if options.kind is IndexKind.HNSW:
         knobs = f"m = {int(options.m)}, ef_construction = {int(options.ef_construction)}"
     else:
-        lists = options.lists or max(rows // POINTS_PER_LIST, LEAST_LISTS)
-        knobs = f"lists = {int(lists)}"
+        knobs = f"lists = {lists_of(options, rows=rows)}"
     return (
         f"CREATE INDEX {'CONCURRENTLY ' if concurrently else ''}"
         f"{name or index_name(collection.id, '0')} ON vector.points_{int(collection.id)}"
         f" USING {options.kind} ({indexed_expression(collection)} {operator_class(collection)})"
         f" WITH ({knobs})"
     )
+
+
+def lists_of(options: IndexOptions, *, rows: int) -> int:
+    """Return the number of lists that an IVFFlat index of so many points is made with."""
+    return int(options.lists or max(rows // POINTS_PER_LIST, LEAST_LISTS))
 
 
 def index_name(collection_id: int, build: str) -> str:

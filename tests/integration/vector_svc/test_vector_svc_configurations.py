@@ -27,6 +27,7 @@ from stepwire.api.vector.v1.collection_pb2 import (
     METRIC_HAMMING,
     METRIC_JACCARD,
     METRIC_MANHATTAN,
+    QUANTIZATION_HALF,
     Collection,
     IndexOptions,
     PromotedField,
@@ -114,6 +115,21 @@ async def test_what_does_not_fit_the_element_type_is_refused(client: Client) -> 
     async with refused() as error:
         await client.upsert([point("a", [1, 2, 3])])
     assert error().reason in {Reason.FIELD_INVALID, Reason.VECTOR_DIMENSION_MISMATCH}
+    # What the index could not hold, the points must not either, or it could never be built.
+    shortened = IndexOptions(quantization=QUANTIZATION_HALF, min_points=1)
+    await client.create("short", 4, index=shortened)
+    for attempt in (
+        client.upsert([point("a", [70_000, 0, 0, 0])], "short"),
+        client.search([70_000, 0, 0, 0], "short"),
+    ):
+        async with refused() as error:
+            await attempt
+        assert error().reason is Reason.FIELD_INVALID
+        assert "beyond float16" in error().message
+    await client.upsert([point("a", [1 / 3, 0, 0, 0])], "short")
+    assert (await client.get(["a"], "short", include_vectors=True))[0].vector == raw(
+        [1 / 3, 0, 0, 0]
+    )
 
 
 async def test_promoted_fields_are_kept_in_step(

@@ -39,7 +39,7 @@ COLLECTION = Collection(
     tenant_id="t",
     config=CollectionConfig("things", 3, Metric.COSINE, fields=FIELDS),
     revision=1,
-    index_ready=False,
+    built=None,
     created_at=START,
     updated_at=START,
 )

@@ -6,10 +6,12 @@ from typing import Any
 
 import asyncpg
 import numpy as np
+import orjson
 import pytest
 from vector_svc_harness import Client, point, raw, refused, serving, table_of
 
 from stepwire.api.vector.v1.collection_pb2 import (
+    FIELD_TYPE_INT,
     INDEX_KIND_IVFFLAT,
     INDEX_KIND_NONE,
     INDEX_STATE_NONE,
@@ -18,6 +20,7 @@ from stepwire.api.vector.v1.collection_pb2 import (
     QUANTIZATION_HALF,
     Collection,
     IndexOptions,
+    PromotedField,
 )
 from stepwire.api.vector.v1.collection_service_pb2 import (
     CreateCollectionRequest,
@@ -36,13 +39,35 @@ from stepwire.api.vector.v1.index_service_pb2 import (
     IndexBuild,
     ListIndexBuildsRequest,
 )
+from stepwire.api.vector.v1.search_service_pb2 import MeasureRecallRequest
 from stepwire.errors import Reason
 from stepwire.stack.postgres import PostgresServer
 from stepwire.testing.poll import eventually
+from vector_svc.collections import store
+from vector_svc.search.ports import Order
+from vector_svc.search.records import Plan
+from vector_svc.search.store import PostgresSearches
+from vector_svc.store.database import open_connections
 
 DIMENSION = 16
 OPEN = {INDEX_BUILD_STATE_PENDING, INDEX_BUILD_STATE_RUNNING}
 VECTORS = np.random.default_rng(3).standard_normal((300, DIMENSION)).astype("<f4")
+
+
+WALK = Order(
+    plan=Plan.INDEX,
+    vector=VECTORS[:1],
+    wanted=1,
+    offset=0,
+    filter=None,
+    words=None,
+    ef_search=40,
+    candidates=4,
+    depth=1,
+    max_distance=None,
+    payloads=True,
+    vectors=False,
+)
 
 
 async def make(client: Client, **options: Any) -> None:
@@ -105,6 +130,30 @@ async def builder(connection: asyncpg.Connection, *, but: int = 0) -> int:
     return int(pid)
 
 
+async def walked(url: str, tenant: str) -> bool:
+    """Whether a walk through the index, as the collection is now, uses the index that is there."""
+    async with open_connections(url, application_name="test") as pool, pool.acquire() as connection:
+        row = await connection.fetchrow(store.queries.find_collection, tenant, "things")
+        assert row is not None
+        statement, arguments = PostgresSearches(None, hnsw_max_scan_tuples=1_000).statement(  # type: ignore[arg-type]
+            store.collection_of(row), WALK
+        )
+        lines = await connection.fetch(f"EXPLAIN {statement}", *arguments)
+    return any("Index Scan using points_" in line[0] and "embedding" in line[0] for line in lines)
+
+
+async def measured(url: str, tenant: str) -> list[Any]:
+    """The figures that are kept of the collection's index."""
+    connection = await asyncpg.connect(url)
+    try:
+        found = await connection.fetchval(
+            "SELECT figures FROM vector.recalls WHERE tenant_id = $1", tenant
+        )
+        return list(orjson.loads(found or "[]"))
+    finally:
+        await connection.close()
+
+
 async def nearest(client: Client) -> str:
     return (await client.search(VECTORS[7], limit=1))[0].point.id
 
@@ -140,11 +189,17 @@ async def test_a_rebuild_takes_the_place_of_what_was_there(
         changed = Collection(name="things", index=IndexOptions(**options))
         request = UpdateCollectionRequest(collection=changed, update_mask={"paths": ["index"]})
         await alone.collections.UpdateCollection(request)
+        assert await state(alone) == INDEX_STATE_NONE or await walked(own_url, tenant)
         done = await ended(alone, (await build(alone)).build_id)
         assert done.state == INDEX_BUILD_STATE_SUCCEEDED, done
         [found] = await indexes(own_url, tenant)
         assert wanted in found
+        assert await walked(own_url, tenant)
         assert await nearest(alone) == "7"
+        # What was measured of the index before does not hold of this one.
+        assert await measured(own_url, tenant) == []
+        await alone.searches.MeasureRecall(MeasureRecallRequest(collection="things", samples=1))
+        assert bool(await measured(own_url, tenant)) == ("kind" not in options)
     changed = Collection(name="things", index=IndexOptions(kind=INDEX_KIND_NONE))
     request = UpdateCollectionRequest(collection=changed, update_mask={"paths": ["index"]})
     await alone.collections.UpdateCollection(request)
@@ -210,6 +265,94 @@ async def test_a_build_that_is_cut_off_is_done_by_another(
         await watching.close()
     assert done.state == INDEX_BUILD_STATE_SUCCEEDED
     assert len(await indexes(own_url, tenant)) == 1
+
+
+async def test_a_build_that_is_cut_off_behind_its_index_keeps_it(own_url: str, tenant: str) -> None:
+    """A reader keeps the index before from being dropped, which is the last to be done."""
+    reader, watching = await asyncpg.connect(own_url), await asyncpg.connect(own_url)
+    try:
+        async with serving(own_url, index_build_seconds=0.1) as client:
+            await make(client)
+            await ended(client, (await build(client)).build_id)
+            table = await table_of(own_url, tenant)
+            async with reader.transaction():
+                await reader.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
+                begun = await build(client)
+                first = await builder(watching)
+                made = await indexes(own_url, tenant)
+                await watching.execute("SELECT pg_terminate_backend($1)", first)
+                assert await builder(watching, but=first) != first
+            done = await ended(client, begun.build_id)
+    finally:
+        await reader.close()
+        await watching.close()
+    assert done.state == INDEX_BUILD_STATE_SUCCEEDED, done
+    [kept] = await indexes(own_url, tenant)
+    assert kept in made
+
+
+async def test_a_build_can_be_ended_before_there_is_an_index_to_make(
+    alone: Client, own_url: str, tenant: str
+) -> None:
+    """A reader keeps what an earlier one left half made from being dropped, which comes first."""
+    await make(alone)
+    await ended(alone, (await build(alone)).build_id)
+    table = await table_of(own_url, tenant)
+    reader, watching = await asyncpg.connect(own_url), await asyncpg.connect(own_url)
+    try:
+        await watching.execute(
+            "UPDATE pg_index SET indisvalid = false"
+            f" WHERE indrelid = '{table}'::regclass AND pg_get_indexdef(indexrelid) ~ 'USING hnsw'"
+        )
+        async with reader.transaction():
+            await reader.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
+            begun = await build(alone)
+            await builder(watching)
+            request = CancelIndexBuildRequest(build_id=begun.build_id)
+            await alone.indexes.CancelIndexBuild(request)
+
+        async def idle() -> bool:
+            return not await watching.fetch(
+                "SELECT FROM pg_stat_activity WHERE application_name = 'stepwire-vector-index'"
+                " AND datname = current_database()"
+            )
+
+        assert await eventually(idle, 30)
+    finally:
+        await reader.close()
+        await watching.close()
+    assert await indexes(own_url, tenant) == []
+
+
+async def test_fields_are_not_changed_while_the_points_are_held(
+    alone: Client, own_url: str, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither does the build of an index end by it, nor do others wait for both."""
+    monkeypatch.setattr(store, "LOCK_TIMEOUT", "100ms")
+    await make(alone)
+    table = await table_of(own_url, tenant)
+    changed = Collection(name="things", fields=[PromotedField(name="n", type=FIELD_TYPE_INT)])
+    update = UpdateCollectionRequest(collection=changed, update_mask={"paths": ["fields"]})
+    older = await asyncpg.connect(own_url)
+    try:
+        async with older.transaction():
+            await older.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
+            begun = await build(alone)
+            async with refused() as building:
+                await alone.collections.UpdateCollection(update)
+            assert await nearest(alone) == "7"
+        assert (await ended(alone, begun.build_id)).state == INDEX_BUILD_STATE_SUCCEEDED
+        async with older.transaction():
+            await older.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
+            async with refused() as reading:
+                await alone.collections.UpdateCollection(update)
+    finally:
+        await older.close()
+    for error, use in ((building(), "index_build"), (reading(), "reads")):
+        assert error.reason is Reason.COLLECTION_BUSY
+        assert error.metadata == {"collection": "things", "use": use}
+    made = (await alone.collections.UpdateCollection(update)).collection
+    assert [field.name for field in made.fields] == ["n"]
 
 
 async def test_a_build_can_be_ended(alone: Client, own_url: str, tenant: str) -> None:

@@ -63,17 +63,16 @@ def test_the_more_lists_the_more_are_looked_into() -> None:
         words=None,
         ef_search=64,
         candidates=10,
-        rows=400_000,
         depth=10,
         max_distance=None,
         payloads=True,
         vectors=False,
     )
     now = datetime.now(UTC)
-    for lists, probes in ((0, "20"), (100, "10"), (1, "1")):
-        index = records.IndexOptions(kind=IndexKind.IVFFLAT, lists=lists)
-        config = CollectionConfig("things", 3, Metric.COSINE, index=index)
-        made = records.Collection(1, "t", config, 1, True, now, now)
+    config = CollectionConfig("things", 3, Metric.COSINE)
+    for lists, probes in ((400, "20"), (100, "10"), (1, "1")):
+        built = records.IndexOptions(kind=IndexKind.IVFFLAT, lists=lists)
+        made = records.Collection(1, "t", config, 1, built, now, now)
         _, arguments = searches.statement(made, order)
         assert arguments[3] == probes
 

@@ -315,7 +315,7 @@ async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
     )
     config = CollectionConfig("things", DIMENSION, records.Metric.COSINE)
     now = datetime.now(UTC)
-    collection = Collection(number, "t", config, 1, True, now, now)
+    collection = Collection(number, "t", config, 1, config.index, now, now)
     nowhere = Order(
         plan=Plan.ITERATIVE,
         vector=clusters.queries[:1],
@@ -325,7 +325,6 @@ async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
         words=None,
         ef_search=1,
         candidates=10,
-        rows=ROWS,
         depth=10,
         max_distance=None,
         payloads=True,

@@ -86,6 +86,9 @@ def test_as_long_as_nothing_was_measured_recall_is_a_guess() -> None:
     assert plan(LARGE) == Decision(Plan.INDEX, 64, 64, 0.0)
     assert plan(replace(LARGE, target_recall=1.0)).ef_search == MAX_EF_SEARCH
     assert plan(replace(LARGE, ef_search=300)) == Decision(Plan.INDEX, 300, 300, 0.0)
+    # A target was set when there was no index to measure yet.
+    unmeasured = replace(LARGE, rows=10_000, recall=replace(MEASURED, figures=(), samples=0))
+    assert plan(unmeasured) == Decision(Plan.INDEX, 64, 64, 0.0)
 
 
 def test_a_walk_with_a_filter_says_how_many_points_it_will_look_at() -> None:

@@ -136,7 +136,9 @@ class _QuantizationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Quantiza
     QUANTIZATION_NONE: _Quantization.ValueType  # 1
     """The index holds vectors as they are stored."""
     QUANTIZATION_HALF: _Quantization.ValueType  # 2
-    """The index holds float16: half the memory, nearly the same precision. For float32."""
+    """The index holds float16: half the memory, nearly the same precision. For float32;
+    values beyond 65,504 are refused.
+    """
     QUANTIZATION_BINARY: _Quantization.ValueType  # 3
     """The index holds the sign of each value: a 32nd of the memory, less precise. For
     float32 and float16.
@@ -150,7 +152,9 @@ QUANTIZATION_UNSPECIFIED: Quantization.ValueType  # 0
 QUANTIZATION_NONE: Quantization.ValueType  # 1
 """The index holds vectors as they are stored."""
 QUANTIZATION_HALF: Quantization.ValueType  # 2
-"""The index holds float16: half the memory, nearly the same precision. For float32."""
+"""The index holds float16: half the memory, nearly the same precision. For float32;
+values beyond 65,504 are refused.
+"""
 QUANTIZATION_BINARY: Quantization.ValueType  # 3
 """The index holds the sign of each value: a 32nd of the memory, less precise. For
 float32 and float16.
@@ -380,7 +384,7 @@ class Collection(_message.Message):
     @_builtins.property
     def index(self) -> Global___IndexOptions:
         """The index. Unset means HNSW with the server's settings. Can be updated: the next
-        index is built so.
+        index is built so, and one that is there serves until then.
         """
 
     @_builtins.property
