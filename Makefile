@@ -19,7 +19,7 @@ TEST_PROCESSES ?= 2
 # How long chaos reigns, once every oracle has been seen red on a build that is broken.
 MINUTES ?= 5
 
-.PHONY: help demo test lint proto proto-check bench chaos up down lock clean rabbitmq
+.PHONY: help demo test lint collect proto proto-check bench chaos up down lock clean rabbitmq
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,11 +27,16 @@ help: ## Show the targets.
 demo: $(VENV)/.installed rabbitmq ## Set up, start everything, run the main example.
 	@$(BIN)/stepwire demo
 
-test: lint rabbitmq ## Lint, then all tests, against a real Postgres and RabbitMQ.
+test: $(VENV)/.installed-dev rabbitmq ## Lint, then all tests, against a real Postgres and RabbitMQ.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint collect
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 chaos: $(VENV)/.installed-dev rabbitmq ## Seeded faults for MINUTES=n, against every promise.
 	@$(BIN)/python -m tests.chaos --broken all --minutes $(MINUTES)
+
+# Beside mypy, which takes one core: what all test processes import is compiled once, not by each.
+collect: $(VENV)/.installed-dev
+	@told=$$($(BIN)/python -m pytest --collect-only --quiet 2>&1) || { echo "$$told"; exit 1; }
 
 lint: $(VENV)/.installed-dev proto-check ## Style, types, import rules, generated code.
 	$(BIN)/ruff check
