@@ -18,8 +18,32 @@ _REQUEST_HEADERS = (
     "traceparent",
     "tracestate",
 )
-# What scripts of the page may read of an answer.
-_RESPONSE_HEADERS = ("grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id")
+# What OpenAI's client sends besides, and what of ours it may be given.
+_OPENAI_REQUEST_HEADERS = (
+    "authorization",
+    "openai-organization",
+    "openai-project",
+    *(
+        f"x-stainless-{name}"
+        for name in (
+            *("arch", "lang", "os", "package-version", "runtime", "runtime-version"),
+            *("helper-method", "poll-helper", "retry-count", "timeout", "read-timeout"),
+        )
+    ),
+    *(
+        f"x-stepwire-{name}"
+        for name in (
+            *("project", "task-id", "step-id"),
+            *("min-quality", "cache", "timeout-seconds"),
+        )
+    ),
+)
+# What scripts of the page may read of an answer: gRPC-Web's clients, and OpenAI's.
+_RESPONSE_HEADERS = (
+    *("grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id"),
+    *("retry-after", "retry-after-ms", "x-should-retry"),
+    *("x-stepwire-model", "x-stepwire-decision-id", "x-stepwire-cost-micro-usd"),
+)
 
 
 def cors_policy(origins: Sequence[str]) -> CorsPolicy:
@@ -27,7 +51,7 @@ def cors_policy(origins: Sequence[str]) -> CorsPolicy:
     return CorsPolicy(
         allow_origin_string_match=tuple(_matcher(origin) for origin in origins),
         allow_methods="GET, POST, PATCH, DELETE",
-        allow_headers=", ".join(_REQUEST_HEADERS),
+        allow_headers=", ".join(_REQUEST_HEADERS + _OPENAI_REQUEST_HEADERS),
         expose_headers=", ".join(_RESPONSE_HEADERS),
         max_age="7200",
     )

@@ -65,20 +65,30 @@ async def test_grpc_web_error(mesh: Mesh) -> None:
     assert "grpc-status-details-bin" in answer.headers
 
 
-@pytest.mark.parametrize("path", [GET_TASK, "/v1/tasks", "/v1/tasks/abc:watch"])
-async def test_preflight(mesh: Mesh, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [
+        (GET_TASK, "x-grpc-web"),
+        ("/v1/tasks", "x-grpc-web"),
+        ("/v1/tasks/abc:watch", "x-grpc-web"),
+        ("/v1/chat/completions", "authorization"),
+        ("/v1/chat/completions", "x-stainless-retry-count"),
+        ("/v1/chat/completions", "x-stepwire-project"),
+    ],
+)
+async def test_preflight(mesh: Mesh, path: str, header: str) -> None:
     answer = await mesh.http.options(
         path,
         headers={
             "origin": PAGE,
             "access-control-request-method": "POST",
-            "access-control-request-headers": "content-type,x-grpc-web",
+            "access-control-request-headers": f"content-type,{header}",
         },
     )
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == PAGE
     assert "POST" in answer.headers["access-control-allow-methods"]
-    assert "x-grpc-web" in answer.headers["access-control-allow-headers"]
+    assert header in answer.headers["access-control-allow-headers"].split(", ")
     assert mesh.executor.calls == []
 
 
