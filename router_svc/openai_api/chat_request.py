@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.json_format import ParseDict, ParseError
@@ -104,13 +104,28 @@ def read_chat(body: Any, headers: Mapping[str, str]) -> Chat:
     except StepwireError as error:
         raise faults.renamed(error) from error
     return Chat(
-        request=decoded,
+        request=_as_written(decoded, given),
         model=given.model,
         stream=bool(given.stream),
         include_usage=given.stream_options is not None and given.stream_options.include_usage,
         explain=explain,
         ignored=tuple(sorted(more.keys() - UNSUPPORTED.keys())),
     )
+
+
+def _as_written(decoded: Request, given: ChatBody) -> Request:
+    """Returns a request with the schemas as they stand in the body.
+
+    The router's own API keeps no order of their names, by which models write.
+    """
+    tools = tuple(
+        replace(tool, parameters=theirs.function.parameters)
+        for tool, theirs in zip(decoded.tools, given.tools or (), strict=True)
+    )
+    schema, form = decoded.json_schema, given.response_format
+    if schema is not None and form is not None and form.json_schema is not None:
+        schema = replace(schema, schema=form.json_schema.schema_ or {})
+    return replace(decoded, tools=tools, json_schema=schema)
 
 
 def _parsed(own: dict[str, Any]) -> pb.GenerateRequest:

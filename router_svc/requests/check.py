@@ -2,17 +2,20 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
 
+from router_svc.requests.objects import object_of
 from router_svc.requests.records import Role
 from router_svc.requests.schema import schema_fault
 from stepwire.api.router.v1 import message_pb2 as message_pb
 from stepwire.api.router.v1 import requirements_pb2 as requirements_pb
 from stepwire.api.router.v1 import router_service_pb2 as pb
+from stepwire.errors import StepwireError
 
 MAX_MESSAGES = 256
 MAX_DOCUMENTS = 256
@@ -159,6 +162,8 @@ def _tools(request: pb.GenerateRequest) -> Faults:
         elif tool.name in names:
             yield f"tools[{index}].name", "must be unique, is the name of an earlier tool"
         names.add(tool.name)
+        if tool.HasField("parameters"):
+            yield from _object(tool.parameters, f"tools[{index}].parameters")
     choice = request.tool_choice
     if choice.mode not in _TOOL_MODES:
         yield "tool_choice.mode", f"is not a mode: {choice.mode}"
@@ -166,6 +171,17 @@ def _tools(request: pb.GenerateRequest) -> Faults:
         yield "tool_choice.mode", "asks for a tool where there are none"
     if choice.tool and choice.tool not in names:
         yield "tool_choice.tool", "is not the name of a tool of the request"
+
+
+def _object(
+    struct: Struct, path: str, fault_of: Callable[[Mapping[str, Any]], str] = lambda _: ""
+) -> Faults:
+    try:
+        fault = fault_of(object_of(struct, field=path))
+    except StepwireError as error:
+        fault = error.faults[0].description
+    if fault:
+        yield path, fault
 
 
 def _schema(request: pb.GenerateRequest) -> Faults:
@@ -176,8 +192,8 @@ def _schema(request: pb.GenerateRequest) -> Faults:
         yield "json_schema.name", "must be 1 to 64 letters, digits, _ and -"
     if not given.HasField("schema") or not given.schema.fields:
         yield "json_schema.schema", "is required"
-    elif fault := schema_fault(MessageToDict(given.schema)):
-        yield "json_schema.schema", fault
+    else:
+        yield from _object(given.schema, "json_schema.schema", schema_fault)
 
 
 def _rest(request: pb.GenerateRequest) -> Faults:

@@ -1,9 +1,8 @@
 """Turns requests of the API into the domain's; `check` says what is wrong with them."""
 
-from google.protobuf.json_format import MessageToDict
-
 from router_svc.catalogue.kinds import Tier
 from router_svc.requests.check import ROLES, faults_of
+from router_svc.requests.objects import object_of
 from router_svc.requests.records import (
     Attribution,
     CacheControl,
@@ -118,7 +117,9 @@ def _message(message: message_pb.Message) -> Message:
 
 
 def _tool(tool: message_pb.Tool) -> Tool:
-    parameters = MessageToDict(tool.parameters) if tool.HasField("parameters") else None
+    parameters = None
+    if tool.HasField("parameters"):
+        parameters = object_of(tool.parameters, field="parameters")
     return Tool(tool.name, tool.description, parameters)
 
 
@@ -126,7 +127,7 @@ def _schema(request: pb.GenerateRequest) -> JsonSchema | None:
     if not request.HasField("json_schema"):
         return None
     given = request.json_schema
-    return JsonSchema(MessageToDict(given.schema), given.name or "answer")
+    return JsonSchema(object_of(given.schema, field="schema"), given.name or "answer")
 
 
 def _attribution(given: requirements_pb.Attribution) -> Attribution:

@@ -101,6 +101,25 @@ async def test_tools_are_called_and_their_answers_sent(house: House, *, streamed
     }
 
 
+async def test_schemas_reach_the_model_as_they_are_written(house: House) -> None:
+    names = ["reasoning", "metres", "answer", "zeta", "alpha", "omega", "beta"]
+    schema = {
+        "type": "object",
+        "properties": {name: {"type": "string", "maxLength": 90} for name in names},
+    }
+    tools: Any = [{"type": "function", "function": {"name": "gauge", "parameters": schema}}]
+    form: Any = {"type": "json_schema", "json_schema": {"name": "rise", "schema": schema}}
+    await house.client.chat.completions.create(
+        model="auto", messages=ASK, tools=tools, tool_choice="none", response_format=form
+    )
+    body = house.body()
+    for sent in (
+        body["tools"][0]["function"]["parameters"],
+        body["response_format"]["json_schema"]["schema"],
+    ):
+        assert json.dumps(sent) == json.dumps(schema)
+
+
 class Rise(BaseModel):
     metres: float
     places: list[str]

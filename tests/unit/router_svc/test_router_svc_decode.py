@@ -55,6 +55,20 @@ def test_a_full_request_is_decoded() -> None:
     )
 
 
+def test_schemas_are_written_alike_each_time_with_whole_numbers_as_such() -> None:
+    names = ["reasoning", "answer", "zeta", "alpha", "kappa", "omega", "beta"]
+    schema = {"properties": {name: {"minLength": 2, "maximum": 0.5} for name in names}}
+    request = a_request()
+    request.json_schema.schema.update(schema)
+    request.tools.add(name="t").parameters.update(schema)
+    decoded = decode_request(request)
+    assert decoded.json_schema is not None
+    for seen in (decoded.json_schema.schema, decoded.tools[0].parameters or {}):
+        assert seen == schema
+        assert list(seen["properties"]) == sorted(names)
+        assert isinstance(seen["properties"]["zeta"]["minLength"], int)
+
+
 def test_what_is_unset_stays_unset() -> None:
     request = decode_request(pb.GenerateRequest(messages=[Message(content="Hello")]))
     assert request == Request(messages=(records.Message(Role.USER, "Hello"),))
@@ -105,6 +119,14 @@ FAULTS: list[tuple[Change, str]] = [
     (lambda request: request.cache.tags.extend(["x"] * 17), "cache.tags"),
     (lambda request: request.cache.tags.append("x" * 101), "cache.tags"),
     (lambda request: request.cache.tags.append("a\0b"), "cache.tags"),
+    (
+        lambda request: request.json_schema.schema.update({"const": math.nan}),
+        "json_schema.schema",
+    ),
+    (
+        lambda request: request.tools.add(name="t").parameters.update({"const": math.inf}),
+        "tools[0].parameters",
+    ),
     (lambda request: setattr(request.cache.max_age, "seconds", 2**62), "cache.max_age"),
     (lambda request: setattr(request.cache, "scope", "x" * 201), "cache.scope"),
 ]

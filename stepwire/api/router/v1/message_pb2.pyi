@@ -297,9 +297,10 @@ class JsonSchema(_message.Message):
     @_builtins.property
     def schema(self) -> _struct_pb2.Struct:
         """The schema, of draft 2020-12 unless its `$schema` names another. Required. At most
-        256 KiB, 100 levels deep, and 10,000 parts with its references followed; `$ref` leads
+        256 KiB, 32 levels deep, and 10,000 parts with its references followed; `$ref` leads
         into the schema itself, as in `#/$defs/name`. Patterns have no look-around and no
-        back-references.
+        back-references. Its names reach the model in alphabetical order, by which many write;
+        OpenAI's API keeps the order given.
         """
 
     def __init__(
