@@ -16,10 +16,14 @@ class BusyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What must outlast a partition: `tasks`, given `marked` others that have a mark."""
+    """What must outlast a partition: `tasks`, given `marked` others that have a mark.
+
+    All others had ended by `ended`.
+    """
 
     tasks: Sequence[UUID]
     marked: int
+    ended: datetime
 
 
 class Partitions(Protocol):

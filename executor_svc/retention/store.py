@@ -58,11 +58,11 @@ class PostgresPartitions:
             timeout=SEARCH_SECONDS,
         )
         assert row is not None
-        return None if row["kept"] is None else Kept(row["kept"], row["marked"])
+        return None if row["kept"] is None else Kept(row["kept"], row["marked"], ended)
 
     async def drop(self, partition: Partition, kept: Kept) -> None:
         if not await self._briefly(
-            queries.drop_partition, partition.name, list(kept.tasks), kept.marked
+            queries.drop_partition, partition.name, list(kept.tasks), kept.marked, kept.ended
         ):
             raise BusyError("a task of the partition was retried meanwhile")
 

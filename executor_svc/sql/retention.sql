@@ -26,7 +26,7 @@ SELECT kept, marked FROM executor.kept_v1($1, $2, $3, $4)
 
 -- name: drop_partition
 -- See executor.drop_partition_v1.
-SELECT executor.drop_partition_v1($1, $2, $3)
+SELECT executor.drop_partition_v1($1, $2, $3, $4)
 
 -- name: purge
 -- See executor.purge_v1.

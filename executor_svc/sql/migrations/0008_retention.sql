@@ -61,7 +61,7 @@ $$;
 
 -- Which tasks of a span must outlast its partition, in one look: NULL if these are more
 -- than p_most. `marked` counts the others that have a mark: one of them that is retried
--- loses it, and nothing else happens to tasks that have ended.
+-- loses it, or ends anew, and nothing else happens to tasks that have ended.
 CREATE FUNCTION executor.kept_v1(
     p_lower uuid, p_upper uuid, p_ended timestamptz, p_most integer,
     OUT kept uuid[], OUT marked bigint
@@ -88,9 +88,11 @@ CREATE FUNCTION executor.kept_v1(
 $$;
 
 -- Drop the partitions of a span; the rows of tasks that are kept move to the default ones.
--- False if a task has come to life again since kept_v1 has looked.
-CREATE FUNCTION executor.drop_partition_v1(p_name text, p_kept uuid[], p_marked bigint)
-RETURNS boolean LANGUAGE plpgsql
+-- False if a task has come to life again since kept_v1 has looked, whether or not it has ended
+-- by now.
+CREATE FUNCTION executor.drop_partition_v1(
+    p_name text, p_kept uuid[], p_marked bigint, p_ended timestamptz
+) RETURNS boolean LANGUAGE plpgsql
 SET enable_seqscan = off AS $$
 DECLARE
     v_table text;
@@ -100,8 +102,8 @@ BEGIN
     LOCK TABLE ONLY executor.tasks, ONLY executor.steps, ONLY executor.task_events,
         ONLY executor.payloads IN ACCESS EXCLUSIVE MODE;
     EXECUTE format('SELECT count(*) FROM executor.%I WHERE mark IS NOT NULL'
-        ' AND task_id <> ALL ($1)', 'tasks_' || p_name)
-    INTO v_marked USING p_kept;
+        ' AND task_id <> ALL ($1) AND ended_at <= $2', 'tasks_' || p_name)
+    INTO v_marked USING p_kept, p_ended;
     IF v_marked <> p_marked THEN
         RETURN false;
     END IF;

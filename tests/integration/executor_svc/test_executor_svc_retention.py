@@ -163,13 +163,21 @@ async def test_a_child_stays_while_its_parent_does(pool):
         assert await in_record(pool) <= left
 
 
-async def test_a_task_retried_in_the_meantime_is_not_dropped(pool):
+@pytest.mark.parametrize("ends_as", [None, "FAILED", "CANCELLED"])
+async def test_a_task_retried_in_the_meantime_is_not_dropped(pool, ends_as):
     partition = await add_past(pool, OLD)
     task_id = await add_task(pool, OLD, state="FAILED")
     async with PostgresRetentionStore(pool).alone() as partitions:
         kept = await partitions.kept(partition, ended=NOW - KEEP)
         assert kept.tasks == []
         await pool.execute("SELECT executor.retry_task_v1('1 s', $1, NULL, NULL, NULL, 0)", task_id)
+        if ends_as is not None:
+            await pool.execute(
+                "UPDATE executor.tasks SET state = $2, mark = $2, ended_at = $3 WHERE task_id = $1",
+                task_id,
+                ends_as,
+                NOW,
+            )
         with pytest.raises(BusyError):
             await partitions.drop(partition, kept)
     assert await in_record(pool) == {task_id}
