@@ -97,13 +97,20 @@ class StepStore(Protocol):
         Unless `publish`, the steps that this makes ready wait in the record to be published.
         """
 
-    async def heartbeat(self, session_id: UUID, beats: Sequence[tuple[StepAddress, bytes]]) -> None:
+    async def heartbeat(self, session_id: UUID, beats: Sequence[tuple[StepRef, bytes]]) -> None:
         """Keep what attempts report of themselves, as JSON."""
 
     async def give_back_unknown(
-        self, session_id: UUID, known: Collection[StepAddress], *, older_than: timedelta
+        self,
+        session_id: UUID,
+        known: Callable[[], Collection[StepAddress]],
+        *,
+        older_than: timedelta,
     ) -> Effects:
-        """Make ready again what the session is recorded to run, but is not known to run."""
+        """Make ready again what the session is recorded to run, but is not known to run.
+
+        What is `known` is asked for behind the look at the record.
+        """
 
     async def outputs(self, wanted: Sequence[StepAddress]) -> Sequence[Blob | None]:
         """Return outputs of steps that have succeeded, None for others.

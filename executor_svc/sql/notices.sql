@@ -1,5 +1,9 @@
 -- Statements of the relay.
 
+-- name: be_patient
+-- Let this transaction be idle for longer. $1 how long.
+SELECT set_config('idle_in_transaction_session_timeout', $1, true)
+
 -- name: take_notices
 -- See executor.take_notices_v1.
 SELECT * FROM executor.take_notices_v1($1, $2)

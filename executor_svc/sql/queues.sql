@@ -141,7 +141,7 @@ ON CONFLICT (session_id) DO UPDATE SET expires_at = excluded.expires_at
 -- Renew a worker session's lease; no row means that it has run out. $1 session, $2 lease,
 -- $3 busy slots.
 UPDATE executor.worker_sessions SET expires_at = now() + $2::interval, busy = $3
-WHERE session_id = $1 RETURNING draining
+WHERE session_id = $1 AND expires_at >= now() RETURNING draining
 
 -- name: close_session
 -- End a worker session's lease, so that what it still runs is given back at once.

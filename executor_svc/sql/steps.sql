@@ -124,7 +124,7 @@ SELECT * FROM executor.settle_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $
 
 -- name: heartbeat
 -- See executor.heartbeat_v1.
-SELECT executor.heartbeat_v1($1, $2, $3, $4)
+SELECT executor.heartbeat_v1($1, $2, $3, $4, $5)
 
 -- name: running_of_session
 -- Steps that a session has run for some time. $1 session, $2 time.

@@ -6,11 +6,13 @@ from datetime import timedelta
 import asyncpg
 import orjson
 
-from executor_svc.waking.relay import Notice, Work
+from executor_svc.waking.relay import HANDLER_SECONDS, Notice, Work
 from stepwire.db import load_queries
 from stepwire.failpoints import failpoint
 
 queries = load_queries("executor_svc", "sql/notices.sql")
+
+PATIENCE_SECONDS = 2 * HANDLER_SECONDS
 
 
 class PostgresNoticeStore:
@@ -25,6 +27,8 @@ class PostgresNoticeStore:
 
     async def carry_out(self, kinds: Sequence[str], *, limit: int, work: Work) -> int:
         async with self._pool.acquire() as connection, connection.transaction():
+            # Its locks are on notices alone, which others pass over.
+            await connection.execute(queries.be_patient, f"{PATIENCE_SECONDS}s")
             rows = await connection.fetch(queries.take_notices, kinds, limit)
             if not rows:
                 return 0

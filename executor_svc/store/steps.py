@@ -1,6 +1,6 @@
 """StepStore on Postgres."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import count
 from uuid import UUID
@@ -159,21 +159,26 @@ class PostgresStepStore:
         return Settled([place in accepted for place in places], started), effects_of(facts)
 
     @retryable()
-    async def heartbeat(self, session_id: UUID, beats: Sequence[tuple[StepAddress, bytes]]) -> None:
+    async def heartbeat(self, session_id: UUID, beats: Sequence[tuple[StepRef, bytes]]) -> None:
         await self._pool.execute(
             queries.heartbeat,
             session_id,
-            [address.task_id for address, _ in beats],
-            [address.step_id for address, _ in beats],
+            [ref.task_id for ref, _ in beats],
+            [ref.step_id for ref, _ in beats],
+            [ref.attempt for ref, _ in beats],
             [detail for _, detail in beats],
         )
 
     @retryable()
     async def give_back_unknown(
-        self, session_id: UUID, known: Collection[StepAddress], *, older_than: timedelta
+        self,
+        session_id: UUID,
+        known: Callable[[], Collection[StepAddress]],
+        *,
+        older_than: timedelta,
     ) -> Effects:
         rows = await self._pool.fetch(queries.running_of_session, session_id, older_than)
-        unknown = {StepAddress(row["task_id"], row["step_id"]) for row in rows} - set(known)
+        unknown = {StepAddress(row["task_id"], row["step_id"]) for row in rows} - set(known())
         if not unknown:
             return Effects()
         facts = await self._pool.fetch(

@@ -104,7 +104,9 @@ class Dispatcher:
         self._draining = False
         self._loop = asyncio.get_running_loop()
         self._held: set[Held] = set()
-        # Of these, those that asked for a place under a limit.
+        # Steps whose claim is under way.
+        self._claiming: frozenset[StepAddress] = frozenset()
+        # Of those held, the ones that asked for a place under a limit.
         self._limited: dict[StepAddress, Held] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -176,8 +178,11 @@ class Dispatcher:
             return
         latest = self._loop.time() - older_than.total_seconds()
         await self._stop_lost([held for held in self._held if held.begun <= latest])
-        known = [held.address for held in self._held]
-        effects = await self._store.give_back_unknown(session_id, known, older_than=older_than)
+        effects = await self._store.give_back_unknown(
+            session_id,
+            lambda: self._claiming.union(held.address for held in self._held),
+            older_than=older_than,
+        )
         if effects.ready:
             logger.warning("steps were given back", extra={"steps": len(effects.ready)})
         self._announcer.announce(effects)
@@ -210,6 +215,7 @@ class Dispatcher:
                 # Without a session a message would come back here at once, and again; the
                 # sweeper has more time.
                 await failpoint("claim.before")
+                self._claiming = frozenset(StepAddress(ref.task_id, ref.step_id) for ref in refs)
                 attempts = await self._store.claim(session_id, refs)
                 claimed = len(attempts)
                 self._metrics.claimed(len(refs), claimed)
@@ -222,6 +228,7 @@ class Dispatcher:
                 "steps were not claimed", extra={"steps": len(refs), "cause": str(error)}
             )
         finally:
+            self._claiming = frozenset()
             self._slots.free(len(refs) - claimed)
 
     def _begin(self, session_id: UUID, attempt: Attempt, memo: Memo) -> None:

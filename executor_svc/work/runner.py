@@ -136,6 +136,8 @@ class StepRunner:
             if ended is None:
                 return None
             attempt, outcome = ended
+            if isinstance(outcome, Failed):
+                await self._heartbeats.keep(attempt)
             _tell(span, outcome)
         return Ended(attempt, graph, outcome)
 

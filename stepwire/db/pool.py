@@ -25,6 +25,8 @@ CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    # Who was frozen in a transaction finds it ended.
+    asyncpg.IdleInTransactionSessionTimeoutError,
     # Too many connections, a full disk, no memory: it may have them again.
     asyncpg.InsufficientResourcesError,
     # What asyncpg says when a backend was terminated while it spoke to it.

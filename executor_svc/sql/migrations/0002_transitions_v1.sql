@@ -1239,11 +1239,13 @@ $$;
 
 -- Keep what attempts have reported of themselves, for the next attempt.
 CREATE FUNCTION executor.heartbeat_v1(
-    p_session uuid, p_task_ids uuid[], p_step_ids text[], p_details bytea[]
+    p_session uuid, p_task_ids uuid[], p_step_ids text[], p_attempts integer[],
+    p_details bytea[]
 ) RETURNS void LANGUAGE sql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
     UPDATE executor.steps s SET heartbeat = r.detail
-    FROM unnest(p_task_ids, p_step_ids, p_details) AS r (task_id, step_id, detail)
-    WHERE s.task_id = r.task_id AND s.step_id = r.step_id
+    FROM unnest(p_task_ids, p_step_ids, p_attempts, p_details)
+        AS r (task_id, step_id, attempt, detail)
+    WHERE s.task_id = r.task_id AND s.step_id = r.step_id AND s.attempt = r.attempt
         AND s.state::text = 'RUNNING' AND s.session_id = p_session;
 $$;

@@ -42,6 +42,14 @@ async def beat(_: Any, context: StepContext) -> Any:
     raise ValueError("half way")
 
 
+@step("test.features.beat_and_fail")
+async def beat_and_fail(_: Any, context: StepContext) -> Any:
+    if context.attempt > 1:
+        return context.last_heartbeat
+    context.heartbeat({"done": 7})
+    raise ValueError("at once")
+
+
 @step("test.features.be_silent")
 async def be_silent(_: Any) -> None:
     await asyncio.Event().wait()
@@ -224,6 +232,11 @@ async def test_the_next_attempt_sees_the_last_heartbeat(client: Client) -> None:
     task = await client.wait(task_id)
     assert output_of(task) == {"done": 41}
     assert steps_of(task)["a"].attempt == 2
+
+
+async def test_what_an_attempt_reports_right_before_it_fails_is_kept(client: Client) -> None:
+    task = await client.run(graph(python("a", "features.beat_and_fail", retry=AT_ONCE)))
+    assert output_of(task) == {"done": 7}
 
 
 async def test_an_attempt_without_heartbeats_fails(client: Client) -> None:

@@ -6,11 +6,13 @@ from uuid import UUID
 
 import pytest
 
-from executor_svc.engine.records import EventBatch
-from executor_svc.store import PostgresLimitStore, PostgresStepStore
+from executor_svc.engine.records import EventBatch, StepRef
+from executor_svc.store import PostgresLimitStore, PostgresStepStore, open_record
+from executor_svc.store.pool import IDLE_IN_TRANSACTION_SECONDS, UNREAD_SECONDS
 from executor_svc.waking.messaging import AmqpEventBus
 from executor_svc.work import patience
 from stepwire import failpoints
+from stepwire.db.pool import CONNECTION_ERRORS
 from stepwire.errors import Reason, StepwireError
 from stepwire.mq import AmqpConnection
 from stepwire.testing.poll import eventually
@@ -24,6 +26,9 @@ from tests.integration.executor_svc.executor_mesh import (
     steps_of,
     transform,
 )
+from tests.integration.executor_svc.transition_record import LEASE, RETRYABLE, transition_record
+
+__all__ = ["transition_record"]
 
 SLOW = graph(python("slow", "await_file"))
 AWAY = StepwireError(Reason.DEPENDENCY_UNAVAILABLE, "Postgres is away")
@@ -98,6 +103,73 @@ async def test_an_attempt_is_stopped_although_nobody_told_its_worker(mesh, waiti
         await eventually(lambda: noted(path) == ["slow 1"], WAIT_SECONDS)
         await mesh.fetch("SELECT executor.cancel_task_v1($1)", UUID(task_id))
         await eventually(lambda: noted(path) == ["slow 1", "cancelled"], WAIT_SECONDS)
+
+
+async def test_a_step_is_not_given_back_while_its_claim_is_being_answered(
+    mesh, monkeypatch, waiting
+):
+    value, path, go = waiting
+    claim, give_back = PostgresStepStore.claim, PostgresStepStore.give_back_unknown
+    claimed, looks = [], []
+
+    async def answer_late(*arguments):
+        attempts = await claim(*arguments)
+        claimed.extend(attempts)
+        await eventually(lambda: len(looks) >= 2, WAIT_SECONDS)
+        return attempts
+
+    async def count(*arguments, **options):
+        effects = await give_back(*arguments, **options)
+        looks.extend(claimed)
+        return effects
+
+    monkeypatch.setattr(PostgresStepStore, "claim", answer_late)
+    monkeypatch.setattr(PostgresStepStore, "give_back_unknown", count)
+    async with mesh.worker(reconcile_seconds=0.05, reconcile_age_seconds=0.001):
+        task_id = await mesh.client.create(SLOW, value)
+        await eventually(lambda: noted(path), WAIT_SECONDS)
+        go.touch()
+        assert state_of(await mesh.client.wait(task_id)) == "SUCCEEDED"
+    assert noted(path) == ["slow 1"]
+    assert not any("LOST" in line for line in await mesh.client.history(task_id))
+
+
+async def test_a_session_that_has_run_out_is_not_renewed(record):
+    """Its steps belong to others from then on, whenever these take them."""
+    session_id = await record.session()
+    assert await record.sessions.renew(session_id, lease=LEASE, busy=0)
+    await record.pool.execute(
+        "UPDATE executor.worker_sessions SET expires_at = now() - interval '1 ms'"
+    )
+    assert await record.sessions.renew(session_id, lease=LEASE, busy=0) is None
+
+
+async def test_an_attempt_that_is_over_reports_nothing_for_the_next_one(record):
+    """A function in a thread goes on after its attempt has timed out."""
+    compiled, task = await record.task(transform("a", "1"))
+    session_id = await record.session()
+    await record.run(session_id, compiled, task.task_id, "a", outcome=RETRYABLE)
+    await record.wake()
+    assert await record.claim(session_id, task.task_id, "a", attempt=2)
+    for attempt in (2, 1):
+        ref = StepRef(task.task_id, "a", attempt, "default")
+        await record.steps.heartbeat(session_id, [(ref, b'"%d"' % attempt)])
+    assert await record.pool.fetchval("SELECT heartbeat FROM executor.steps") == b'"2"'
+
+
+async def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(record, database_url):
+    _, task = await record.task(transform("a", "1"))
+    async with open_record(database_url, application_name="test", max_size=1) as frozen:
+        connection = await frozen.acquire()
+        await connection.execute("BEGIN")
+        await connection.execute("SELECT executor.lock_tasks($1)", [task.task_id])
+        async with asyncio.timeout(4 * IDLE_IN_TRANSACTION_SECONDS):
+            assert await record.tasks.cancel(task.task_id)
+        with pytest.raises(CONNECTION_ERRORS):
+            await connection.execute("COMMIT")
+        # Nor who does not read what it has asked for.
+        async with frozen.acquire() as another:
+            assert await another.fetchval("SHOW tcp_user_timeout") == f"{UNREAD_SECONDS}000"
 
 
 async def test_what_a_lost_session_is_denied_is_not_denied_to_the_next_one(mesh, monkeypatch):
