@@ -264,6 +264,41 @@ BEGIN
 END
 $$;
 
+-- Of the tasks that wait for a place under a concurrency key one that is below p_task_id (a
+-- subtask of it, or of one of those), if that cannot go on before they have one; NULL if it can:
+-- by a step that may run, by the clock, by a signal or a limit, or by its owner.
+CREATE FUNCTION executor.stuck_below(p_task_id uuid, p_tenant text, p_key text)
+RETURNS uuid LANGUAGE plpgsql STABLE
+SET enable_seqscan = off AS $$
+DECLARE
+    v_child uuid;
+    v_found uuid;
+BEGIN
+    IF EXISTS (SELECT FROM executor.tasks t
+            WHERE t.task_id = p_task_id AND t.state NOT IN ('PENDING', 'RUNNING'))
+        OR EXISTS (SELECT FROM executor.steps s
+            WHERE s.task_id = p_task_id AND (s.state::text IN ('READY', 'RUNNING')
+                OR (s.state::text = 'WAITING' AND (s.due_at IS NOT NULL
+                    OR NOT (s.waits_for IN ('items', 'steps') OR s.waits_for LIKE 'task:%'))))) THEN
+        RETURN NULL;
+    END IF;
+    FOR v_child IN
+        SELECT substr(s.waits_for, 6)::uuid FROM executor.steps s
+        WHERE s.task_id = p_task_id AND s.state::text = 'WAITING' AND s.waits_for LIKE 'task:%'
+    LOOP
+        IF EXISTS (SELECT FROM executor.limit_waiters w
+            WHERE w.task_id = v_child AND w.step_id = ''
+                AND w.tenant_id = p_tenant AND w.key = p_key) THEN
+            v_found := v_child;
+        ELSE
+            v_found := executor.stuck_below(v_child, p_tenant, p_key);
+        END IF;
+        EXIT WHEN v_found IS NULL;
+    END LOOP;
+    RETURN v_found;
+END
+$$;
+
 -- Decide which of the tasks that ask for a place under a concurrency key get it, and which
 -- tasks are cancelled instead (`ends`), why, and in favour of whom. The caller holds the
 -- limit's lock, has had the turns of its steps decided, and carries it out.
@@ -276,6 +311,10 @@ DECLARE
     v_waiter executor.limit_waiters;
     -- Who has a place, or gets one here; oldest first.
     v_running uuid[];
+    v_full boolean := false;
+    v_given boolean := false;
+    v_task uuid;
+    v_stuck uuid;
 BEGIN
     SELECT coalesce(array_agg(h.task_id ORDER BY h.since, h.task_id), '{}') INTO v_running
     FROM executor.limit_holders h
@@ -286,12 +325,27 @@ BEGIN
             AND (w.not_before IS NULL OR w.not_before <= p_now)
         ORDER BY w.priority, w.place LIMIT p_most
     LOOP
-        EXIT WHEN cardinality(v_running) >= v_waiter.max_running;
+        v_full := cardinality(v_running) >= v_waiter.max_running;
+        EXIT WHEN v_full;
+        v_given := true;
         v_running := v_running || v_waiter.task_id;
         task_id := v_waiter.task_id;
         ends := false;
         RETURN NEXT;
     END LOOP;
+    IF v_full AND NOT v_given THEN
+        -- Where all who have a place wait for subtasks that ask for one, none would ever be free.
+        FOREACH v_task IN ARRAY v_running LOOP
+            v_stuck := executor.stuck_below(v_task, p_tenant, p_key);
+            EXIT WHEN v_stuck IS NULL;
+        END LOOP;
+        IF v_stuck IS NOT NULL THEN
+            task_id := v_stuck;
+            ends := true;
+            detail := jsonb_build_object('concurrency_key', p_key, 'deadlock', true);
+            RETURN NEXT;
+        END IF;
+    END IF;
     FOR v_waiter IN
         SELECT * FROM executor.limit_waiters w
         WHERE w.tenant_id = p_tenant AND w.key = p_key AND w.step_id = '' AND w.policy > 1
@@ -394,6 +448,13 @@ BEGIN
     RETURN QUERY SELECT * FROM executor.give_places_v1(
         p_republish, v_now, v_tasks, v_steps, v_starts, v_ended);
     FOR v_limit IN SELECT * FROM unnest(v_ended, v_details) AS e (task_id, detail) LOOP
+        IF v_limit.detail ? 'deadlock' THEN
+            -- For the step that waits for it to tell.
+            UPDATE executor.tasks t SET failure = jsonb_build_object('message', format(
+                'all tasks that have a place under the concurrency key %L wait for such subtasks',
+                v_limit.detail ->> 'concurrency_key'))
+            WHERE t.task_id = v_limit.task_id;
+        END IF;
         RETURN QUERY SELECT * FROM executor.cancel_task_v1(v_limit.task_id, v_limit.detail);
     END LOOP;
 END

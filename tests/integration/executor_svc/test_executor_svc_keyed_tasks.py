@@ -2,7 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from stepwire.api.executor.v1 import graph_pb2
+from stepwire.errors import Reason
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
     NO_RETRY,
@@ -11,6 +14,7 @@ from tests.integration.executor_svc.executor_mesh import (
     output_of,
     python,
     state_of,
+    transform,
 )
 from tests.integration.executor_svc.task_verbs import fork, pause, resume, send, until_state
 
@@ -61,6 +65,35 @@ async def test_one_waits_for_the_other(client):
     await client.until(second.task_id, "ask", "WAITING")
     await client.cancel(second.task_id)
     await client.cancel(other)
+
+
+def nested(levels, *, most=1):
+    """A task whose subtask, so many levels below it, needs a place under the same key."""
+    what = graph(transform("inner", "'done'"))
+    what.concurrency.key, what.concurrency.max_running = KEY, most
+    for _ in range(levels):
+        what = graph({"name": "sub", "subtask": {"graph": what}, "retry": NO_RETRY})
+    what.concurrency.key, what.concurrency.max_running = KEY, most
+    return what
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+async def test_a_subtask_does_not_wait_for_the_place_of_the_task_that_waits_for_it(client, levels):
+    task = await client.run(nested(levels))
+    assert state_of(task) == "FAILED"
+    assert task.failure.reason == Reason.SUBTASK_FAILED
+    assert f"the concurrency key {KEY[1:-1]!r}" in task.failure.message
+    # Nothing is left that holds the key.
+    assert output_of(await client.run(nested(0))) == "done"
+    # Where there is a place for both, nothing is wrong.
+    assert output_of(await client.run(nested(levels, most=2))) == "done"
+
+
+async def test_of_tasks_that_all_wait_for_subtasks_of_their_key_one_fails(client):
+    made = [await client.create(nested(1, most=2)) for _ in range(2)]
+    ended = [await client.wait(task_id) for task_id in made]
+    assert "SUCCEEDED" in [state_of(task) for task in ended]
+    assert {task.failure.reason for task in ended} <= {"", Reason.SUBTASK_FAILED}
 
 
 async def test_a_task_that_waits_for_its_key_is_paused_and_resumed(client):

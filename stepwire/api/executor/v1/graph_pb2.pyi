@@ -32,7 +32,9 @@ class _ConcurrencyPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Con
     CONCURRENCY_POLICY_UNSPECIFIED: _ConcurrencyPolicy.ValueType  # 0
     """The same as QUEUE."""
     CONCURRENCY_POLICY_QUEUE: _ConcurrencyPolicy.ValueType  # 1
-    """The task waits, in order of priority, then of creation."""
+    """The task waits, in order of priority, then of creation. Where all tasks that have
+    a place can only wait for subtasks that ask for one, such a subtask is cancelled.
+    """
     CONCURRENCY_POLICY_CANCEL_IN_PROGRESS: _ConcurrencyPolicy.ValueType  # 2
     """The oldest running task of the key is cancelled in favour of the new one."""
     CONCURRENCY_POLICY_CANCEL_NEWEST: _ConcurrencyPolicy.ValueType  # 3
@@ -44,7 +46,9 @@ class ConcurrencyPolicy(_ConcurrencyPolicy, metaclass=_ConcurrencyPolicyEnumType
 CONCURRENCY_POLICY_UNSPECIFIED: ConcurrencyPolicy.ValueType  # 0
 """The same as QUEUE."""
 CONCURRENCY_POLICY_QUEUE: ConcurrencyPolicy.ValueType  # 1
-"""The task waits, in order of priority, then of creation."""
+"""The task waits, in order of priority, then of creation. Where all tasks that have
+a place can only wait for subtasks that ask for one, such a subtask is cancelled.
+"""
 CONCURRENCY_POLICY_CANCEL_IN_PROGRESS: ConcurrencyPolicy.ValueType  # 2
 """The oldest running task of the key is cancelled in favour of the new one."""
 CONCURRENCY_POLICY_CANCEL_NEWEST: ConcurrencyPolicy.ValueType  # 3
