@@ -132,6 +132,9 @@ class Model(_Entry):
         ge=1, le=2**31 - 1, description="Tokens that request and answer may have together."
     )
     max_output_tokens: int = Field(ge=1, description="Longest answer, in tokens.")
+    image_tokens: int = Field(
+        default=1_600, ge=0, le=2**31 - 1, description="Tokens that a picture has at most."
+    )
     quality: Share = Field(description="0 to 1, on this catalogue's own scale.")
     quality_by_kind: Mapping[Kind, Share] = Field(
         default_factory=dict, description="The same for kinds of work where it is another."

@@ -36,8 +36,8 @@ class View:
 
     Attributes:
         request: The request.
-        counts: Its tokens, by the name of the tokenizer.
-        most_tokens: Tokens that no tokenizer can exceed.
+        counts: The tokens of its texts, by the name of the tokenizer.
+        most_tokens: Tokens of them that no tokenizer can exceed.
         has_text: Whether there is a text that could be quoted.
         kind: What kind of work it seems to be.
         learnt: Predicted qualities; None to go by the catalogue's.
@@ -70,13 +70,15 @@ def look_at(
     # A catalogue is refused that has a model without a price, and time only goes on.
     assert price is not None, f"{model.name} has no price"
     longest = output_tokens(model, request)
-    expected = price.cost_micro_usd(counted.tokens, min(longest, EXPECTED_OUTPUT_TOKENS))
+    pictures = request.pictures * model.image_tokens
+    tokens = counted.tokens + pictures
+    expected = price.cost_micro_usd(tokens, min(longest, EXPECTED_OUTPUT_TOKENS))
     quality = _quality(model, view)
     left = allowance.left(request, model)
     offer = Offer(
         model=model,
         request=request,
-        input_tokens=counted.tokens,
+        input_tokens=tokens,
         exact=counted.exact,
         quality=quality,
         cost_micro_usd=expected,
@@ -88,11 +90,12 @@ def look_at(
         model=model,
         price=price,
         quality=quality,
-        input_tokens=counted.tokens,
+        input_tokens=tokens,
         exact=counted.exact,
         cost_micro_usd=expected,
         worst_cost_micro_usd=price.worst_micro_usd(
-            input_tokens=int(most * _TEMPLATE_SHARE) + _TEMPLATE_TOKENS, output_tokens=longest
+            input_tokens=int(most * _TEMPLATE_SHARE) + _TEMPLATE_TOKENS + pictures,
+            output_tokens=longest,
         ),
         standing=availability.of(model),
         rejections=rejections_of(offer),

@@ -12,7 +12,7 @@ from stepwire.http import Answer, Asked
 TIMEOUT = f"{HEADER_PREFIX}timeout-seconds"
 # What OpenAI's own clients send: how long they wait for the next bytes, which is how long
 # they wait for an answer that comes as a whole.
-_CLIENTS_TIMEOUT = "x-stainless-read-timeout"
+_CLIENTS_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
 
 _INVALID = "invalid_request_error"
 _LIMIT = "rate_limit_error"
@@ -76,7 +76,8 @@ class OpenAIDialect:
         """Returns how long the caller waits, by its headers."""
         told = asked.headers.get(TIMEOUT)
         if told is None:
-            return None if stream else _positive(asked.headers.get(_CLIENTS_TIMEOUT, ""))
+            given = (asked.headers.get(header, "") for header in _CLIENTS_TIMEOUTS)
+            return None if stream else next(filter(None, map(_positive, given)), None)
         seconds = _positive(told)
         if seconds is None:
             raise field_invalid(TIMEOUT, "must be a number of seconds above 0")

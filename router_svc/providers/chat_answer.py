@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.records import Completion, Delta, FinishReason, Usage
+from router_svc.providers.refusals import error_told
 from router_svc.providers.sources import CitationStream, read_citations
 from router_svc.requests.records import Document, Request, ToolCall
 
@@ -39,7 +40,15 @@ class _Function(_Part):
 class _Call(_Part):
     index: int = Field(default=0, ge=0, lt=_MAX_CALLS)
     id: str | None = None
-    function: _Function = _Function()
+    function: _Function | None = None
+
+    @property
+    def name(self) -> str:
+        return (self.function and self.function.name) or ""
+
+    @property
+    def arguments(self) -> str:
+        return (self.function and self.function.arguments) or ""
 
 
 class _Message(_Part):
@@ -62,7 +71,7 @@ class _Choice(_Part):
 
 
 class _StreamChoice(_Part):
-    delta: _Message = _Message()
+    delta: _Message | None = None
     finish_reason: str | None = None
 
 
@@ -93,33 +102,43 @@ class _Usage(_Part):
 
 
 class _ChatCompletion(_Part):
-    choices: tuple[_Choice, ...] = Field(min_length=1)
-    usage: _Usage | None = None
-    model: str | None = None
-
-
-class _Chunk(_Part):
-    choices: tuple[_StreamChoice, ...] = ()
+    choices: tuple[_Choice, ...] | None = None
     usage: _Usage | None = None
     model: str | None = None
     error: Any = None
 
 
-def read_completion(body: bytes, request: Request) -> Completion:
+class _Chunk(_Part):
+    choices: tuple[_StreamChoice, ...] | None = None
+    usage: _Usage | None = None
+    model: str | None = None
+    error: Any = None
+
+
+def read_completion(body: bytes, request: Request, *, key: str | None = None) -> Completion:
     """Returns the answer in the body of a chat completion.
+
+    Args:
+        body: The body of an answer whose status tells of no error.
+        request: What was asked.
+        key: The key that was sent.
 
     Raises:
         ProviderFailure: NONSENSE when it is none; CONTENT_FILTERED when the filter took
-            all of it.
+            all of it; what its error means, when it is one.
     """
     try:
         answer = _ChatCompletion.model_validate_json(body)
     except ValidationError as error:
         raise _nonsense(error) from error
+    if not answer.choices:
+        if answer.error is not None:
+            raise error_told(answer.error, "the answer is an error", key=key)
+        raise _no_completion()
     choice = answer.choices[0]
     said = choice.message.content or choice.message.refusal or ""
     calls = tuple(
-        ToolCall(call.id or "", call.function.name or "", call.function.arguments or "{}")
+        ToolCall(call.id or "", call.name, call.arguments or "{}")
         for call in choice.message.tool_calls or ()
     )
     finish = _FINISHES.get(choice.finish_reason or "", FinishReason.UNKNOWN)
@@ -262,16 +281,17 @@ class StreamReader:
         self._model = _model_name(chunk.model) or self._model
         if chunk.usage is not None:
             self._usage = chunk.usage.read()
-        for choice in chunk.choices[:1]:
-            if thought := choice.delta.thought():
+        for choice in (chunk.choices or ())[:1]:
+            delta = choice.delta or _Message()
+            if thought := delta.thought():
                 yield Delta(unsaid=thought)
-            for call in choice.delta.tool_calls or ():
+            for call in delta.tool_calls or ():
                 self._add(call)
-                if written := call.function.arguments:
-                    yield Delta(unsaid=written)
+                if call.arguments:
+                    yield Delta(unsaid=call.arguments)
             if choice.finish_reason:
                 self._finish = _FINISHES.get(choice.finish_reason, FinishReason.UNKNOWN)
-            said = choice.delta.content or choice.delta.refusal
+            said = delta.content or delta.refusal
             if said and (text := self._citations.feed(said)):
                 self._text.append(text)
                 yield Delta(text=text)
@@ -284,14 +304,14 @@ class StreamReader:
         known = self._calls[place]
         self._calls[place] = ToolCall(
             known.id or call.id or "",
-            known.name or call.function.name or "",
-            known.arguments_json + (call.function.arguments or ""),
+            known.name or call.name,
+            known.arguments_json + call.arguments,
         )
 
 
 def _is_another(call: _Call, known: ToolCall) -> bool:
     """Returns whether a piece begins a call of its own: some endpoints give all one index."""
-    named = known.name and call.function.name
+    named = known.name and call.name
     return bool(named and known.id and call.id and call.id != known.id)
 
 
@@ -313,6 +333,10 @@ def _nonsense(error: ValidationError) -> ProviderFailure:
         "an endpoint's answer is not a chat completion",
         extra={"faults": error.errors(include_input=False, include_url=False)},
     )
+    return _no_completion()
+
+
+def _no_completion() -> ProviderFailure:
     return ProviderFailure(
         FailureKind.NONSENSE, "the answer is not a chat completion", status="malformed"
     )

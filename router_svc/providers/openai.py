@@ -10,7 +10,7 @@ from router_svc.generate.records import Completion, Delta
 from router_svc.providers.chat_answer import MAX_ANSWER_BYTES, StreamReader, read_completion
 from router_svc.providers.chat_request import chat_body
 from router_svc.providers.http import ConnectionFailedError, HttpClient, HttpResponse
-from router_svc.providers.refusals import error_in_stream, refusal_of
+from router_svc.providers.refusals import error_told, refusal_of
 from router_svc.requests.records import Request
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -46,7 +46,7 @@ class OpenAIModel:
                 body = await response.read(limit=MAX_ANSWER_BYTES)
         except ConnectionFailedError as error:
             raise _broken(error) from error
-        return read_completion(body, request)
+        return read_completion(body, request, key=self._key)
 
     async def stream(self, request: Request, *, max_output_tokens: int) -> AsyncGenerator[Delta]:
         """Yields the model's answer as it comes; see `Provider`."""
@@ -57,7 +57,8 @@ class OpenAIModel:
                     for delta in reader.feed(piece):
                         yield delta
                     if reader.error is not None:
-                        raise error_in_stream(reader.error, key=self._key)
+                        told = "the stream ended with an error"
+                        raise error_told(reader.error, told, key=self._key)
                     if reader.ended:
                         break
                 await response.skip(seconds=REST_SECONDS)

@@ -16,6 +16,7 @@ MESSAGE_CHARACTERS = 300
 _TOO_MANY_REQUESTS = 429
 _PAYLOAD_TOO_LARGE = 413
 _PAYMENT_REQUIRED = 402
+_STATUS_DIGITS = 3
 _REDIRECTS = 300
 _CLIENT_ERRORS = 400
 _SERVER_ERRORS = 500
@@ -80,13 +81,20 @@ def refusal_of(
     )
 
 
-def error_in_stream(error: Any, *, key: str | None) -> ProviderFailure:
-    """Returns the failure that an error within a stream means."""
+def error_told(error: Any, where: str, *, key: str | None) -> ProviderFailure:
+    """Returns the failure that an error means which a status does not tell.
+
+    Args:
+        error: What stands in the place of an answer.
+        where: Where it stands, for people.
+        key: The key that was sent; it is taken out of what the provider says.
+    """
     code, said = _read({"error": error})
-    status = int(code) if code.isdecimal() else _SERVER_ERRORS
+    is_status = len(code) == _STATUS_DIGITS and code.isdecimal()
+    status = int(code) if is_status else _SERVER_ERRORS
     return ProviderFailure(
         _kind(status, code, said),
-        f"the stream ended with an error{_told(status, said, key)}",
+        f"{where}{_told(status, said, key)}",
         status=str(status),
     )
 

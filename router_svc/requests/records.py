@@ -179,12 +179,17 @@ class Request:
         return self.messages[-1].content
 
     @cached_property
+    def pictures(self) -> int:
+        """How many pictures there are in all messages."""
+        return sum(len(message.images) for message in self.messages)
+
+    @cached_property
     def needed_capabilities(self) -> tuple[str, ...]:
         """What the model must be able to do: what is asked for, and what the request shows."""
         shown = {
             "tools": bool(self.tools),
             "json": self.json_schema is not None,
-            "vision": any(message.images for message in self.messages),
+            "vision": self.pictures > 0,
         }
         asked = dict.fromkeys(self.capabilities)
         return tuple(asked | dict.fromkeys(name for name, needed in shown.items() if needed))

@@ -18,13 +18,11 @@ DOCUMENT_TOKENS = 12
 SOURCES_TOKENS = 84
 # What a tool adds around its JSON, by the templates that are published.
 TOOL_TOKENS = 8
-# A picture of usual size; providers count by tiles, which are not known here.
-IMAGE_TOKENS = 1_100
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Tokens of one request.
+    """Tokens of one request, without its pictures.
 
     Attributes:
         tokens: How many.
@@ -70,12 +68,12 @@ class TokenCounters:
 
 
 def count_request(counter: TokenCounter, request: Request) -> int:
-    """Returns the number of tokens that a model reads for `request`, by `counter`."""
+    """Returns the number of tokens that a model reads for the texts of `request`."""
     return _sum(counter.count, request)
 
 
 def most_tokens(request: Request) -> int:
-    """Returns a number of tokens that no tokenizer exceeds.
+    """Returns a number of tokens that no tokenizer exceeds for the texts of `request`.
 
     Those in use make at most one token of each byte.
     """
@@ -88,10 +86,7 @@ def length_of(request: Request) -> int:
 
 
 def _sum(count: Callable[[str], int], request: Request) -> int:
-    messages = sum(
-        MESSAGE_TOKENS + count(each.content) + IMAGE_TOKENS * len(each.images)
-        for each in request.messages
-    )
+    messages = sum(MESSAGE_TOKENS + count(each.content) for each in request.messages)
     documents = sum(
         DOCUMENT_TOKENS + count(each.title) + count(each.text) for each in request.documents
     )

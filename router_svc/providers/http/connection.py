@@ -111,10 +111,10 @@ class Connection(asyncio.Protocol):
 
     def again(self) -> bool:
         """Makes ready for another exchange, and returns whether there can be one."""
-        if self._lost is None and self._http.states == {
-            h11.CLIENT: h11.DONE,
-            h11.SERVER: h11.DONE,
-        }:
+        done = {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
+        # What came on top of the answer would be taken for that to the next request.
+        over = self._http.trailing_data[0]
+        if self._lost is None and self._http.states == done and not over:
             self._http.start_next_cycle()
             self.served += 1
             return True

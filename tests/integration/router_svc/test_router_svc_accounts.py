@@ -14,7 +14,7 @@ from router_svc.generate.app import Joints
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.pipeline import Router
 from router_svc.generate.records import Answer, Caller, UsageEntry
-from router_svc.requests.records import JsonSchema, Message, Request, Role
+from router_svc.requests.records import Image, JsonSchema, Message, Request, Role
 from stepwire.errors import Reason, StepwireError
 from stepwire.testing.fleet import (
     EndpointPlan,
@@ -246,6 +246,26 @@ async def test_what_an_endpoint_was_paid_for_counts_though_it_brought_no_answer(
     assert not entry.usage.estimated
     assert book.money[0].settled == [entry.cost_micro_usd]
     assert entry.cost_micro_usd > 0
+
+
+async def test_for_pictures_is_held_what_the_catalogue_says() -> None:
+    book = Book()
+    pictures = (Image(url="https://x/a.png"), Image(url="https://x/b.png"))
+    request = replace(REQUEST, messages=(replace(REQUEST.messages[0], images=pictures),))
+    async with running_fleet("east") as fleet:
+        dear = chat_model("only", fleet["east"].base_url, capabilities=["vision"])
+        dear["provider"]["model"] = "small"
+        for image_tokens in (100, 3_100):
+            only = dear | {"image_tokens": image_tokens}
+            async with assembled_router(only, meter=NoOpMeter("test"), joints=book.joints) as (
+                _,
+                router,
+            ):
+                await router.generate(request, deadline=None)
+    # Of both 3,000 tokens more, at half a micro-dollar each.
+    few, many = book.money
+    assert many.amount - few.amount == 3_000
+    assert book.room[1].amount - book.room[0].amount == 6_000
 
 
 async def test_a_limit_keeps_a_call_from_the_provider() -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import pytest
 
 from stepwire.api.router.v1 import router_service_pb2 as pb
@@ -168,6 +169,26 @@ async def test_a_misconfigured_model_is_passed_over_and_named_when_alone(
     assert KEY not in error.message
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"code": 429, "message": "slow down"}, "rate_limited"),
+        ({"code": "insufficient_quota"}, "no_credit"),
+        ({"code": "9" * 5_000}, "server"),
+        ("it broke", "server"),
+    ],
+)
+async def test_an_error_in_an_answer_that_is_none_is_told_apart(
+    tmp_path: Path, endpoint: ChatEndpoint, second_endpoint: ChatEndpoint, error: Any, kind: str
+) -> None:
+    endpoint.otherwise = Reply({"error": error})
+    first = chat_model("first", endpoint.base_url)
+    second = chat_model("second", second_endpoint.base_url)
+    async with running_router(tmp_path, first, second) as stub:
+        answer = await stub.Generate(ask())
+    assert (answer.model, answer.attempts[0].kind) == ("second", kind)
+
+
 @pytest.mark.parametrize("status", [204, 301, 307])
 async def test_what_is_no_refusal_of_the_request_is_tried_elsewhere(
     tmp_path: Path, endpoint: ChatEndpoint, second_endpoint: ChatEndpoint, status: int
@@ -303,8 +324,9 @@ async def test_calls_in_flight_are_limited_per_model(
     async with running_router(tmp_path, model) as stub:
         calls = [stub.Generate(ask()), stub.Generate(ask())]
         await eventually(lambda: endpoint.waiting == 2)
-        error = await error_of(stub.Generate(ask(), timeout=0.3))
-        assert error.reason is Reason.DEADLINE_EXCEEDED
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Generate(ask(), timeout=0.3)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert len(endpoint.seen) == 2
         calls[0].cancel()
         assert (await stub.Generate(ask())).model == "only"

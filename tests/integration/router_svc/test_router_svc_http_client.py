@@ -89,6 +89,21 @@ async def test_a_kept_connection_that_the_server_closed_is_replaced() -> None:
         assert served >= 1
 
 
+async def test_what_a_server_sends_too_much_reaches_no_other_request() -> None:
+    requests = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await read_request(reader)
+        requests += 1
+        writer.write(OK + OK.replace(b"hi", b"ho"))
+        await reader.read(1)
+
+    async with serving(handle) as client:
+        assert [await post(client) for _ in range(3)] == [(200, b"hi")] * 3
+    assert requests == 3
+
+
 async def test_a_request_that_the_server_may_have_worked_on_is_not_sent_again() -> None:
     requests, now = 0, 0.0
 

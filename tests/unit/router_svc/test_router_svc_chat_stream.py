@@ -106,6 +106,18 @@ def test_what_is_thought_and_called_is_told_before_it_is_said() -> None:
     assert not any(delta.text or delta.tool_call for delta in deltas)
 
 
+def test_what_is_null_is_as_absent() -> None:
+    texts, end = read(
+        event(choices=None),
+        says("Here."),
+        event(choices=[{"delta": None, "finish_reason": None}]),
+        says(tool_calls=[{"index": 0, "id": "a", "function": {"name": "gauge"}}]),
+        says(tool_calls=[{"index": 0, "function": None}]),
+        event(choices=[{"delta": None, "finish_reason": "tool_calls"}], usage=None, error=None),
+    )
+    assert (texts, [call.name for call in end.tool_calls]) == (["Here."], ["gauge"])
+
+
 def test_what_an_empty_answer_has_used_is_told() -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 400}
     failure = failure_of(says(finish="length"), event(choices=[], usage=usage), DONE)
