@@ -17,6 +17,7 @@ from executor_svc.engine.records import EventBatch
 from executor_svc.schedules.firing import Firing
 from executor_svc.schedules.ports import ScheduleStore
 from executor_svc.schedules.records import Held, Schedule
+from executor_svc.schedules.recovery import may_have_begun, recovered
 from executor_svc.schedules.registry import LEASE
 from executor_svc.tasks.events import FINAL, parse_events
 
@@ -110,6 +111,10 @@ class FiringLoop:
         """Carry out what is due of a schedule; None when it is to be tried again."""
         try:
             async with asyncio.timeout(LEASE.total_seconds()):
+                if may_have_begun(held) and (tasks := await self._store.begun(held.schedule)):
+                    # What else is due is for the next look, by what runs then.
+                    self.look()
+                    return recovered(held, tasks)
                 return await self._firing.regular(held)
         except Exception as error:  # noqa: BLE001 - one schedule must not stop the others
             logger.warning(

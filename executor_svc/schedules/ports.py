@@ -1,6 +1,6 @@
 """What schedules need of the world."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
@@ -82,6 +82,9 @@ class ScheduleStore(Protocol):
             Busy: somebody else holds it.
             StepwireError: SCHEDULE_NOT_FOUND.
         """
+
+    async def begun(self, schedule: Schedule) -> Mapping[datetime, UUID]:
+        """Return the tasks of firings that a schedule has not considered yet, or that wait."""
 
     async def record(self, firings: Sequence[tuple[Held, Schedule]]) -> None:
         """Write what became of firings, and give the schedules back.

@@ -134,12 +134,14 @@ class Held:
     Attributes:
         holder: Who holds it: what is written in another's name is refused.
         running: Whether the task it created last has not ended.
+        lost: Whether somebody held it before who has not given it back.
         now: The record's time when it was taken.
     """
 
     schedule: Schedule
     holder: UUID
     running: bool
+    lost: bool
     now: datetime
 
 

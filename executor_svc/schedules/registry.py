@@ -12,6 +12,7 @@ from executor_svc.schedules.ports import Busy, ScheduleStore, Starter
 from executor_svc.schedules.records import (
     Answered,
     Config,
+    Held,
     Outcome,
     OverlapPolicy,
     Request,
@@ -19,6 +20,7 @@ from executor_svc.schedules.records import (
     Schedule,
     with_runs,
 )
+from executor_svc.schedules.recovery import may_have_begun, recovered
 from executor_svc.schedules.timing import Timing
 from stepwire.api.executor.v1.executor_service_pb2 import CreateTaskRequest
 from stepwire.errors import Reason, StepwireError, field_invalid
@@ -211,7 +213,7 @@ class Schedules:
     ) -> Run:
         if (known := await self._known(request)) is not None and known.run is not None:
             return known.run
-        held = await _when_free(lambda: self._store.take(tenant_id, name, lease=LEASE))
+        held = await self._take(tenant_id, name)
         try:
             policy = _policy(held.schedule, overlap)
             if request is not None:
@@ -231,6 +233,14 @@ class Schedules:
             await self._store.record_trigger(held, new, run, request)
         self._changed()
         return run
+
+    async def _take(self, tenant_id: str, name: str) -> Held:
+        """Hold a schedule that knows of all its tasks."""
+        held = await _when_free(lambda: self._store.take(tenant_id, name, lease=LEASE))
+        while may_have_begun(held) and (tasks := await self._store.begun(held.schedule)):
+            await self._store.record([(held, recovered(held, tasks))])
+            held = await _when_free(lambda: self._store.take(tenant_id, name, lease=LEASE))
+        return held
 
     async def _known(self, request: Request | None) -> Answered | None:
         """Return the earlier call with the same request: what it was, it need not be by now."""

@@ -68,7 +68,21 @@ def tasks_request(
 
 def firing_id(schedule_id: UUID, nominal_at: datetime) -> str:
     """Return the request_id of the task of a firing: the same whoever carries it out."""
-    return f"schedule:{schedule_id}:{nominal_at.isoformat()}"
+    return f"{_firing_prefix(schedule_id)}{nominal_at.isoformat()}"
+
+
+def firing_ids_end(schedule_id: UUID) -> str:
+    """Return what lies behind all that `firing_id` gives for a schedule."""
+    return f"{_firing_prefix(schedule_id)}9"
+
+
+def nominal_of(schedule_id: UUID, request_id: str) -> datetime:
+    """Return the firing of which `firing_id` gave a request_id."""
+    return datetime.fromisoformat(request_id.removeprefix(_firing_prefix(schedule_id)))
+
+
+def _firing_prefix(schedule_id: UUID) -> str:
+    return f"schedule:{schedule_id}:"
 
 
 def digest_of(request: Message) -> bytes:

@@ -1,6 +1,6 @@
 """ScheduleStore on Postgres."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -154,6 +154,18 @@ class PostgresScheduleStore:
         return _held_of(row)
 
     @retryable()
+    async def begun(self, schedule: Schedule) -> Mapping[datetime, UUID]:
+        schedule_id, end = schedule.schedule_id, rules.firing_ids_end(schedule.schedule_id)
+        following, waiting = (
+            None if nominal_at is None else rules.firing_id(schedule_id, nominal_at)
+            for nominal_at in (schedule.next_at, schedule.buffered_at)
+        )
+        rows = await self._pool.fetch(
+            queries.begun_firings, schedule.tenant_id, following or end, end, waiting
+        )
+        return {rules.nominal_of(schedule_id, row["request_id"]): row["task_id"] for row in rows}
+
+    @retryable()
     async def record(self, firings: Sequence[tuple[Held, Schedule]]) -> None:
         await self._pool.execute(queries.record_firings, *_firings(firings))
 
@@ -262,7 +274,13 @@ def _json(runs: Sequence[Run]) -> str:
 
 
 def _held_of(row: asyncpg.Record) -> Held:
-    return Held(_schedule_of(row), row["held_by"], running=row["running"], now=row["now"])
+    return Held(
+        _schedule_of(row),
+        row["held_by"],
+        running=row["running"],
+        lost=row["lost"],
+        now=row["now"],
+    )
 
 
 def _schedule_of(row: asyncpg.Record) -> Schedule:

@@ -63,13 +63,13 @@ DELETE FROM executor.schedules WHERE schedule_id = $1
 -- Take for some time schedules that nobody holds and that have a firing due, or one that
 -- has waited for a task that has ended. $1 holder, $2 how long, $3 most of either kind.
 WITH due AS (
-    SELECT schedule_id FROM executor.schedules
+    SELECT schedule_id, held_by IS NOT NULL AS lost FROM executor.schedules
     WHERE due_at <= now() AND (held_until <= now()) IS NOT FALSE
     ORDER BY due_at
     LIMIT $3
     FOR UPDATE SKIP LOCKED
 ), freed AS (
-    SELECT s.schedule_id FROM executor.schedules s
+    SELECT s.schedule_id, s.held_by IS NOT NULL AS lost FROM executor.schedules s
     WHERE s.buffered_at IS NOT NULL AND (s.held_until <= now()) IS NOT FALSE
         AND NOT EXISTS (
             SELECT FROM executor.tasks t
@@ -79,20 +79,33 @@ WITH due AS (
 )
 UPDATE executor.schedules s
 SET held_by = $1, held_until = now() + $2::interval
-WHERE s.schedule_id IN (SELECT schedule_id FROM due UNION SELECT schedule_id FROM freed)
-RETURNING s.*, now() AS now, EXISTS (
+FROM (SELECT * FROM due UNION SELECT * FROM freed) AS f
+WHERE s.schedule_id = f.schedule_id
+RETURNING s.*, f.lost, now() AS now, EXISTS (
     SELECT FROM executor.tasks t
     WHERE t.task_id = s.last_task_id AND t.ended_at IS NULL) AS running
 
 -- name: take_schedule
 -- Take a schedule for some time; no row when somebody else holds it, or there is none.
 -- $1 tenant, $2 name, $3 holder, $4 how long.
+WITH free AS (
+    SELECT schedule_id, held_by IS NOT NULL AS lost FROM executor.schedules
+    WHERE tenant_id = $1 AND name = $2 AND (held_until <= now()) IS NOT FALSE
+    FOR UPDATE
+)
 UPDATE executor.schedules s
 SET held_by = $3, held_until = now() + $4::interval
-WHERE s.tenant_id = $1 AND s.name = $2 AND (s.held_until <= now()) IS NOT FALSE
-RETURNING s.*, now() AS now, EXISTS (
+FROM free f
+WHERE s.schedule_id = f.schedule_id
+RETURNING s.*, f.lost, now() AS now, EXISTS (
     SELECT FROM executor.tasks t
     WHERE t.task_id = s.last_task_id AND t.ended_at IS NULL) AS running
+
+-- name: begun_firings
+-- Read which firings of a schedule have tasks, by the request_ids of these. $1 tenant, $2 from
+-- this request_id, $3 to before this one, $4 or this one.
+SELECT request_id, task_id FROM executor.requests
+WHERE tenant_id = $1 AND (request_id >= $2 AND request_id < $3 OR request_id = $4)
 
 -- name: record_firings
 -- Write what became of firings and give the schedules back; those that are held by others

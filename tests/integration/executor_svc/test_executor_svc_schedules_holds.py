@@ -13,8 +13,10 @@ from executor_svc.schedules.store import PostgresScheduleStore
 from executor_svc.store import PostgresTaskStore
 from stepwire.errors import Reason
 from stepwire.ids import uuid7
+from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_mesh import WAIT_SECONDS, refused
 from tests.integration.executor_svc.schedule_client import (
+    EVERY_SECOND,
     ONCE_A_YEAR,
     ScheduleMesh,
     config_of,
@@ -71,6 +73,38 @@ async def test_who_comes_late_does_not_undo_a_change(
     assert await fired.schedules.get("n") == paused
     await store.put_back([late], pause=timedelta(minutes=1))
     assert not (await fired.schedules.resume("n")).paused, "nobody holds it"
+
+
+async def test_a_task_of_an_executor_that_died_is_known_though_another_firing_is_due(
+    fired: ScheduleMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died before it had recorded the task; meanwhile the next firings came."""
+
+    async def die(*_: object) -> None:
+        raise ConnectionError("the executor has died")
+
+    policies = ("SKIP", "BUFFER_ONE", "CANCEL_OTHER")
+    with monkeypatch.context() as dying:
+        dying.setattr(PostgresScheduleStore, "record", die)
+        for policy in policies:
+            await fired.schedules.create(policy.lower(), config_of(EVERY_SECOND, policy))
+            await fired.until_tasks(policy.lower(), 1)
+
+        async def others_are_due() -> bool:
+            (row,) = await fired.mesh.fetch(
+                "SELECT bool_and(next_at <= now() - interval '2 s') AS due FROM executor.schedules"
+            )
+            due: bool = row["due"]
+            return due
+
+        await eventually(others_are_due, WAIT_SECONDS)
+    await let_go(fired)
+    await fired.look()
+    for name in ("skip", "buffer_one"):
+        await fired.until(name, "SKIPPED")
+        assert [state for _, state in await fired.tasks(name)] == ["PENDING"]
+    first, *_ = await fired.until_tasks("cancel_other", 2)
+    assert first[1] == "CANCELLED"
 
 
 async def test_a_trigger_that_is_sent_twice_at_once_fires_once(
