@@ -1,11 +1,20 @@
 """Loads the fixtures that Stepwire offers to its users as well."""
 
 import gc
+from collections.abc import Generator
+
+import pytest
 
 pytest_plugins = ["stepwire.testing.plugin"]
 
 
-def pytest_collection_finish() -> None:
-    """Leave what collecting has made out of each later look for garbage."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave what collecting makes out of each look for garbage, those on the way included."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
