@@ -138,6 +138,20 @@ WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3
 ORDER BY t.task_id DESC
 LIMIT $8
 
+-- name: list_workflow_tasks
+-- The same of tasks of a workflow, $6.
+SELECT t.task_id, t.tenant_id, d.state, t.labels, t.failure, t.traceparent, t.last_cursor,
+    t.created_at, t.started_at, t.ended_at, t.priority, t.workflow, t.workflow_version,
+    t.parent_task_id, t.parent_step_id, t.forked_from, t.deadline
+FROM executor.workflow_tasks_v1($1, $2, $3, $4, $5, $6, $7, $8, true) AS t
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN t.state IN ('PENDING', 'RUNNING') AND NOT EXISTS (
+            SELECT FROM executor.steps s
+            WHERE s.task_id = t.task_id AND s.state IN ('READY', 'RUNNING'))
+        THEN 'WAITING' ELSE t.state END::executor.task_state AS state
+) AS d
+ORDER BY t.task_id DESC
+
 -- name: list_alive_tasks
 -- The same of tasks among some, $9, as alive_v1 has found them.
 SELECT t.task_id, t.tenant_id, d.state, t.labels, t.failure, t.traceparent, t.last_cursor,
@@ -191,6 +205,11 @@ WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3
     AND ($7::text IS NULL OR t.workflow_version = $7)
 ORDER BY t.task_id
 LIMIT $8
+
+-- name: find_workflow_tasks
+-- The same of tasks of a workflow, $6.
+SELECT t.task_id FROM executor.workflow_tasks_v1($1, $2, $3, $4, $5, $6, $7, $8, false) AS t
+ORDER BY t.task_id
 
 -- name: find_alive_tasks
 -- The same of tasks among some, $9, as alive_v1 has found them.
@@ -310,7 +329,7 @@ WHERE g.graph_hash = u.graph_hash
 
 -- name: copy_steps
 -- Copy steps with their items and what they have added; what of these is not over is
--- cancelled. The result says which of the steps there were. $1 new task, $2 the task it is
+-- cancelled. The result says which of the steps were over. $1 new task, $2 the task it is
 -- made from, $3 steps of the graph.
 WITH copied AS (
     INSERT INTO executor.steps (task_id, step_id, ordinal, item, items, released, scope,
@@ -325,7 +344,7 @@ WITH copied AS (
         s.started_at, coalesce(s.ended_at, now()), s.lifetime, s.expires_at, s.tolerated
     FROM executor.steps s
     WHERE s.task_id = $2 AND substring(s.step_id FROM '^[^[/]*') = ANY ($3::text[])
-    RETURNING step_id, attempt, output, output_type
+    RETURNING step_id, state, attempt, output, output_type
 ), payloads AS (
     INSERT INTO executor.payloads (task_id, step_id, attempt, data)
     SELECT $1, p.step_id, p.attempt, p.data
@@ -333,4 +352,4 @@ WITH copied AS (
         AND p.attempt = c.attempt
     WHERE c.output IS NULL AND c.output_type IS NOT NULL
 )
-SELECT step_id FROM copied WHERE step_id = ANY ($3::text[])
+SELECT step_id FROM copied WHERE step_id = ANY ($3::text[]) AND state <> 'CANCELLED'

@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from executor_svc.engine.ports import Effects, Existing, RequestKey
 from executor_svc.engine.records import (
@@ -34,6 +35,10 @@ REQUESTS_KEY = "requests_pkey"
 # Steps that are looked at for the tasks that go on. Where more are alive, those of a state are
 # looked for among all tasks of the time.
 MOST_ALIVE = 10_000
+
+
+class _BegunAnewError(Exception):
+    """A step that was to be kept by a fork runs again."""
 
 
 class PostgresTaskStore:
@@ -93,9 +98,9 @@ class PostgresTaskStore:
                 if await connection.fetchval(queries.mark_fork, task.task_id, source) is None:
                     raise task_not_found(source)
                 await connection.execute(queries.use_graphs_of, source)
-                rows = await connection.fetch(queries.copy_steps, task.task_id, source, kept)
-                if len(rows) < len(kept):
-                    raise task_not_found(source)
+                await _copy_steps(connection, task.task_id, source, kept)
+        except _BegunAnewError:
+            return False
         except asyncpg.UniqueViolationError as error:
             return _is_repeated(error)
         return True
@@ -162,7 +167,8 @@ class PostgresTaskStore:
             )
             if among is not None:
                 return await self._pool.fetch(queries[f"{verb}_alive_tasks"], *arguments, among)
-        return await self._pool.fetch(queries[f"{verb}_tasks"], *arguments)
+        which = f"{verb}_workflow_tasks" if wanted.workflow else f"{verb}_tasks"
+        return await self._pool.fetch(queries[which], *arguments)
 
     @retryable()
     async def steps(self, task_id: UUID, *, outputs: bool) -> Sequence[StepRecord]:
@@ -263,6 +269,14 @@ class PostgresTaskStore:
             unpublished=unpublished,
             republish_after=self._republish_after,
         )
+
+
+async def _copy_steps(
+    connection: PoolConnectionProxy, task_id: UUID, source: UUID, kept: Sequence[str]
+) -> None:
+    rows = await connection.fetch(queries.copy_steps, task_id, source, kept)
+    if len(rows) < len(kept):
+        raise _BegunAnewError
 
 
 def _is_repeated(error: asyncpg.UniqueViolationError) -> bool:

@@ -105,7 +105,7 @@ class Forks:
                 self._announcer.announce(after_creation([new]))
                 self._metrics.accepted(1)
                 return new.task_id
-            # Another call was faster with the request_id: it is known now.
+            # Another call was faster with the request_id: it is known now. Or the source goes on.
 
     async def _added(self, steps: Sequence[StepRecord]) -> Mapping[bytes, Graph]:
         """Return the graphs that steps of a task have added, but for what undoes it."""

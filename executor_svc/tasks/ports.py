@@ -156,7 +156,8 @@ class TaskStore(NewTaskStore, RequestReader, TaskReader, Protocol):
         """Create a task that keeps steps of another one, with their items and what they added.
 
         Returns:
-            False, without creating it, when its request_id belongs to a task by now.
+            False, without creating it, when its request_id belongs to a task by now, or a step
+            that it was to keep is not over any more: the other task was retried.
 
         Raises:
             StepwireError: TASK_NOT_FOUND, when the other one is not there any more.

@@ -222,6 +222,29 @@ async def test_listing_the_tasks_that_go_on(look, step_state, due_in, state):
         await look.check(0)
 
 
+async def test_listing_the_tasks_of_a_workflow_that_is_rare(look):
+    await look.connection.execute(
+        "UPDATE executor.tasks SET workflow = 'rare', workflow_version = '1' WHERE task_id IN"
+        " (SELECT task_id FROM executor.tasks TABLESAMPLE SYSTEM (5) REPEATABLE (1) LIMIT $1)",
+        FOUND,
+    )
+    await look.begin()
+    store = PostgresTaskStore(look.connection, republish_after=REPUBLISH, inline_bytes=1)
+    every = TaskFilter().ids
+    # More often than it takes to have a plan that serves any workflow.
+    for state in (None, *[TaskState.SUCCEEDED] * 8):
+        for select in (store.list, store.find_ids):
+            wanted = TaskFilter(state=state, workflow="rare")
+            assert len(await select(wanted, every, tenant_id="t", limit=200)) == FOUND
+            await look.check(FOUND)
+    for wanted in (
+        TaskFilter(workflow="other"),
+        TaskFilter(workflow="rare", workflow_version="2", state=TaskState.SUCCEEDED),
+    ):
+        assert not await store.list(wanted, every, tenant_id="t", limit=200)
+        await look.check(FOUND)
+
+
 async def test_making_subtasks_and_cancelling_them_with_their_parents(look):
     refs = await look.alive("READY", due_in=timedelta(0))
     await look.record.steps.claim(await look.record.session(), refs)

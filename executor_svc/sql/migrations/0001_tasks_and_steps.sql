@@ -83,6 +83,8 @@ CREATE INDEX tasks_by_tenant ON executor.tasks (tenant_id, task_id);
 -- Subtasks; which of them are open the rows tell.
 CREATE INDEX tasks_by_parent ON executor.tasks (parent_task_id, parent_step_id)
     WHERE parent_task_id IS NOT NULL;
+CREATE INDEX tasks_by_workflow ON executor.tasks (tenant_id, workflow, task_id)
+    WHERE workflow IS NOT NULL;
 CREATE INDEX tasks_marked ON executor.tasks (tenant_id, mark, task_id) WHERE mark IS NOT NULL;
 
 -- Tasks with a deadline that may still come.
@@ -301,4 +303,28 @@ SET enable_seqscan = off AS $$
     SELECT CASE WHEN count(*) <= p_most THEN coalesce(array_agg(DISTINCT s.task_id) FILTER (
         WHERE s.tenant_id = p_tenant_id AND s.task_id >= p_lower AND s.task_id < p_upper
     ), '{}') END FROM seen s;
+$$;
+
+-- The first p_limit tasks of a tenant's workflow from p_lower to before p_upper, newest first or
+-- oldest first, of one state and version and with some labels (NULL: any).
+--
+-- It is planned for each call: whether to go through the tasks of a workflow, or through all, is
+-- another question for one that is rare than for one that most tasks run.
+CREATE FUNCTION executor.workflow_tasks_v1(
+    p_tenant_id text, p_lower uuid, p_upper uuid, p_state executor.task_state, p_labels jsonb,
+    p_workflow text, p_version text, p_limit integer, p_newest boolean
+) RETURNS SETOF executor.tasks LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY EXECUTE 'SELECT t.* FROM executor.tasks t
+        WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3 AND t.workflow = $6
+            AND ($4 IS NULL OR $4 = CASE
+                WHEN t.state IN (''PENDING'', ''RUNNING'') AND NOT EXISTS (
+                    SELECT FROM executor.steps s
+                    WHERE s.task_id = t.task_id AND s.state IN (''READY'', ''RUNNING''))
+                THEN ''WAITING'' ELSE t.state END)
+            AND ($5 IS NULL OR t.labels @> $5)
+            AND ($7 IS NULL OR t.workflow_version = $7)
+        ORDER BY t.task_id ' || CASE WHEN p_newest THEN 'DESC' ELSE 'ASC' END || ' LIMIT $8'
+    USING p_tenant_id, p_lower, p_upper, p_state, p_labels, p_workflow, p_version, p_limit;
+END
 $$;

@@ -1,11 +1,13 @@
 """Forks: new tasks that keep what another one has recorded."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from stepwire.errors import Reason
+from stepwire.ids import uuid7
 from stepwire.payload import value_to_json
 from stepwire.sdk.functions import AddedSteps, step
 from stepwire.testing.poll import eventually
@@ -23,6 +25,9 @@ from tests.integration.executor_svc.executor_mesh import (
     transform,
 )
 from tests.integration.executor_svc.task_verbs import fork
+from tests.integration.executor_svc.transition_record import FAILURE, Record, transition_record
+
+__all__ = ["transition_record"]
 
 MEBIBYTE = 1024 * 1024
 NOTING = graph(
@@ -118,6 +123,29 @@ async def test_a_fork_of_a_task_that_runs(client, tmp_path):
     for each in (task_id, made.task_id):
         assert state_of(await client.wait(each)) == "SUCCEEDED"
     assert noted(path).count("quick 1") == 1
+
+
+async def test_a_fork_is_planned_again_when_the_task_it_is_made_from_goes_on(
+    record: Record,
+) -> None:
+    at_least_two = {"mode": "JOIN_MODE_AT_LEAST", "at_least": 2}
+    compiled, task = await record.task(
+        transform("a", "1"),
+        transform("b", "1"),
+        transform("join", "states", depends_on=["a", "b"], join=at_least_two),
+    )
+    session_id = await record.session()
+    await record.run(session_id, compiled, task.task_id, "b")
+    await record.run(session_id, compiled, task.task_id, "a", outcome=FAILURE)
+    await record.run(session_id, compiled, task.task_id, "join", outcome=FAILURE)
+    # By then the task is retried: what had failed, and was to be kept as failed, is ready.
+    await record.retry(task.task_id)
+    assert await record.state(task.task_id, "a") == "READY"
+    a, _, join = task.steps
+    made = replace(task, task_id=uuid7(), steps=[join])
+    assert not await record.tasks.fork(made, ["a", "b"], source=task.task_id)
+    assert await record.states(made.task_id) == {}
+    assert await record.tasks.fork(replace(made, steps=[a, join]), ["b"], source=task.task_id)
 
 
 async def test_joins_know_what_was_kept(client):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
+from stepwire.api.executor.v1 import task_pb2
 from stepwire.errors import Reason, StepwireError
 from stepwire.rpc.status import from_rpc_error
 from tests.integration.executor_svc.executor_mesh import (
@@ -21,6 +22,7 @@ from tests.integration.executor_svc.executor_mesh import (
     state_of,
     transform,
 )
+from tests.integration.executor_svc.task_verbs import bulk, find
 from tests.integration.executor_svc.workflow_client import WorkflowClient, workflow_client
 
 
@@ -192,6 +194,39 @@ async def test_a_bad_name_is_refused_with_its_field(client, name, version, field
     async with refused() as why:
         await start(client, name, version)
     assert [fault.field for fault in why().faults] == [field]
+
+
+async def test_the_tasks_of_a_workflow_are_listed(client, workflows):
+    await workflows.register("flow", chain(1), "1")
+    await workflows.register("flow", chain(2), "2")
+    await workflows.register("other", chain(1))
+    made = [
+        (await start(client, name, version, labels={"n": str(place % 2)})).task_id
+        for place, (name, version) in enumerate(
+            [("flow", "1"), ("other", ""), ("flow", "2"), ("flow", ""), ("flow", "1")]
+        )
+    ]
+    await client.run(chain(1), 1)
+    for task_id in made:
+        await client.wait(task_id)
+    of_flow = [made[place] for place in (4, 3, 2, 0)]
+    done = task_pb2.TASK_STATE_SUCCEEDED
+    assert await find(client, workflow="flow") == of_flow
+    assert await find(client, workflow="flow", state=done) == of_flow
+    assert await find(client, workflow="flow", workflow_version="2", state=done) == made[3:1:-1]
+    assert await find(client, workflow="flow", labels={"n": "0"}) == [made[4], made[2], made[0]]
+    assert await find(client, workflow="flow", state=task_pb2.TASK_STATE_RUNNING) == []
+    assert await find(client.of("another"), workflow="flow") == []
+    found, token = [], ""
+    while len(found) < len(of_flow) or token:
+        request = pb.ListTasksRequest(page_size=3, page_token=token)
+        request.filter.workflow = "flow"
+        page = await client.call("ListTasks", request)
+        found += [task.task_id for task in page.tasks]
+        token = page.next_page_token
+    assert found == of_flow
+    response = await bulk(client, "RETRY", {"workflow": "flow", "state": done})
+    assert set(response.refused) == set(of_flow)
 
 
 async def test_a_batch_may_name_workflows(client, workflows):
