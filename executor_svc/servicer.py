@@ -191,9 +191,10 @@ class ExecutorServicer(ExecutorServiceServicer):
     async def PauseTask(
         self, request: pb.PauseTaskRequest, context: Context
     ) -> pb.PauseTaskResponse:
-        fields.check_request_id(request.request_id)
         view = await self._steering.pause(
-            fields.task_id_of(request.task_id), tenant_id=current_call().tenant_id
+            fields.task_id_of(request.task_id),
+            tenant_id=current_call().tenant_id,
+            request_id=fields.check_request_id(request.request_id),
         )
         response = pb.PauseTaskResponse()
         codec.write_task(view, response.task)
@@ -202,9 +203,10 @@ class ExecutorServicer(ExecutorServiceServicer):
     async def ResumeTask(
         self, request: pb.ResumeTaskRequest, context: Context
     ) -> pb.ResumeTaskResponse:
-        fields.check_request_id(request.request_id)
         view = await self._steering.resume(
-            fields.task_id_of(request.task_id), tenant_id=current_call().tenant_id
+            fields.task_id_of(request.task_id),
+            tenant_id=current_call().tenant_id,
+            request_id=fields.check_request_id(request.request_id),
         )
         response = pb.ResumeTaskResponse()
         codec.write_task(view, response.task)

@@ -316,6 +316,8 @@ class TaskRecord:
     graph_hash: bytes = b""
     input: Blob | None = None
     retry_request_id: str | None = None
+    pause_request_id: str | None = None
+    resume_request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ SELECT t.task_id, t.tenant_id, d.state, t.labels, t.failure, t.traceparent, t.la
     t.created_at, t.started_at, t.ended_at, t.priority, t.workflow, t.workflow_version,
     t.parent_task_id, t.parent_step_id, t.forked_from, t.deadline, t.timeout, t.traits,
     t.graph_hash,
-    t.retry_request_id, t.input_type,
+    t.retry_request_id, t.pause_request_id, t.resume_request_id, t.input_type,
     CASE WHEN $3 THEN coalesce(t.input, (SELECT p.data FROM executor.payloads p
         WHERE p.task_id = t.task_id AND p.step_id = '' AND p.attempt = 0)) END AS input,
     CASE WHEN $4::text[] IS NOT NULL THEN ARRAY(
@@ -275,11 +275,11 @@ SELECT * FROM executor.cancel_task_v1($1)
 
 -- name: pause_task
 -- See executor.pause_task_v1.
-SELECT * FROM executor.pause_task_v1($1)
+SELECT * FROM executor.pause_task_v1($1, $2)
 
 -- name: resume_task
 -- See executor.resume_task_v1.
-SELECT * FROM executor.resume_task_v1($1, $2)
+SELECT * FROM executor.resume_task_v1($1, $2, $3)
 
 -- name: retry_task
 -- See executor.retry_task_v1.

@@ -43,6 +43,8 @@ def task_of(row: Row) -> TaskRecord:
         graph_hash=row["graph_hash"] if whole else b"",
         input=blob_of(row["input"], row["input_type"]) if whole else None,
         retry_request_id=row["retry_request_id"] if whole else None,
+        pause_request_id=row["pause_request_id"] if whole else None,
+        resume_request_id=row["resume_request_id"] if whole else None,
     )
 
 

@@ -202,12 +202,16 @@ class PostgresTaskStore:
         return _effects(facts)
 
     @retryable()
-    async def pause(self, task_id: UUID) -> Effects | None:
-        return _effects(await self._pool.fetch(queries.pause_task, task_id))
+    async def pause(self, task_id: UUID, *, request_id: str) -> Effects | None:
+        return _effects(await self._pool.fetch(queries.pause_task, task_id, request_id or None))
 
     @retryable()
-    async def resume(self, task_id: UUID) -> Effects | None:
-        return _effects(await self._pool.fetch(queries.resume_task, self._republish_after, task_id))
+    async def resume(self, task_id: UUID, *, request_id: str) -> Effects | None:
+        return _effects(
+            await self._pool.fetch(
+                queries.resume_task, self._republish_after, task_id, request_id or None
+            )
+        )
 
     @retryable()
     async def retry(

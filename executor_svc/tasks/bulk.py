@@ -172,9 +172,9 @@ class Bulk:
             case Action.CANCEL:
                 await self._steering.cancel(task_id, tenant_id=tenant_id)
             case Action.PAUSE:
-                await self._steering.pause(task_id, tenant_id=tenant_id)
+                await self._steering.pause(task_id, tenant_id=tenant_id, request_id=request_id)
             case Action.RESUME:
-                await self._steering.resume(task_id, tenant_id=tenant_id)
+                await self._steering.resume(task_id, tenant_id=tenant_id, request_id=request_id)
             case Action.RETRY:
                 await self._steering.retry(task_id, tenant_id=tenant_id, request_id=request_id)
             case Action.FORK:

@@ -128,11 +128,11 @@ class TaskStore(NewTaskStore, RequestReader, TaskReader, Protocol):
     async def cancel(self, task_id: UUID) -> Effects | None:
         """Cancel a task that is not final."""
 
-    async def pause(self, task_id: UUID) -> Effects | None:
-        """Hold a task that is neither final nor paused."""
+    async def pause(self, task_id: UUID, *, request_id: str) -> Effects | None:
+        """Hold a task that is neither final nor paused, unless `request_id` paused it last."""
 
-    async def resume(self, task_id: UUID) -> Effects | None:
-        """Let a paused task go on."""
+    async def resume(self, task_id: UUID, *, request_id: str) -> Effects | None:
+        """Let a paused task go on, unless `request_id` resumed it last."""
 
     async def retry(
         self, task_id: UUID, *, request_id: str, place: Place | None, plan: RetryPlan

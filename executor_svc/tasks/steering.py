@@ -37,22 +37,30 @@ class Steering:
             self._announcer.announce(effects, cancelled=True)
         return await self._changed(task_id, tenant_id, "cancel", effects, TaskState.CANCELLED)
 
-    async def pause(self, task_id: UUID, *, tenant_id: str) -> TaskView:
-        """Hold a task: nothing new of it starts."""
+    async def pause(self, task_id: UUID, *, tenant_id: str, request_id: str) -> TaskView:
+        """Hold a task: nothing new of it starts.
+
+        A `request_id` pauses once: given again, it returns the task as it is, even when the
+        task was resumed. Only the newest one is remembered; so it is with `resume`.
+        """
         await self._tasks.get(task_id, tenant_id=tenant_id)
-        effects = await self._store.pause(task_id)
+        effects = await self._store.pause(task_id, request_id=request_id)
         if effects is not None:
             self._announcer.announce(effects)
-        return await self._changed(task_id, tenant_id, "pause", effects, TaskState.PAUSED)
+        return await self._changed(
+            task_id, tenant_id, "pause", effects, TaskState.PAUSED, request_id=request_id
+        )
 
-    async def resume(self, task_id: UUID, *, tenant_id: str) -> TaskView:
+    async def resume(self, task_id: UUID, *, tenant_id: str, request_id: str) -> TaskView:
         """Let a paused task go on; one that is neither paused nor final is left as it is."""
         await self._tasks.get(task_id, tenant_id=tenant_id)
-        effects = await self._store.resume(task_id)
+        effects = await self._store.resume(task_id, request_id=request_id)
         if effects is not None:
             self._announcer.announce(effects)
         going_on = [state for state in TaskState if not state.is_final]
-        return await self._changed(task_id, tenant_id, "resume", effects, *going_on)
+        return await self._changed(
+            task_id, tenant_id, "resume", effects, *going_on, request_id=request_id
+        )
 
     async def retry(self, task_id: UUID, *, tenant_id: str, request_id: str) -> TaskView:
         """Continue a FAILED task behind its last completed steps.
@@ -109,10 +117,13 @@ class Steering:
         verb: str,
         effects: Effects | None,
         *wanted: TaskState,
+        request_id: str = "",
     ) -> TaskView:
         """Return a task on which a verb was carried out, or that was in a state wanted."""
         task = await self._tasks.get(task_id, tenant_id=tenant_id)
-        if effects is None and task.state not in wanted:
+        known = {"pause": task.pause_request_id, "resume": task.resume_request_id}
+        is_known = bool(request_id) and known.get(verb) == request_id
+        if effects is None and task.state not in wanted and not is_known:
             raise state_conflict(task, verb)
         return TaskView(task)
 
@@ -144,5 +155,9 @@ class Steering:
 
 
 def _are_same(one: Signal, other: Signal) -> bool:
-    # The same JSON value can be written with its members in another order.
-    return one.name == other.name and orjson.loads(one.payload) == orjson.loads(other.payload)
+    return one.name == other.name and _in_order(one.payload) == _in_order(other.payload)
+
+
+def _in_order(payload: bytes) -> bytes:
+    """Return a JSON text with its members in one order: the same value can be written in others."""
+    return orjson.dumps(orjson.loads(payload), option=orjson.OPT_SORT_KEYS)

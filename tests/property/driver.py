@@ -175,7 +175,7 @@ class Driver(RuleBasedStateMachine):
         self.expect(effects)
 
     def resume_one(self, task_id: UUID) -> None:
-        effects = self.do(self.record.tasks.resume(task_id))
+        effects = self.do(self.record.tasks.resume(task_id, request_id=""))
         self.tasks[task_id].resume()
         self.expect(effects)
 

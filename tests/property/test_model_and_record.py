@@ -146,7 +146,7 @@ class Machine(Driver):
         if late:
             return
         task_id = self.draw_task(data)
-        self.do(self.record.tasks.pause(task_id))
+        self.do(self.record.tasks.pause(task_id, request_id=""))
         self.tasks[task_id].pause()
 
     @precondition(lambda self: self.any_task("PAUSED"))

@@ -61,8 +61,10 @@ CREATE TABLE executor.tasks (
     workflow_version text,
     -- Why it failed; set with state RUNNING while its compensations run.
     failure jsonb,
-    -- request_id of the RetryTask that was carried out last.
+    -- request_ids of the RetryTask, PauseTask and ResumeTask that were carried out last.
     retry_request_id text,
+    pause_request_id text,
+    resume_request_id text,
     parent_task_id uuid,
     parent_step_id text COLLATE "C",
     -- How many tasks above it are parents or the cause of it.

@@ -1054,13 +1054,16 @@ RETURNS SETOF executor.fact LANGUAGE sql AS $$
     ) AS held, executor.wake_v1(p_republish, held.tasks, held.steps, NULL) AS f;
 $$;
 
--- Hold a task that is neither final nor paused. Steps that run go on.
-CREATE FUNCTION executor.pause_task_v1(p_task_id uuid)
+-- Hold a task that is neither final nor paused. Steps that run go on. A request_id that paused
+-- the task last time does nothing.
+CREATE FUNCTION executor.pause_task_v1(p_task_id uuid, p_request_id text DEFAULT NULL)
 RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
-    UPDATE executor.tasks t SET state = 'PAUSED', mark = 'PAUSED'
-    WHERE t.task_id = p_task_id AND t.state IN ('PENDING', 'RUNNING', 'WAITING');
+    UPDATE executor.tasks t
+    SET state = 'PAUSED', mark = 'PAUSED', pause_request_id = p_request_id
+    WHERE t.task_id = p_task_id AND t.state IN ('PENDING', 'RUNNING', 'WAITING')
+        AND (p_request_id IS NULL OR t.pause_request_id IS DISTINCT FROM p_request_id);
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -1071,9 +1074,11 @@ BEGIN
 END
 $$;
 
--- Let a PAUSED task go on; one that waits for its concurrency key goes on waiting for it.
-CREATE FUNCTION executor.resume_task_v1(p_republish interval, p_task_id uuid)
-RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
+-- Let a PAUSED task go on; one that waits for its concurrency key goes on waiting for it. A
+-- request_id that resumed the task last time does nothing.
+CREATE FUNCTION executor.resume_task_v1(
+    p_republish interval, p_task_id uuid, p_request_id text DEFAULT NULL
+) RETURNS SETOF executor.fact LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     v_waits boolean;
@@ -1085,8 +1090,9 @@ BEGIN
     UPDATE executor.tasks t
     SET state = CASE WHEN t.started_at IS NULL THEN 'PENDING' WHEN v_waits THEN 'WAITING'
             ELSE 'RUNNING' END::executor.task_state,
-        mark = NULL
-    WHERE t.task_id = p_task_id AND t.state = 'PAUSED';
+        mark = NULL, resume_request_id = p_request_id
+    WHERE t.task_id = p_task_id AND t.state = 'PAUSED'
+        AND (p_request_id IS NULL OR t.resume_request_id IS DISTINCT FROM p_request_id);
     IF NOT FOUND THEN
         RETURN;
     END IF;

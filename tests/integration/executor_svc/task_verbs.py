@@ -10,15 +10,14 @@ from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_mesh import WAIT_SECONDS, Client, state_of
 
 
-async def pause(client: Client, task_id: str) -> task_pb2.Task:
-    task: task_pb2.Task = (
-        await client.call("PauseTask", pb.PauseTaskRequest(task_id=task_id))
-    ).task
+async def pause(client: Client, task_id: str, **fields: Any) -> task_pb2.Task:
+    request = pb.PauseTaskRequest(task_id=task_id, **fields)
+    task: task_pb2.Task = (await client.call("PauseTask", request)).task
     return task
 
 
-async def resume(client: Client, task_id: str) -> task_pb2.Task:
-    request = pb.ResumeTaskRequest(task_id=task_id)
+async def resume(client: Client, task_id: str, **fields: Any) -> task_pb2.Task:
+    request = pb.ResumeTaskRequest(task_id=task_id, **fields)
     task: task_pb2.Task = (await client.call("ResumeTask", request)).task
     return task
 

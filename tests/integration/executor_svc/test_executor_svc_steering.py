@@ -79,6 +79,20 @@ async def test_to_resume_a_task_that_goes_on_changes_nothing(client):
     assert "TASK_RESUMED" not in await client.history(task_id)
 
 
+async def test_a_call_that_comes_again_late_does_not_hold_or_free_a_task_anew(client):
+    task_id = await client.create(ASLEEP)
+    await pause(client, task_id, request_id="p")
+    await resume(client, task_id, request_id="r")
+    assert state_of(await pause(client, task_id, request_id="p")) != "PAUSED"
+    assert state_of(await pause(client, task_id, request_id="p2")) == "PAUSED"
+    assert state_of(await resume(client, task_id, request_id="r")) == "PAUSED"
+    await client.cancel(task_id)
+    # Known even when the task is over.
+    assert state_of(await pause(client, task_id, request_id="p2")) == "CANCELLED"
+    history = await client.history(task_id)
+    assert (history.count("TASK_PAUSED"), history.count("TASK_RESUMED")) == (2, 1)
+
+
 async def test_what_comes_due_in_a_paused_task_is_held(client):
     nap = {"name": "nap", "sleep": {"duration": {"nanos": 200_000_000}}}
     task_id = await client.create(graph(nap, transform("after", "1", depends_on=["nap"])))
@@ -154,6 +168,15 @@ async def test_a_request_id_sends_one_signal(client):
     await client.wait(task_id)
     # Known even when the task is over.
     assert state_of(await send(client, task_id, "approved", 1, request_id="r")) == "SUCCEEDED"
+
+
+async def test_a_request_id_sends_no_signal_that_only_looks_alike(client):
+    task_id = await client.create(APPROVAL, 1)
+    await send(client, task_id, "approved", {"a": 1, "b": []}, request_id="r")
+    await send(client, task_id, "approved", {"b": [], "a": 1}, request_id="r")
+    async with refused() as why:
+        await send(client, task_id, "approved", {"a": True, "b": []}, request_id="r")
+    assert why().reason == Reason.REQUEST_ID_REUSED
 
 
 async def test_a_signal_that_no_step_waits_for_is_refused(client):

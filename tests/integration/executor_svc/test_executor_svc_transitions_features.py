@@ -359,8 +359,8 @@ async def test_a_paused_task_holds_its_steps_in_whatever_state_they_are(record: 
     )
     await record.run(session_id, compiled, task.task_id, "signalled", outcome=SIGNAL)
     await record.claim(other, task.task_id, "lost")
-    assert await record.tasks.pause(task.task_id) is not None
-    assert await record.tasks.pause(task.task_id) is None
+    assert await record.tasks.pause(task.task_id, request_id="") is not None
+    assert await record.tasks.pause(task.task_id, request_id="") is None
     assert await record.claim(session_id, task.task_id, "ready") == []
     settled, effects = await record.settle(session_id, compiled, [runs], claims=1)
     assert (settled.accepted, settled.started, effects.ready) == ([True], [], [])
@@ -368,7 +368,7 @@ async def test_a_paused_task_holds_its_steps_in_whatever_state_they_are(record: 
     assert not (await record.expire(other)).ready
     assert not (await record.wake()).ready
     names = ("behind", "sleeps", "signalled", "ready")
-    effects = await record.tasks.resume(task.task_id)
+    effects = await record.tasks.resume(task.task_id, request_id="")
     assert ready(effects) == {("lost", 2), *((name, 1) for name in names)}
     phases = {
         each.step_id: each.phase for each in await record.claim(session_id, task.task_id, *names)

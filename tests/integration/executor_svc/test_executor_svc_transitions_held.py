@@ -148,8 +148,8 @@ async def test_a_retried_task_does_nothing_before_it_has_its_key_again(record: R
     _, effects = await record.settle(session_id, compiled, [running], claims=1)
     assert not ready(effects)
     # Nor does a pause change this.
-    await record.tasks.pause(task_id)
-    assert not ready(await record.tasks.resume(task_id))
+    await record.tasks.pause(task_id, request_id="")
+    assert not ready(await record.tasks.resume(task_id, request_id=""))
     assert await record.task_state(task_id) == "WAITING"
     limits = PostgresLimitStore(record.pool, republish_after=REPUBLISH)
     admitted = ready(await limits.admit([("default", "k")]))

@@ -636,8 +636,8 @@ class PauseTaskRequest(_message.Message):
     task_id: _builtins.str
     """The task. Required."""
     request_id: _builtins.str
-    """Idempotency key. A repeated pause has no further effect with or without it. At most
-    128 characters.
+    """Idempotency key: a doubled sending does not pause again what was resumed meanwhile.
+    Only the newest of a task is remembered. At most 128 characters.
     """
     def __init__(
         self,
@@ -688,8 +688,8 @@ class ResumeTaskRequest(_message.Message):
     task_id: _builtins.str
     """The task. Required."""
     request_id: _builtins.str
-    """Idempotency key. A repeated resume has no further effect with or without it. At most
-    128 characters.
+    """Idempotency key: a doubled sending does not resume what was paused again meanwhile.
+    Only the newest of a task is remembered. At most 128 characters.
     """
     def __init__(
         self,
