@@ -2,7 +2,7 @@
 
 
 class CollectionGoneError(Exception):
-    """The points of a collection are no longer there: it was deleted meanwhile."""
+    """What was known of a collection is no longer so: it was deleted or changed meanwhile."""
 
 
 class TenantUnknownError(CollectionGoneError):

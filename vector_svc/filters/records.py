@@ -1,6 +1,6 @@
 """Conditions on points, joined in a tree. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 Scalar = str | int | float | bool
@@ -37,19 +37,24 @@ class Ids:
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOf:
-    """The value is one of these, or a list with one of these."""
-
+class _Listed:
     path: Path
     values: tuple[Scalar, ...]
+    # Conditions are compared, and True equals 1 to Python.
+    types: tuple[type, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "types", tuple(map(type, self.values)))
 
 
 @dataclass(frozen=True, slots=True)
-class AllOf:
-    """The value is a list with all of these."""
+class AnyOf(_Listed):
+    """The value is one of these, or a list with one of these."""
 
-    path: Path
-    values: tuple[Scalar, ...]
+
+@dataclass(frozen=True, slots=True)
+class AllOf(_Listed):
+    """The value is a list with all of these."""
 
 
 @dataclass(frozen=True, slots=True)

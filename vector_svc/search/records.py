@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from vector_svc.engine.records import Collection, StoredPoint
 from vector_svc.filters.records import Node, Path
+
+# Postings read of each word, without and with a filter, which refuses some of them.
+POSTINGS: Final = 1_000
+POSTINGS_FILTERED: Final = 10_000
 
 
 class Plan(StrEnum):

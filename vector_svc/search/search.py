@@ -22,7 +22,7 @@ from vector_svc.search.planner import (
     exactly,
 )
 from vector_svc.search.ports import Order, SearchStore
-from vector_svc.search.records import Found, Plan, Report, Results, Search
+from vector_svc.search.records import POSTINGS_FILTERED, Found, Plan, Report, Results, Search
 from vector_svc.search.reranking import Reranking, candidates_of
 from vector_svc.search.target import Targets
 from vector_svc.search.together import Together
@@ -210,7 +210,10 @@ class Searches:
         )
         short = len(found) < order.wanted - order.offset
         if not short or not decision.plan.walks:
-            return found, report
+            # Behind the postings that were read there may be others that the filter leaves.
+            unread = order.filter is not None and situation.rows > POSTINGS_FILTERED
+            by_words = decision.plan is Plan.WORDS
+            return found, replace(report, may_be_short=short and by_words and unread)
         if order.words is not None:
             return found, replace(report, may_be_short=order.max_distance is None)
         # The walk gave up: too many points looked at, or too many deleted ones on its way.

@@ -174,11 +174,9 @@ def _columns(form: Form) -> str:
 
 
 def _words(layout: Layout, condition: str | None, *, first: int) -> str:
-    restriction = ""
-    if condition is not None:
-        restriction = _SEARCH.words_restriction.format(
-            collection_id=int(layout.collection_id), condition=condition
-        )
+    restriction = _SEARCH["words_alive" if condition is None else "words_restriction"].format(
+        collection_id=int(layout.collection_id), condition=condition, live=LIVE
+    )
     return _SEARCH.words.format(
         collection_id=int(layout.collection_id),
         language=f"${first}::text",

@@ -14,7 +14,14 @@ from vector_svc.engine.records import Collection, Element, IndexKind, StoredPoin
 from vector_svc.filters.compile import compile_filter
 from vector_svc.filters.records import Compiled, Node
 from vector_svc.search.ports import Order, Sizes
-from vector_svc.search.records import Figure, Found, Plan, Recall
+from vector_svc.search.records import (
+    POSTINGS,
+    POSTINGS_FILTERED,
+    Figure,
+    Found,
+    Plan,
+    Recall,
+)
 from vector_svc.search.statements import (
     BEFORE_FILTER,
     Form,
@@ -28,10 +35,6 @@ from vector_svc.search.statements import (
 )
 from vector_svc.store.codecs import decode_vector, encode_vectors
 from vector_svc.store.database import Database
-
-# Postings read of each word, without and with a filter, which refuses some of them.
-POSTINGS: Final = 1_000
-POSTINGS_FILTERED: Final = 10_000
 
 _MAX_PROBES: Final = "32768"
 _OPERATIONS: Final = {plan: f"search_{plan}" for plan in Plan}

@@ -51,8 +51,12 @@ class Snapshots:
                 # Looked up first, since what was put cannot be taken back.
                 found = await self._collections.get(tenant_id, name)
                 await write(found.collection)
-            finally:
+            except asyncio.CancelledError:
+                raise  # nobody reads any more, so that there is no room for an end
+            except BaseException:
                 await parts.put(None)
+                raise
+            await parts.put(None)
 
         working = asyncio.create_task(work(), name="snapshot")
         try:

@@ -5,7 +5,7 @@ from typing import Final
 
 import asyncpg
 
-from stepwire.db import load_queries
+from stepwire.db import load_queries, retryable
 from stepwire.errors import Reason, StepwireError
 from vector_svc.collections.store import NameTakenError, ensure_role, make
 from vector_svc.engine.records import Collection, CollectionConfig, Element, Metric
@@ -17,6 +17,16 @@ from vector_svc.store.statements import LIVE
 queries = load_queries("vector_svc", "sql/snapshots.sql")
 
 COLUMNS: Final = ("id", "embedding", "payload", "updated_at", "expires_at")
+
+# What Postgres says of bytes that are no rows of a table, among it what it says of a client
+# that does not know its protocol.
+_UNREADABLE: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.InternalServerError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.ProtocolViolationError,
+)
 
 # Lengths whose squares leave float32.
 _MAX_LENGTH: Final = 1.8e19
@@ -34,6 +44,7 @@ class PostgresSnapshots:
         self._database = database
         self._payload_max_bytes = payload_max_bytes
 
+    @retryable(attempts=1)
     async def dump(self, collection: Collection, sink: Sink) -> int:
         """Not tried again: what was given cannot be taken back."""
         async with self._database.connection("dump", collection.tenant_id) as connection:
@@ -45,6 +56,7 @@ class PostgresSnapshots:
             )
         return int(status.rpartition(" ")[2])
 
+    @retryable(attempts=1)
     async def restore(
         self,
         tenant_id: str,
@@ -59,15 +71,7 @@ class PostgresSnapshots:
                 connection.transaction(),
             ):
                 collection = await make(connection, tenant_id, config, index_now=False)
-                status: str = await connection.copy_to_table(
-                    f"points_{collection.id}",
-                    schema_name="vector",
-                    source=rows,
-                    columns=COLUMNS,
-                    format="binary",
-                    timeout=self._database.statement_seconds,
-                )
-                if int(status.rpartition(" ")[2]) != expected():
+                if await self._copy(connection, collection, rows) != expected():
                     raise invalid("damaged", "it has another number of rows than it says")
                 await self._check(connection, collection)
         except NameTakenError:
@@ -76,12 +80,25 @@ class PostgresSnapshots:
                 f"{config.name!r} is the name of a collection or an alias already",
                 metadata={"collection": config.name},
             ) from None
-        except (
-            asyncpg.DataError,
-            asyncpg.IntegrityConstraintViolationError,
-            asyncpg.ProgramLimitExceededError,
-        ) as error:
+
+    async def _copy(
+        self,
+        connection: asyncpg.pool.PoolConnectionProxy,
+        collection: Collection,
+        rows: AsyncIterator[bytes],
+    ) -> int:
+        try:
+            status: str = await connection.copy_to_table(
+                f"points_{collection.id}",
+                schema_name="vector",
+                source=rows,
+                columns=COLUMNS,
+                format="binary",
+                timeout=self._database.statement_seconds,
+            )
+        except _UNREADABLE as error:
             raise invalid("rows", "its rows are not those of such a collection") from error
+        return int(status.rpartition(" ")[2])
 
     async def _check(
         self, connection: asyncpg.pool.PoolConnectionProxy, collection: Collection

@@ -32,12 +32,13 @@ FROM vector.points_{collection_id} AS points
 WHERE points.id = ANY ($1) AND {condition}
 
 -- name: exact
--- "+ 0" is what no index can order by, so every point is compared.
+-- "+ 0" is what no index can order by, so every point is compared. Of points that are equally
+-- near the id decides, so that one page follows another.
 -- $1 embedding, $2 points to find, $3 of these to leave out; the filter's parameters
 SELECT points.id, {columns}, points.embedding {operator} $1 AS distance
 FROM vector.points_{collection_id} AS points
 WHERE {live} AND {condition}
-ORDER BY (points.embedding {operator} $1) + 0
+ORDER BY (points.embedding {operator} $1) + 0, points.id
 LIMIT $2::bigint - $3::bigint OFFSET $3::bigint
 
 -- name: walk
@@ -153,7 +154,14 @@ fit AS MATERIALIZED (
 -- name: words_restriction
 -- Only points that fulfil the filter.
 JOIN vector.points_{collection_id} AS points ON points.id = scored.id
-WHERE {condition}
+WHERE {live} AND {condition}
+
+-- name: words_alive
+-- Points whose time has come take nobody's place: those that were not removed yet are few.
+WHERE scored.id NOT IN (
+    SELECT id FROM vector.points_{collection_id}
+    WHERE expires_at < 'infinity' AND expires_at <= now()
+)
 
 -- name: words_only
 -- $1 points to find, $2 of these to leave out, $3 language, $4 words, $5 postings, $6 depth;

@@ -53,6 +53,15 @@ LOANS_PER_RELEASE: Final = 1_000
 # InternalClientError is what asyncpg says of a connection that Postgres is just closing.
 LOST: Final[tuple[type[Exception], ...]] = (*CONNECTION_ERRORS, asyncpg.InternalClientError)
 
+# What a collection was known by is no longer so: its table, its row, or columns of fields,
+# which may have come back with another type.
+_GONE = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.ForeignKeyViolationError,
+)
+
 # Out of memory, disk or connections; failures of the machine below.
 _TROUBLE = (asyncpg.InsufficientResourcesError, asyncpg.PostgresSystemError)
 
@@ -117,7 +126,7 @@ class Database:
         Raises:
             StepwireError: OVERLOADED if no connection becomes free, or
                 DEPENDENCY_UNAVAILABLE if Postgres is in trouble.
-            CollectionGoneError: the work named a table that is not there.
+            CollectionGoneError: the work named a table or column that is not there.
             TenantUnknownError: the tenant never had a collection.
         """
         return Loan(self, operation, _OWNER_ROLE if tenant_id is OWNER else role_of(tenant_id))
@@ -268,6 +277,6 @@ class Loan:
 def _meaning(error: BaseException | None) -> Exception | None:
     if isinstance(error, LOST):
         return ConnectionResetError("the connection to Postgres was lost")
-    if isinstance(error, asyncpg.UndefinedTableError):
+    if isinstance(error, _GONE):
         return CollectionGoneError()
     return postgres_unavailable(error) if isinstance(error, _TROUBLE) else None

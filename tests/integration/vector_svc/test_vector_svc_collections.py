@@ -3,23 +3,28 @@
 import asyncio
 from typing import cast
 
+import asyncpg
 import grpc.aio
 import pytest
 from google.protobuf.struct_pb2 import Struct
-from vector_svc_harness import Client, containing, point, refused, serving, tables_of
+from vector_svc_harness import Client, containing, point, refused, serving, table_of, tables_of
 
 from stepwire.api.vector.v1.collection_pb2 import (
+    FIELD_TYPE_INT,
     METRIC_COSINE,
     METRIC_DOT,
     METRIC_EUCLIDEAN,
     METRIC_UNSPECIFIED,
     Collection,
     Metric,
+    PromotedField,
 )
 from stepwire.api.vector.v1.collection_service_pb2 import (
     CreateCollectionRequest,
     ListCollectionsRequest,
 )
+from stepwire.api.vector.v1.filter_pb2 import Condition, FieldCondition, Filter
+from stepwire.api.vector.v1.index_service_pb2 import BuildIndexRequest
 from stepwire.api.vector.v1.point_pb2 import Point
 from stepwire.errors import Reason
 from stepwire.rpc import call_context
@@ -226,3 +231,29 @@ async def test_deleting_while_others_read_and_write(client: Client) -> None:
     await client.search([1, 2, 3])
     await client.drop()
     assert set(await asyncio.gather(*uses)) == {Reason.COLLECTION_NOT_FOUND}
+
+
+async def test_what_is_known_of_a_collection_may_be_old(
+    alone: Client, own_url: str, tenant: str
+) -> None:
+    """As in the moment before another instance's change is told: here nobody tells of it."""
+    fields = [PromotedField(name="n", type=FIELD_TYPE_INT)]
+    await alone.create(fields=fields)
+    await alone.upsert([point("a", [1, 2, 3], {"n": 1})])
+    asked = Filter(must=[Condition(field=FieldCondition(path="n"))])
+    asked.must[0].field.equals.number_value = 1
+    assert len(await alone.search([1, 2, 3], filter=asked)) == 1
+    table = await table_of(own_url, tenant)
+    connection = await asyncpg.connect(own_url)
+    try:
+        await connection.execute(
+            f"SET session_replication_role = replica; ALTER TABLE {table} DROP COLUMN f_n;"
+            f"UPDATE vector.collections SET fields = '{{}}' WHERE tenant_id = '{tenant}'"
+        )
+        assert len(await alone.search([1, 2, 3], filter=asked)) == 1
+        await connection.execute("DELETE FROM vector.collections WHERE tenant_id = $1", tenant)
+    finally:
+        await connection.close()
+    async with refused() as error:
+        await alone.indexes.BuildIndex(BuildIndexRequest(collection="things"))
+    assert error().reason is Reason.COLLECTION_NOT_FOUND

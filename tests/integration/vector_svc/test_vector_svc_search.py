@@ -9,9 +9,11 @@ from google.protobuf.duration_pb2 import Duration
 from vector_svc_harness import Client, containing, point, raw, refused
 
 from stepwire.api.vector.v1.collection_pb2 import (
+    ELEMENT_TYPE_BINARY,
     METRIC_COSINE,
     METRIC_DOT,
     METRIC_EUCLIDEAN,
+    METRIC_HAMMING,
     METRIC_MANHATTAN,
     IndexOptions,
     Metric,
@@ -306,6 +308,16 @@ async def test_a_batch_has_the_results_of_its_searches_in_order(client: Client) 
     async with refused() as error:
         await client.searches.BatchSearchPoints(request)
     assert error().metadata["field"] == "searches[1].collection"
+
+
+async def test_one_page_follows_another_however_many_are_equally_near(client: Client) -> None:
+    await client.create("bits", 8, METRIC_HAMMING, element_type=ELEMENT_TYPE_BINARY)
+    await client.upsert([point(f"{n:03}", bytes([1 << n % 8])) for n in range(300)], "bits")
+    seen: list[str] = []
+    for offset in range(0, 300, 50):
+        seen += ids(await client.search(b"\0", "bits", limit=50, offset=offset))
+    assert seen == sorted(seen)
+    assert len(set(seen)) == 300
 
 
 async def test_expired_points_are_not_found(client: Client) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,16 @@ from stepwire.api.vector.v1.snapshot_service_pb2 import (
 from stepwire.cli.app import app
 from stepwire.cli.exits import ExitCode
 from stepwire.errors import Reason
+from stepwire.testing.poll import eventually
+from vector_svc.collections.registry import Collections
+from vector_svc.collections.store import PostgresCollections
 from vector_svc.engine.records import CollectionConfig, Metric
+from vector_svc.snapshots import snapshots
 from vector_svc.snapshots.format import Writer
 from vector_svc.snapshots.manifest import manifest_of
-from vector_svc.store.codecs import copy_rows, encode_vectors
+from vector_svc.snapshots.store import PostgresSnapshots
+from vector_svc.store.codecs import COPY_END, COPY_HEADER, encode_vectors
+from vector_svc.store.database import Database, open_connections
 
 ROWS = 1_500
 
@@ -123,16 +130,61 @@ async def test_what_is_no_whole_snapshot_leaves_nothing(
     assert len(await tables_of(service_url, tenant)) == 1
 
 
+def row_of(vector: bytes, payload: bytes) -> bytes:
+    """A point as a stream of COPY, which nothing has checked."""
+    never = struct.pack(">q", 2**63 - 1)
+    values = (b"a", vector, b"\1" + payload, bytes(8), never)
+    columns = [struct.pack(">i", len(value)) + value for value in values]
+    return b"".join([COPY_HEADER, struct.pack(">h", len(columns)), *columns, COPY_END])
+
+
 async def test_points_that_no_upsert_would_let_in_are_refused(client: Client) -> None:
     """Even with all checksums right: rows that a hand has made."""
-    writer = Writer()
-    begin = writer.begin(manifest_of(CollectionConfig("things", 3, Metric.COSINE)))
-    zero = encode_vectors(np.zeros((1, 3), "<f4"))
-    rows = writer.rows(copy_rows(["a"], zero, [b"{}"], [None]))
-    async with refused() as error:
-        await restore(client, begin + rows + writer.end(rows=1))
-    assert error().metadata == {"fault": "rows"}
+    [zero] = encode_vectors(np.zeros((1, 3), "<f4"))
+    [unit] = encode_vectors(np.ones((1, 3), "<f4"))
+
+    def snapshot(vector: bytes, payload: bytes) -> bytes:
+        writer = Writer()
+        begin = writer.begin(manifest_of(CollectionConfig("things", 3, Metric.COSINE)))
+        return begin + writer.rows(row_of(vector, payload)) + writer.end(rows=1)
+
+    for vector, payload in (
+        (zero, b"{}"),
+        (unit[:-4], b"{}"),
+        (unit[:2], b"{}"),
+        (unit, b"[]"),
+        (unit, b'{"a": "\xff"}'),
+        (unit, b'{"a": [1, {"b": -1e400}]}'),
+        (unit, b'{"a":' * 33 + b"1" + b"}" * 33),
+    ):
+        async with refused() as error:
+            await restore(client, snapshot(vector, payload))
+        assert error().metadata == {"fault": "rows"}, (vector, payload)
     assert await names(client) == []
+    deepest = b'{"a":' * 31 + b"[1e300]" + b"}" * 31
+    assert (await restore(client, snapshot(unit, deepest))).point_count == 1
+    assert len(await client.get(["a"])) == 1
+
+
+async def test_an_export_that_is_left_ends(
+    client: Client, service_url: str, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader leaves while there is no room for what is ready."""
+    monkeypatch.setattr(snapshots, "AHEAD", 1)
+    monkeypatch.setattr(snapshots, "PART_BYTES", 1)
+    await fill(client)
+    async with open_connections(service_url, application_name="test") as pool:
+        database = Database(pool, acquire_seconds=5, statement_seconds=60)
+        parts = snapshots.Snapshots(
+            PostgresSnapshots(database, payload_max_bytes=1),
+            Collections(PostgresCollections(database), cache_entries=1),
+        ).dump(tenant, "things")
+        assert [await anext(parts) for _ in range(3)]
+        [working] = [task for task in asyncio.all_tasks() if task.get_name() == "snapshot"]
+        await eventually(parts.ag_frame.f_locals["parts"].full)
+        await parts.aclose()
+        assert await eventually(working.done)
+        await database.close()
 
 
 async def test_a_missing_collection_has_no_snapshot(client: Client) -> None:

@@ -42,7 +42,7 @@ from stepwire.testing.postgres import fresh_database
 from vector_svc.engine import records
 from vector_svc.engine.records import Collection, CollectionConfig
 from vector_svc.filters.records import AnyOf, Contains
-from vector_svc.search import planner
+from vector_svc.search import planner, search, store
 from vector_svc.search.ports import Order
 from vector_svc.search.records import Plan
 from vector_svc.search.store import PostgresSearches
@@ -234,6 +234,24 @@ async def test_walks_of_a_batch_go_together(full: Full, monkeypatch: pytest.Monk
             await client.searches.BatchSearchPoints(request)
         assert error().reason is Reason.VECTOR_DIMENSION_MISMATCH
         assert error().metadata["field"] == f"searches[{len(options)}].vector"
+
+
+async def test_searches_that_only_look_alike_are_kept_apart(full: Full) -> None:
+    _, clusters, url = full
+    request = BatchSearchPointsRequest(collection="things")
+    for number, query in enumerate(clusters.queries[:8]):
+        filter_ = Filter(must=[Condition(field=FieldCondition(path="most"))])
+        equals = filter_.must[0].field.equals
+        if number % 2:
+            equals.bool_value = True
+        else:
+            equals.number_value = 1
+        request.searches.add(vector=raw(query), filter=filter_)
+    async with serving(url, estimate_cache_seconds=3600) as client:
+        for _ in range(5):  # as soon as all is known that they are planned by, they go together
+            await client.find(clusters.queries[0], filter=request.searches[0].filter)
+            batch = await client.searches.BatchSearchPoints(request)
+            assert [len(each.points) for each in batch.results] == [10, 0] * 4
 
 
 @pytest.mark.parametrize(
@@ -447,6 +465,38 @@ async def test_words_and_filters_go_together(full: Full) -> None:
     }
     near = await client.search(clusters.queries[0], filter=both, limit=1_000)
     assert {each.point.id for each in near} == holding
+
+
+async def test_expired_points_take_no_place_among_words(client: Client) -> None:
+    await client.create("things", 2, text=TextOptions(field="text"))
+    gone = [point(f"gone {n}", [1, 0], {"text": "boat"}) for n in range(5)]
+    for each in gone:
+        each.expire_time.FromSeconds(1)
+    there = [point(f"there {n}", [0, 1], {"text": "boat and bread"}) for n in range(5)]
+    await client.upsert(gone + there)
+    everything = Filter(must=[Condition(field=FieldCondition(path="text", words="boat"))])
+    for options in ({}, {"filter": everything}, {"vector": [0, 1]}):
+        response = await client.find(words=WordQuery(words="boat"), limit=5, **options)
+        assert {each.point.id for each in response.points} == {each.id for each in there}
+
+
+async def test_what_was_not_read_of_a_frequent_word_may_be_missing(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (store, search):
+        monkeypatch.setattr(module, "POSTINGS_FILTERED", 5)
+    await client.create("things", 2, text=TextOptions(field="text"))
+    await client.upsert([point(str(n), [1, 0], {"text": "boat", "n": n}) for n in range(5)])
+    odd_one = {"words": WordQuery(words="boat"), "filter": containing(n=5), "limit": 1}
+    assert not (await client.find(**odd_one)).report.may_be_short
+    await client.create("more", 2, text=TextOptions(field="text"))
+    texts = ["boat"] * 5 + ["a boat of which more is said"]
+    await client.upsert(
+        [point(str(n), [1, 0], {"text": text, "n": n}) for n, text in enumerate(texts)], "more"
+    )
+    response = await client.find(name="more", **odd_one)
+    assert response.report.may_be_short == (not response.points)
+    assert response.report.may_be_short
 
 
 async def test_words_follow_the_points(client: Client) -> None:
