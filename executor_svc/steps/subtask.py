@@ -52,11 +52,12 @@ class SubtaskKind:
                     metadata={"limit": str(MAX_DEPTH)},
                 )
             input_ = Blob(orjson.dumps(call.value), JSON)
-            task_id = await self._subtasks.start(call.attempt, call.spec, input_)
-            # The attempt that goes on must know which task it was.
-            return Waits(f"task:{task_id}", keep=orjson.dumps(str(task_id)))
+            return _wait_for(await self._subtasks.start(call.attempt, call.spec, input_))
         task_id = UUID(orjson.loads(call.attempt.inbox or NULL))
         child = await self._subtasks.read(call.attempt, task_id)
+        if not child.state.is_final:
+            # It had failed, and was retried before this attempt could see it.
+            return _wait_for(task_id)
         if child.state is TaskState.SUCCEEDED:
             return None if child.output is None else orjson.loads(child.output.data)
         why = "it was cancelled" if child.failure is None else child.failure.message
@@ -66,3 +67,8 @@ class SubtaskKind:
             retryable=child.state is TaskState.FAILED,
             metadata={"task_id": str(task_id), "state": child.state},
         )
+
+
+def _wait_for(task_id: UUID) -> Waits:
+    # The attempt that goes on must know which task it was.
+    return Waits(f"task:{task_id}", keep=orjson.dumps(str(task_id)))

@@ -94,19 +94,21 @@ async def test_a_subtask_is_cancelled_when_nobody_waits_for_it_any_more(client, 
     await until_state(client, left.pop(), "CANCELLED")
 
 
-async def test_a_task_that_is_too_late_takes_its_subtasks_with_it(client):
-    what = around(ASKING)
-    what.timeout.FromMilliseconds(500)
-    task_id = await client.create(what)
-    child_id = await child_of(client, task_id)
-    assert (await client.wait(task_id)).failure.reason == "TASK_TIMED_OUT"
-    await until_state(client, child_id, "CANCELLED")
-    # It goes on with another one.
-    await client.retry(task_id)
-    again = await child_of(client, task_id)
-    assert again != child_id
-    await send(client, again, "go", 1)
-    assert output_of(await client.wait(task_id)) == 1
+async def test_a_task_that_is_too_late_takes_its_subtasks_with_it(mesh):
+    client, what = mesh.client, around(ASKING)
+    what.timeout.seconds = 3600
+    async with mesh.worker():
+        task_id = await client.create(what)
+        child_id = await child_of(client, task_id)
+        await mesh.fetch("UPDATE executor.deadlines SET deadline = now() - interval '1 s'")
+        assert (await client.wait(task_id)).failure.reason == "TASK_TIMED_OUT"
+        await until_state(client, child_id, "CANCELLED")
+        # It goes on with another one.
+        await client.retry(task_id)
+        again = await child_of(client, task_id)
+        assert again != child_id
+        await send(client, again, "go", 1)
+        assert output_of(await client.wait(task_id)) == 1
 
 
 async def test_a_task_whose_subtask_has_failed_is_retried_with_another_one(client, tmp_path):
@@ -135,6 +137,25 @@ async def test_a_subtask_is_cancelled_whose_step_was_cancelled_while_it_began(me
         await until_state(client, task_id, "CANCELLED")
         (child_id,) = set(await find(client)) - {task_id}
         await until_state(client, child_id, "CANCELLED")
+
+
+async def test_a_subtask_that_is_retried_before_its_parent_looks_is_waited_for(
+    mesh, monkeypatch, tmp_path
+):
+    client, read, needs = mesh.client, RecordSubtasks.read, tmp_path / "needed"
+
+    async def retry_and_read(self, parent, child_id):
+        if not needs.exists():
+            needs.touch()
+            await client.retry(str(child_id))
+        return await read(self, parent, child_id)
+
+    monkeypatch.setattr(RecordSubtasks, "read", retry_and_read)
+    value = {"path": str(tmp_path / "notes"), "needs": str(needs), "result": 7}
+    inner = graph(python("n", "need_file", retry=NO_RETRY))
+    async with mesh.worker(slots=1):
+        task = await client.run(around(inner, retry=NO_RETRY), value)
+    assert (state_of(task), output_of(task)) == ("SUCCEEDED", 7)
 
 
 async def test_an_attempt_finds_the_subtask_of_one_that_never_knew_of_it(
