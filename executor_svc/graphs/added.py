@@ -18,14 +18,19 @@ MAX_NESTED = 8
 
 
 def compile_added(
-    added: AddedSteps, attempt: Attempt, queues: Collection[str]
+    added: AddedSteps, attempt: Attempt, *, queues: Collection[str], limit_bytes: int
 ) -> tuple[Graph, bytes]:
     """Return the graph that is added, and its input as JSON.
 
-    `queues` are those that there are; none means any. In another one, steps would wait for ever.
+    Args:
+        added: what a step function has returned.
+        attempt: the attempt that did so.
+        queues: those that there are; none means any. In another one, steps would wait for ever.
+        limit_bytes: longest input.
 
     Raises:
-        StepError: the graph is not valid, or steps are added by added steps too often.
+        StepError: the graph is not valid, its input is too large, or steps are added by added
+            steps too often.
     """
     if attempt.step_id.count("/") >= MAX_NESTED:
         raise StepError(
@@ -36,10 +41,17 @@ def compile_added(
     try:
         limits = replace(LIMITS, queues=queues or None)
         graph = compile_graph(added.graph, limits=limits, field="added")
-        return graph, orjson.dumps(added.input)
+        data = orjson.dumps(added.input)
     except StepwireError as error:
         raise StepError(
             error.message, reason=error.reason, metadata=dict(error.metadata)
         ) from error
     except TypeError as error:
         raise StepError(f"the input of the added steps is not a JSON value: {error}") from None
+    if len(data) > limit_bytes:
+        raise StepError(
+            f"the {len(data)} bytes of the added steps' input are more than {limit_bytes}",
+            reason=Reason.OUTPUT_TOO_LARGE,
+            metadata={"size_bytes": str(len(data)), "limit_bytes": str(limit_bytes)},
+        )
+    return graph, data

@@ -204,7 +204,9 @@ class StepRunner:
 
     async def _add(self, attempt: Attempt, output: AddedSteps) -> Outcome:
         queues = await outlast(self._store.queues, as_long_as=lambda: True)
-        graph, added = compile_added(output, attempt, queues)
+        graph, added = compile_added(
+            output, attempt, queues=queues, limit_bytes=self._limits.max_output_bytes
+        )
         await outlast(lambda: self._store.add_graph(graph), as_long_as=lambda: True)
         self._graphs.put(graph)
         return Added(graph, added)

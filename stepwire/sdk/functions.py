@@ -43,7 +43,7 @@ class AddedSteps:
 
     Attributes:
         graph: The steps. Their expressions see each other's outputs.
-        input: What their expressions see as `input`, a JSON value.
+        input: What their expressions see as `input`, a JSON value, at most as large as an output.
     """
 
     graph: Graph

@@ -114,6 +114,12 @@ async def plan_elsewhere(count: int) -> AddedSteps:
     return AddedSteps(graph(*(transform(f"s{n}", "1", queue="nowhere") for n in range(count))))
 
 
+@step("test.features.plan_much")
+async def plan_much(size: int) -> AddedSteps:
+    """Add a step with an input of so many characters."""
+    return AddedSteps(graph(transform("size", "size(input)")), "x" * size)
+
+
 @step("test.features.plan_subtask_elsewhere")
 async def plan_subtask_elsewhere(_: Any) -> AddedSteps:
     """Add a step whose subtask needs a queue that there is not."""
@@ -397,6 +403,15 @@ async def test_steps_are_not_added_to_a_queue_that_there_is_not(client: Client) 
         assert task.failure.reason == Reason.FIELD_INVALID
         assert "'nowhere' is not one of default, gpu, llm" in task.failure.message
         assert task.failure.metadata["field"].startswith("added.steps[0].")
+
+
+async def test_what_added_steps_are_given_is_bounded_as_outputs_are(client: Client) -> None:
+    most = 1024 * 1024 - 2
+    task = await client.run(graph(python("a", "features.plan_much")), most)
+    assert output_of(task) == most
+    task = await client.run(graph(python("a", "features.plan_much")), most + 1)
+    assert task.failure.reason == Reason.OUTPUT_TOO_LARGE
+    assert task.failure.metadata == {"size_bytes": "1048577", "limit_bytes": "1048576"}
 
 
 async def test_graphs_may_not_stand_in_each_other_for_ever(client: Client) -> None:
