@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from executor_svc.retention.ports import BusyError, Partitions, RetentionStore
+from executor_svc.retention.ports import BusyError, Partitions, RetentionStore, TooLongError
 from executor_svc.retention.spans import Partition, first_partitioned, outdated, wanted
 from executor_svc.tasks.task_ids import FIRST_ID, created_at, first_id_at
 
@@ -26,6 +26,14 @@ GRAPH_MARGIN = timedelta(days=3)
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _warn(what: str, partition: Partition, error: TooLongError) -> None:
+    logger.warning(
+        "a partition could not be %s",
+        what,
+        extra={"partition": partition.name, "cause": str(error)},
+    )
 
 
 class Retention:
@@ -81,6 +89,9 @@ class Retention:
                     logger.info("partition made", extra={"partition": partition.name})
             except BusyError:
                 return False
+            except TooLongError as error:
+                # Not again soon: everybody has waited for it.
+                _warn("made", partition, error)
         return True
 
     async def _tidy(self, partitions: Partitions) -> bool:
@@ -106,6 +117,9 @@ class Retention:
             await partitions.drop(partition, kept)
         except BusyError:
             return False
+        except TooLongError as error:
+            _warn("dropped", partition, error)
+            return True
         logger.info(
             "partition dropped", extra={"partition": partition.name, "kept": len(kept.tasks)}
         )

@@ -14,6 +14,10 @@ class BusyError(Exception):
     """Locks were not to be had in time; nothing was changed. Worth trying again soon."""
 
 
+class TooLongError(Exception):
+    """It would have kept everybody waiting for too long; nothing was changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What must outlast a partition: `tasks`, given `marked` others that have a mark.
@@ -33,7 +37,12 @@ class Partitions(Protocol):
         """Return the partitions but for the default one, oldest first."""
 
     async def add(self, partition: Partition) -> bool:
-        """Make a partition; False if the default one has rows of it. Raises BusyError."""
+        """Make a partition; False if the default one has rows of it.
+
+        Raises:
+            BusyError: see there.
+            TooLongError: the default one has many rows, all of which are looked at meanwhile.
+        """
 
     async def kept(self, partition: Partition, *, ended: datetime) -> Kept | None:
         """Return which tasks outlast the partition: at least those not ended before `ended`.
@@ -42,7 +51,10 @@ class Partitions(Protocol):
         """
 
     async def drop(self, partition: Partition, kept: Kept) -> None:
-        """Drop a partition; what is kept moves to the default one. Raises BusyError."""
+        """Drop a partition; what is kept moves to the default one.
+
+        Raises BusyError and TooLongError.
+        """
 
     async def purge(self, lower: UUID, upper: UUID, *, ended: datetime) -> int:
         """Delete tasks between ids that ended before `ended`; return in how many commits."""

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from executor_svc.retention.ports import BusyError, Kept
+from executor_svc.retention.ports import BusyError, Kept, TooLongError
 from executor_svc.retention.spans import Partition
 from executor_svc.tasks.task_ids import next_id
 from stepwire.db import load_queries
@@ -26,11 +26,7 @@ PURGE_BATCH = 500
 FORGET_BATCH = 5000
 GRAPH_BATCH = 1000
 
-BUSY = (
-    asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
-    asyncpg.DeadlockDetectedError,
-)
+BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
 class PostgresPartitions:
@@ -94,6 +90,8 @@ class PostgresPartitions:
                 done: bool = await self._connection.fetchval(query, *arguments)
         except BUSY as error:
             raise BusyError(type(error).__name__) from error
+        except asyncpg.QueryCanceledError as error:
+            raise TooLongError(f"it took longer than {STATEMENT_TIMEOUT}") from error
         return done
 
 

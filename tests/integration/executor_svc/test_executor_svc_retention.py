@@ -102,6 +102,20 @@ async def test_a_span_that_lies_in_the_default_partition_stays_there(pool):
     assert await in_record(pool) == {task_id}
 
 
+async def test_what_would_keep_everybody_waiting_is_not_tried_again_at_once(
+    pool, monkeypatch, caplog
+):
+    partition = await add_past(pool, OLD)
+    monkeypatch.setattr(store, "LOCK_TIMEOUT", "0")
+    monkeypatch.setattr(store, "STATEMENT_TIMEOUT", "50ms")
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("LOCK TABLE executor.tasks IN ACCESS SHARE MODE")
+        assert await retention(pool).turn()
+    assert await partition_names(pool) == [partition.name]
+    assert caplog.text.count("a partition could not be made") == 3
+    assert caplog.text.count("a partition could not be dropped") == 1
+
+
 async def test_what_is_old_goes_with_all_that_belongs_to_it(pool):
     await add_past(pool, OLD)
     for state in ("SUCCEEDED", "FAILED", "CANCELLED"):
