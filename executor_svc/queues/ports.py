@@ -30,13 +30,15 @@ class QueueStore(Protocol):
     async def add(self, queues: Sequence[str]) -> None:
         """Make queues known, for those who must not name another one."""
 
-    async def pause(self, queue: str, *, note: str) -> None:
+    async def pause(self, queue: str, *, note: str, request_id: str = "") -> None:
         """Pause a queue; one that is paused gets the new note, unless it is empty.
+
+        A `request_id` that paused it last time does nothing; so it is with `resume`.
 
         What starts all the same, since it was under way, has started when this returns.
         """
 
-    async def resume(self, queue: str) -> bool:
+    async def resume(self, queue: str, *, request_id: str = "") -> bool:
         """Resume a queue and have its ready steps published; False if it was not paused."""
 
     async def drain_worker(self, session_id: UUID) -> WorkerRecord | None:

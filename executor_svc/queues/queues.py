@@ -74,33 +74,38 @@ class Queues:
         running = await self._store.running(queue)
         return replace(view, signals=replace(view.signals, running=running))
 
-    async def pause(self, queue: str, *, note: str) -> QueueView:
+    async def pause(self, queue: str, *, note: str, request_id: str) -> QueueView:
         """Let no further step of a queue start.
+
+        A `request_id` pauses once: given again, it returns the queue as it is, even when it was
+        resumed. Only the newest one is remembered; so it is with `resume`.
 
         Raises:
             StepwireError: QUEUE_NOT_FOUND.
         """
         self._check(queue, await self._overview.look())
-        await self._store.pause(queue, note=note)
+        await self._store.pause(queue, note=note, request_id=request_id)
         return await self._changed(queue)
 
-    async def resume(self, queue: str) -> QueueView:
+    async def resume(self, queue: str, *, request_id: str) -> QueueView:
         """Let the steps of a queue start again.
 
         Raises:
             StepwireError: QUEUE_NOT_FOUND.
         """
         self._check(queue, await self._overview.look())
-        await self._store.resume(queue)
+        await self._store.resume(queue, request_id=request_id)
         return await self._changed(queue)
 
-    async def drain(self, queue: str, *, note: str, at_most: timedelta) -> QueueView:
+    async def drain(
+        self, queue: str, *, note: str, at_most: timedelta, request_id: str
+    ) -> QueueView:
         """Pause a queue and wait until none of its steps runs, for `at_most`.
 
         Raises:
             StepwireError: QUEUE_NOT_FOUND.
         """
-        await self.pause(queue, note=note)
+        await self.pause(queue, note=note, request_id=request_id)
         with suppress(TimeoutError):
             async with asyncio.timeout(at_most.total_seconds()):
                 while await self._store.running(queue):  # noqa: ASYNC110 - the record cannot call

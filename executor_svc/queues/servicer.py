@@ -54,8 +54,11 @@ class QueueServicer(QueueServiceServicer):
     async def PauseQueue(
         self, request: pb.PauseQueueRequest, context: Context
     ) -> pb.PauseQueueResponse:
-        check_request_id(request.request_id)
-        view = await self._queues.pause(request.queue, note=codec.note_of(request.note))
+        view = await self._queues.pause(
+            request.queue,
+            note=codec.note_of(request.note),
+            request_id=check_request_id(request.request_id),
+        )
         response = pb.PauseQueueResponse()
         codec.write_queue(view, response.queue)
         return response
@@ -63,19 +66,21 @@ class QueueServicer(QueueServiceServicer):
     async def ResumeQueue(
         self, request: pb.ResumeQueueRequest, context: Context
     ) -> pb.ResumeQueueResponse:
-        check_request_id(request.request_id)
+        view = await self._queues.resume(
+            request.queue, request_id=check_request_id(request.request_id)
+        )
         response = pb.ResumeQueueResponse()
-        codec.write_queue(await self._queues.resume(request.queue), response.queue)
+        codec.write_queue(view, response.queue)
         return response
 
     async def DrainQueue(
         self, request: pb.DrainQueueRequest, context: Context
     ) -> pb.DrainQueueResponse:
-        check_request_id(request.request_id)
         view = await self._queues.drain(
             request.queue,
             note=codec.note_of(request.note),
             at_most=timeout_of(request.timeout, limit=min(self._max_wait, _time_left())),
+            request_id=check_request_id(request.request_id),
         )
         response = pb.DrainQueueResponse()
         codec.write_queue(view, response.queue)

@@ -81,9 +81,9 @@ class PostgresQueueStore:
         await self._pool.execute(queries.add_queues, list(queues))
 
     @retryable()
-    async def pause(self, queue: str, *, note: str) -> None:
+    async def pause(self, queue: str, *, note: str, request_id: str = "") -> None:
         async with self._pool.acquire() as connection:
-            await connection.execute(queries.pause_queue, queue, note)
+            await connection.execute(queries.pause_queue, queue, note, request_id or None)
             # What had looked before starts its steps all the same: that is waited for.
             left = await _reading(connection)
             with suppress(TimeoutError):
@@ -93,14 +93,16 @@ class PostgresQueueStore:
                         left &= await _reading(connection)
 
     @retryable()
-    async def resume(self, queue: str) -> bool:
-        if not await self._pool.fetchval(queries.is_paused, queue):
+    async def resume(self, queue: str, *, request_id: str = "") -> bool:
+        if not await self._pool.fetchval(queries.is_paused, queue, request_id or None):
             return False
         # A long backlog is not to keep the queue paused for good: who loses patience meanwhile
         # finds less of it the next time.
         while await self._pool.fetchval(queries.unpublish_queue, queue, UNPUBLISH_BATCH):
             pass
-        return await self._pool.fetchval(queries.resume_queue, queue) is not None
+        return (
+            await self._pool.fetchval(queries.resume_queue, queue, request_id or None) is not None
+        )
 
     @retryable()
     async def drain_worker(self, session_id: UUID) -> WorkerRecord | None:

@@ -80,11 +80,15 @@ ON CONFLICT DO NOTHING
 SELECT queue, note, paused_at FROM executor.queues WHERE paused
 
 -- name: pause_queue
--- Pause a queue; one that is paused gets the new note, if there is one. $1 queue, $2 note.
-INSERT INTO executor.queues AS q (queue, paused, note, paused_at) VALUES ($1, true, $2, now())
+-- Pause a queue; one that is paused gets the new note, if there is one. $1 queue, $2 note,
+-- $3 request id (null: none); one that paused it last time does nothing.
+INSERT INTO executor.queues AS q (queue, paused, note, paused_at, pause_request_id)
+VALUES ($1, true, $2, now(), $3)
 ON CONFLICT (queue) DO UPDATE SET
     paused = true, note = coalesce(nullif(excluded.note, ''), q.note),
-    paused_at = coalesce(q.paused_at, now())
+    paused_at = coalesce(q.paused_at, now()), pause_request_id = excluded.pause_request_id
+WHERE excluded.pause_request_id IS NULL
+    OR q.pause_request_id IS DISTINCT FROM excluded.pause_request_id
 
 -- name: reading_queues
 -- Transactions under way that have read which queues are paused, and may start steps by it.
@@ -94,12 +98,15 @@ WHERE l.locktype = 'relation' AND l.relation = 'executor.queues'::regclass AND l
     AND l.pid <> pg_backend_pid()
 
 -- name: is_paused
--- Whether a queue is paused. $1 queue.
-SELECT EXISTS (SELECT FROM executor.queues WHERE queue = $1 AND paused)
+-- Whether a queue is paused, and to be resumed. $1 queue, $2 request id (null: none); not by one
+-- that resumed it last time.
+SELECT EXISTS (
+    SELECT FROM executor.queues
+    WHERE queue = $1 AND paused AND ($2::text IS NULL OR resume_request_id IS DISTINCT FROM $2))
 
 -- name: resume_queue
--- Resume a queue; no row means that it was not paused. $1 queue.
-UPDATE executor.queues SET paused = false, note = '', paused_at = NULL
+-- Resume a queue; no row means that it was not paused. $1 queue, $2 request id (null: none).
+UPDATE executor.queues SET paused = false, note = '', paused_at = NULL, resume_request_id = $2
 WHERE queue = $1 AND paused RETURNING queue
 
 -- name: unpublish_queue

@@ -10,6 +10,9 @@ CREATE TABLE executor.queues (
     note text NOT NULL DEFAULT '',
     -- Since when it is paused.
     paused_at timestamptz,
+    -- request_ids of the calls that have paused and resumed it last.
+    pause_request_id text,
+    resume_request_id text,
     CHECK (paused = (paused_at IS NOT NULL))
 );
 

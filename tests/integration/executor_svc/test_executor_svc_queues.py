@@ -92,6 +92,19 @@ async def test_what_workers_do_is_told_as_rates(mesh, queues):
         assert (await queues.queue("gpu")).signals.workers == 0
 
 
+async def test_a_call_that_comes_again_late_neither_pauses_nor_resumes_a_queue(queues):
+    async def state(method, request_id):
+        return queue_state((await queues.call(method, queue="llm", request_id=request_id)).queue)
+
+    assert await state("PauseQueue", "p") == "PAUSED"
+    assert await state("ResumeQueue", "r") == "ACTIVE"
+    assert await state("PauseQueue", "p") == "ACTIVE"
+    assert await state("DrainQueue", "d") == "PAUSED"
+    assert await state("ResumeQueue", "r") == "PAUSED"
+    assert await state("ResumeQueue", "r2") == "ACTIVE"
+    assert await state("DrainQueue", "d") == "ACTIVE"
+
+
 async def test_nothing_of_a_paused_queue_starts(mesh, queues):
     async with mesh.worker(**OFTEN):
         paused = (await queues.call("PauseQueue", queue="llm", note="maintenance")).queue

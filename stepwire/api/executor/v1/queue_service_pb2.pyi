@@ -354,8 +354,8 @@ class PauseQueueRequest(_message.Message):
     already. At most 1,000 characters.
     """
     request_id: _builtins.str
-    """Idempotency key. A repeated pause has no further effect with or without it. At most
-    128 characters.
+    """Idempotency key: a doubled sending does not pause again what was resumed meanwhile.
+    Only the newest of a queue is remembered. At most 128 characters.
     """
     def __init__(
         self,
@@ -407,8 +407,8 @@ class ResumeQueueRequest(_message.Message):
     queue: _builtins.str
     """The queue. Required."""
     request_id: _builtins.str
-    """Idempotency key. A repeated resume has no further effect with or without it. At most
-    128 characters.
+    """Idempotency key: a doubled sending does not resume what was paused again meanwhile.
+    Only the newest of a queue is remembered. At most 128 characters.
     """
     def __init__(
         self,
@@ -465,7 +465,7 @@ class DrainQueueRequest(_message.Message):
     already. At most 1,000 characters.
     """
     request_id: _builtins.str
-    """Idempotency key. A repeated drain only waits again, with or without it. At most 128
+    """Idempotency key, as that of PauseQueue: a doubled sending only waits again. At most 128
     characters.
     """
     @_builtins.property
