@@ -168,7 +168,7 @@ class EmbeddingModel:
     async def infer(self, call: InferCall) -> Inferred:
         """See `Model`; texts and rows of token ids are at least one."""
         if TEXT in call.inputs:
-            options = EmbedOptions(priority=call.priority)
+            options = EmbedOptions(priority=call.priority, timeout_seconds=call.timeout_seconds)
             embedded = await self.embed(self._texts(call.inputs[TEXT]), options)
             return Inferred([embedded.vectors for _ in call.outputs], embedded.ran)
         with self.statistics.counting_failure():
@@ -208,7 +208,12 @@ class EmbeddingModel:
         seconds = time.monotonic() - began
         tokens = tokenized.tokens
         with _span("model.infer", {TEXTS: len(texts), TOKENS: tokens}):
-            outcome = await self._run(tokenized.rows, readout, priority=options.priority)
+            outcome = await self._run(
+                tokenized.rows,
+                readout,
+                priority=options.priority,
+                timeout_seconds=options.timeout_seconds,
+            )
         vectors = _stacked(outcome.results)
         if options.dimensions:
             vectors = shortened(vectors, options, self._readouts)
@@ -267,7 +272,7 @@ def _stacked(rows: Sequence[Vectors]) -> Vectors:
 
 def digest_of(texts: Sequence[str], options: EmbedOptions) -> bytes:
     """Returns what is the same for calls that have the same answer."""
-    asked = replace(options, priority=0)
+    asked = replace(options, priority=0, timeout_seconds=None)
     digest = hashlib.blake2b(repr(asked).encode(), digest_size=32)
     for text in texts:
         encoded = text.encode()

@@ -51,6 +51,7 @@ class EmbedOptions:
         prefix: Put before each text.
         role: Whose prefix, of the model's own, is put before each text; None for none's.
         priority: From 1, the highest; 0 for the model's default.
+        timeout_seconds: How long it may wait for a run; None for the model's default.
     """
 
     pooling: Pooling | None = None
@@ -60,6 +61,7 @@ class EmbedOptions:
     prefix: str = ""
     role: Role | None = None
     priority: int = 0
+    timeout_seconds: float | None = None
 
 
 DEFAULT_OPTIONS: Final = EmbedOptions()

@@ -141,7 +141,13 @@ def _decode(given: _Given, model: str) -> Tensor:
             tensor.name,
             f"has {len(flat)} elements, its shape {list(tensor.shape)} says {count}",
         )
-    return flat.reshape(tuple(tensor.shape))
+    try:
+        return flat.reshape(tuple(tensor.shape))
+    except ValueError as error:
+        # One size is 0, and the others have a product that no array may have.
+        raise tensor_invalid(
+            model, tensor.name, f"shape {list(tensor.shape)} is too large, even without elements"
+        ) from error
 
 
 def _raw(tensor: _Input, raw: bytes, count: int, model: str) -> Tensor:

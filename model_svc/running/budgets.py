@@ -55,7 +55,8 @@ class TokenBudget:
             if isinstance(length, int) and abs(length - first.size) <= reach
         )
         for length in sorted(near, key=lambda length: abs(length - first.size)):
-            room = self.full // max(longest, length) - len(batch)
+            # A text may have no tokens, of a tokenizer that adds none of its own.
+            room = self.full // max(longest, length, 1) - len(batch)
             if room > 0:
                 before = len(batch)
                 line.fill(batch, length, lambda _, end=before + room: len(batch) < end)  # type: ignore[misc]

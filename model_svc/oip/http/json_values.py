@@ -1,6 +1,7 @@
 """JSON as the protocol wants it: 64-bit numbers are numbers, which in protobuf's they are not."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,6 +11,9 @@ from google.protobuf.message import Message
 from stepwire.errors import field_invalid
 
 _Json = Any
+
+# JSON can write half of a character, which no text of ours can have.
+_MAYBE_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _MESSAGE: Final = FieldDescriptor.TYPE_MESSAGE
 _ENUM: Final = FieldDescriptor.TYPE_ENUM
@@ -48,6 +52,10 @@ def read_object(field: str, content: bytes, known: Mapping[str, type | tuple[typ
     """
     try:
         value = json.loads(content) if content else {}
+        if _MAYBE_HALF.search(content):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise field_invalid(field, "must have Unicode characters, whole ones") from None
     except (ValueError, RecursionError) as error:
         raise field_invalid(field, f"must be JSON: {error}") from error
     return checked_object(field, value, known)

@@ -22,6 +22,8 @@ HTTP_SERVICE_NAME: Final[str] = pb.DESCRIPTOR.services_by_name["OpenInferenceHtt
 
 # Tells where the JSON of a body ends, and the tensors begin.
 _JSON_BYTES: Final = "inference-header-content-length"
+# More digits than any length has.
+_LENGTH_DIGITS: Final = 18
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 
@@ -112,7 +114,7 @@ def _json_bytes(context: _Context) -> int | None:
     for name, value in context.invocation_metadata() or ():
         if name == _JSON_BYTES:
             text = str(value)
-            if not (text.isascii() and text.isdecimal()):
+            if not (text.isascii() and text.isdecimal() and len(text) <= _LENGTH_DIGITS):
                 raise field_invalid(_JSON_BYTES, "must be a whole number")
             return int(text)
     return None

@@ -181,6 +181,14 @@ async def test_what_does_not_fit_is_refused(
     assert error["details"][0]["domain"] == "stepwire"
 
 
+async def test_texts_may_have_no_tokens(http: httpx2.AsyncClient) -> None:
+    """Nothing stands around the texts of this tokenizer."""
+    for texts in ([""], ["", ""], ["", "red", " "]):
+        given = {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}
+        answer = await post(http, "/v2/models/tiny/infer", {"inputs": [given]})
+        assert answer["outputs"][0]["shape"] == [len(texts), 4]
+
+
 async def test_the_text_of_an_error_may_have_any_characters(http: httpx2.AsyncClient) -> None:
     odd = 'a "quoted" \\ name, and é'
     answer = await http.post(f"{SCALE}/infer", json={"inputs": [X], odd: 1})
@@ -189,7 +197,27 @@ async def test_the_text_of_an_error_may_have_any_characters(http: httpx2.AsyncCl
     assert error["message"] == error["error"]
 
 
-@pytest.mark.parametrize(("length", "content"), [("x", b"{}"), ("9", b"{}"), ("1", b"{}")])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": "\ud800", "inputs": [X]},
+        {"inputs": [X | {"name": "\udc00"}]},
+        {"inputs": [X], "outputs": [{"name": "\udfff"}]},
+        {"inputs": [X], "parameters": {"\ud800": "x"}},
+    ],
+)
+async def test_half_characters_are_refused(http: httpx2.AsyncClient, wrong: Any) -> None:
+    answer = await http.post(f"{SCALE}/infer", content=json.dumps(wrong))
+    assert answer.status_code == 400
+    assert "Unicode" in answer.json()["error"]
+    whole = {"id": "\U0001f600", "inputs": [X]}
+    answer = await http.post(f"{SCALE}/infer", content=json.dumps(whole))
+    assert answer.json()["id"] == whole["id"]
+
+
+@pytest.mark.parametrize(
+    ("length", "content"), [("x", b"{}"), ("9", b"{}"), ("1", b"{}"), ("9" * 5_000, b"{}")]
+)
 async def test_a_body_that_ends_too_early_is_refused(
     http: httpx2.AsyncClient, length: str, content: bytes
 ) -> None:

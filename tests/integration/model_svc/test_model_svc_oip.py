@@ -125,6 +125,18 @@ async def test_the_encoder_reads_token_ids_and_texts_alike(
     assert np.abs(output(by_text) - expected).max() < 1e-5
 
 
+async def test_texts_and_token_ids_wait_no_longer_than_they_are_told(
+    inference_stub: GRPCInferenceServiceAsyncStub,
+) -> None:
+    ids = {name: np.ones((1, 3), dtype=np.int64) for name in ("input_ids", "attention_mask")}
+    for tensors in (ids, {"text": bytes_tensor([b"hello"])}):
+        request = infer(ENCODER, tensors)
+        request.parameters["timeout"].int64_param = 1  # microsecond
+        call = inference_stub.ModelInfer(request)
+        error = await refusal(call, grpc.StatusCode.DEADLINE_EXCEEDED)
+        assert error.reason is Reason.DEADLINE_EXCEEDED
+
+
 def tokens(ids: list[list[int]], mask: list[list[int]]) -> pb.ModelInferRequest:
     return infer(ENCODER, {"input_ids": np.array(ids), "attention_mask": np.array(mask)})
 

@@ -179,6 +179,18 @@ def test_unnamed_sizes_may_differ() -> None:
     assert decode_inputs(request, model)["b"].tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("raw", [[b""], []])
+def test_a_shape_may_be_too_large_without_elements(raw: list[bytes]) -> None:
+    model = served(TensorSpec("x", "FP32", ("", "", "")))
+    shape = [2**40, 0, 2**40]
+    request = Infer(inputs=[Input(name="x", datatype="FP32", shape=shape)], raw_input_contents=raw)
+    error = refused(request, model)
+    assert error.metadata["tensor"] == "x"
+    assert "too large" in error.message
+    request.inputs[0].shape[:] = [2, 0, 2]
+    assert decode_inputs(request, model)["x"].shape == (2, 0, 2)
+
+
 def test_raw_and_typed_contents_do_not_mix() -> None:
     request = raw_x()
     request.inputs[0].contents.fp32_contents.extend([1, 2])
