@@ -97,17 +97,15 @@ class Connection(asyncio.Protocol):
                 return event
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Yields the body of the answer as it comes.
+        """Yields what is left of the body of the answer, as it comes.
 
         Raises:
             ConnectionFailedError: It broke off.
         """
-        while True:
+        while self._http.their_state in (h11.SEND_BODY, h11.ERROR):
             event = await self._next()
             if isinstance(event, h11.Data):
                 yield bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                return
 
     def again(self) -> bool:
         """Makes ready for another exchange, and returns whether there can be one."""
@@ -128,6 +126,9 @@ class Connection(asyncio.Protocol):
                 raise self._failed(str(self._lost or error)) from error
             if isinstance(event, h11.ConnectionClosed):
                 raise self._failed(self._lost or "the server closed the connection")
+            if event is h11.PAUSED:
+                # Nothing more is read of it, however often one asks.
+                raise self._failed("the server sent more than an answer")
             if event is not h11.NEED_DATA:
                 return cast("h11.Event", event)
             if self._lost is not None:

@@ -104,6 +104,37 @@ async def test_what_a_server_sends_too_much_reaches_no_other_request() -> None:
     assert requests == 3
 
 
+async def test_a_stream_that_does_not_say_its_end_ends_with_the_answer() -> None:
+    requests = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await read_request(reader)
+        requests += 1
+        said = json.dumps({"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]})
+        body = f"data: {said}\n\n".encode()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        writer.write(OK)
+        await reader.read(1)
+
+    async with serving(handle) as client:
+        for _ in range(2):
+            assert await streamed(client) == "Hi"
+    assert requests == 2
+
+
+async def streamed(client: HttpClient) -> str:
+    """Returns what a model says as a stream."""
+    model = OpenAIModel(
+        OpenAIProvider(kind="openai", base_url="http://x/v1", model="m"), client, key=None
+    )
+    request = Request(messages=(Message(Role.USER, "Hello"),))
+    async with asyncio.timeout(10), aclosing(model.stream(request, max_output_tokens=9)) as deltas:
+        (*_, last) = [delta async for delta in deltas]
+    assert last.end is not None
+    return last.end.text
+
+
 async def test_a_request_that_the_server_may_have_worked_on_is_not_sent_again() -> None:
     requests, now = 0, 0.0
 
@@ -141,18 +172,8 @@ async def test_a_stream_ends_when_it_says_so_whatever_the_connection_does() -> N
         await reader.read(1)
 
     async with serving(handle) as client:
-        model = OpenAIModel(
-            OpenAIProvider(kind="openai", base_url="http://x/v1", model="m"), client, key=None
-        )
-        request = Request(messages=(Message(Role.USER, "Hello"),))
         for _ in range(2):
-            async with (
-                asyncio.timeout(10),
-                aclosing(model.stream(request, max_output_tokens=9)) as deltas,
-            ):
-                (*_, last) = [delta async for delta in deltas]
-            assert last.end is not None
-            assert last.end.text == "Hi"
+            assert await streamed(client) == "Hi"
     assert connections == 1
 
 
