@@ -5,8 +5,10 @@ predicted need go to the strong model, PGR(x) = (c(x) - c(0)) / (c(100) - c(0)).
 its mean over x, 0.5 for chance; CPT(p) is the smallest x with PGR >= p.
 
 Everything is fitted on the training files. Which method counts is chosen by
-cross-validation on them, too; the test files are only measured. Then the same for random
-divisions of both together, since one test set of some hundred prompts says little.
+cross-validation on them, too; the test files are only measured. Since one test set of some
+hundred prompts says little, it is followed by its standard error, by that of the lead over
+the length (both predictors on the same prompts), by the same for random divisions of all
+prompts, and by what more prompts to learn from would bring.
 """
 
 import asyncio
@@ -32,6 +34,12 @@ Floats = NDArray[np.float64]
 
 FOLDS = 10
 REPEATS = 2
+DRAWS = 200
+NOTHING_LEARNT = "length"
+SIZES = (0.25, 0.5, 1.0, 2.0)
+"""Of the learning curve, as multiples of the training files' size."""
+MEASURED_ON = 0.2
+"""Share of all prompts that a size of the learning curve leaves at least to measure on."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ def measure_quality(train: Sequence[Path], test: Sequence[Path], *, splits: int)
             for name, curve in official.items()
         },
         "splits": resplit(both, len(fitted_on), splits=splits),
-        "standard_error": round(standard_error(both, known, unknown, chosen), 4),
+        "learning_curve": learning_curve(both, chosen, _sizes(both, fitted_on), splits=splits),
+        **redrawn(both, known, unknown, chosen),
         "conditions": {
             "train": [path.name for path in train],
             "test": [path.name for path in test],
@@ -161,13 +170,51 @@ def resplit(data: Labelled, size: int, *, splits: int) -> dict[str, Any]:
     }
 
 
-def standard_error(data: Labelled, known: Any, unknown: Any, name: str) -> float:
-    """Of the APGR on the test files, by drawing their prompts again 200 times."""
+def learning_curve(
+    data: Labelled, name: str, sizes: Sequence[int], *, splits: int
+) -> dict[str, dict[str, float]]:
+    """Mean APGR over random divisions, by the number of prompts that a method learns from.
+
+    Beside it that of the length, as the prompts that are left differ from size to size.
+    """
+    draw = np.random.default_rng(3)
+    orders = [draw.permutation(len(data)) for _ in range(splits)]
+    return {
+        str(size): {
+            each: round(
+                statistics.mean(
+                    measured(data, order[:size], order[size:], each).apgr for order in orders
+                ),
+                4,
+            )
+            for each in dict.fromkeys((name, NOTHING_LEARNT))
+        }
+        for size in (sizes if orders else ())
+    }
+
+
+def _sizes(both: Labelled, fitted_on: Labelled) -> Sequence[int]:
+    sizes = [round(part * len(fitted_on)) for part in SIZES]
+    return [size for size in sizes if size <= (1 - MEASURED_ON) * len(both)]
+
+
+def redrawn(data: Labelled, known: Any, unknown: Any, name: str) -> dict[str, float]:
+    """Standard errors on the test files, by drawing their prompts again 200 times.
+
+    That of the lead over the length is of both on the same draw.
+    """
     test = data.take(unknown)
-    need = METHODS[name](data.take(known), test)
+    needs = [METHODS[each](data.take(known), test) for each in (name, NOTHING_LEARNT)]
     draw = np.random.default_rng(2)
-    values = []
-    for _ in range(200):
+    values, leads = [], []
+    for _ in range(DRAWS):
         rows = draw.integers(0, len(test), len(test))
-        values.append(curve_of(need[rows], test.take(rows)).apgr)
-    return statistics.stdev(values)
+        mine, lengths = (curve_of(need[rows], test.take(rows)).apgr for need in needs)
+        values.append(mine)
+        leads.append(mine - lengths)
+    mine, lengths = (curve_of(need, test).apgr for need in needs)
+    return {
+        "standard_error": round(statistics.stdev(values), 4),
+        "lead_over_length": round(mine - lengths, 4),
+        "lead_standard_error": round(statistics.stdev(leads), 4),
+    }
