@@ -86,7 +86,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed answer: text, a whole call of a tool, or the end.
+    """A piece of a streamed answer: text, a whole call of a tool, or the end; or that it goes on.
 
     Attributes:
         text: Text that follows what came before; empty for other pieces.

@@ -168,7 +168,7 @@ class Try:
                     completion = delta.end or completion
                     if completion is None:
                         self._note(delta)
-                        if not delta.unsaid:
+                        if delta.text or delta.tool_call:
                             yield delta
             hold_against_schema(self._asked.request, _whole(completion))
             outcome = self._answered(_whole(completion), span)

@@ -292,7 +292,9 @@ class StreamReader:
             if choice.finish_reason:
                 self._finish = _FINISHES.get(choice.finish_reason, FinishReason.UNKNOWN)
             said = delta.content or delta.refusal
-            if said and (text := self._citations.feed(said)):
+            if said:
+                # Empty while it may be a citation: whoever waits learns that it goes on.
+                text = self._citations.feed(said)
                 self._text.append(text)
                 yield Delta(text=text)
 

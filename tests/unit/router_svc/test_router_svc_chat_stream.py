@@ -1,6 +1,7 @@
 """Streams of chat completions, as endpoints really send them."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.records import Completion, FinishReason
 from router_svc.providers.chat_answer import MAX_ANSWER_BYTES, MAX_EVENT_BYTES, StreamReader
-from router_svc.requests.records import Message, Request, Role
+from router_svc.requests.records import Document, Message, Request, Role
 
 REQUEST = Request(messages=(Message(Role.USER, "How high was it?"),))
 DONE = b"data: [DONE]\n\n"
@@ -104,6 +105,17 @@ def test_what_is_thought_and_called_is_told_before_it_is_said() -> None:
     ]
     assert [delta.unsaid for delta in deltas] == ["Let me see.", "Hm.", "{"]
     assert not any(delta.text or delta.tool_call for delta in deltas)
+
+
+def test_pieces_that_are_held_back_are_told_as_signs_of_life() -> None:
+    report = Document("report", "", "The river rose.")
+    reader = StreamReader(replace(REQUEST, documents=(report,)))
+    pieces = [says("See `code"), says("and more"), says("` [1].", "stop"), DONE]
+    deltas = [list(reader.feed(piece)) for piece in pieces]
+    assert [len(each) for each in deltas] == [1, 1, 1, 0]
+    last = list(reader.end())
+    said = [delta.text for each in (*deltas, last) for delta in each]
+    assert "".join(said) == "See `codeand more` [report]."
 
 
 def test_what_is_null_is_as_absent() -> None:
