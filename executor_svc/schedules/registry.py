@@ -187,12 +187,13 @@ class Schedules:
             StepwireError: REQUEST_ID_REUSED, FIELD_INVALID for BUFFER_ONE where the schedule
                 does not buffer, or what CreateTask says of its task.
         """
-        firing = asyncio.create_task(
-            self._fire(tenant_id, name, overlap, request), name="schedule trigger"
-        )
+        if (known := await self._known(request)) is not None and known.run is not None:
+            return known.run
+        held = await self._take(tenant_id, name)
+        firing = asyncio.create_task(self._fire(held, overlap, request), name="schedule trigger")
         self._triggers.add(firing)
         firing.add_done_callback(self._triggers.discard)
-        # Where the caller goes away its task is created all the same, and must be recorded.
+        # Where the caller goes away now its task is created all the same, and must be recorded.
         return await asyncio.shield(firing)
 
     async def drain(self) -> None:
@@ -209,11 +210,8 @@ class Schedules:
         return [schedule.next_at, *(firing.nominal_at for firing in following)]
 
     async def _fire(
-        self, tenant_id: str, name: str, overlap: OverlapPolicy | None, request: Request | None
+        self, held: Held, overlap: OverlapPolicy | None, request: Request | None
     ) -> Run:
-        if (known := await self._known(request)) is not None and known.run is not None:
-            return known.run
-        held = await self._take(tenant_id, name)
         try:
             policy = _policy(held.schedule, overlap)
             if request is not None:

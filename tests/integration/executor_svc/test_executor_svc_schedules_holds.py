@@ -1,7 +1,7 @@
 """Schedules that are held: who comes late changes nothing, and who asks twice is heard once."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -150,33 +150,64 @@ async def test_a_trigger_whose_executor_died_is_made_once(
     assert (await fired.schedules.get("n")).last_task_id == again.task_id
 
 
-async def test_a_trigger_of_who_goes_away_is_known_to_the_schedule(
-    fired: ScheduleMesh, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The task is created all the same; the next firing must see that it runs."""
-    begun, gone, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    trigger, create = Schedules.trigger, PostgresTaskStore.create
+@dataclass
+class Caller:
+    """What an executor has heard of the caller of a trigger."""
 
-    async def heard_going(self: Schedules, *given: Any, **named: Any) -> Any:
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@pytest.fixture
+def caller(monkeypatch: pytest.MonkeyPatch) -> Caller:
+    heard, trigger = Caller(), Schedules.trigger
+
+    async def listening(self: Schedules, *given: Any, **named: Any) -> Any:
+        heard.came.set()
         try:
             return await trigger(self, *given, **named)
         except asyncio.CancelledError:
-            gone.set()
+            heard.gone.set()
             raise
+
+    monkeypatch.setattr(Schedules, "trigger", listening)
+    return heard
+
+
+async def test_a_trigger_of_who_goes_away_is_known_to_the_schedule(
+    fired: ScheduleMesh, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is created all the same; the next firing must see that it runs."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    create = PostgresTaskStore.create
 
     async def create_later(self: PostgresTaskStore, *given: Any, **named: Any) -> bool:
         begun.set()
         await go_on.wait()
         return await create(self, *given, **named)
 
-    monkeypatch.setattr(Schedules, "trigger", heard_going)
     monkeypatch.setattr(PostgresTaskStore, "create", create_later)
     await fired.schedules.create("n", config_of(ONCE_A_YEAR, "SKIP"))
     call = asyncio.create_task(fired.schedules.trigger("n"))
     await asyncio.wait_for(begun.wait(), WAIT_SECONDS)
     call.cancel()
-    await asyncio.wait_for(gone.wait(), WAIT_SECONDS)
+    await asyncio.wait_for(caller.gone.wait(), WAIT_SECONDS)
     go_on.set()
     await fired.until_tasks("n", 1)
     assert outcome_of(await fired.schedules.trigger("n")) == "SKIPPED"
     assert outcomes(await fired.schedules.get("n")) == ["STARTED", "SKIPPED"]
+
+
+async def test_a_trigger_of_who_goes_away_before_it_begins_is_not_carried_out(
+    fired: ScheduleMesh, store: PostgresScheduleStore, caller: Caller
+) -> None:
+    await fired.schedules.create("n", config_of(ONCE_A_YEAR, "ALLOW"))
+    held = await store.take("default", "n", lease=timedelta(minutes=1))
+    call = asyncio.create_task(fired.schedules.trigger("n"))
+    await asyncio.wait_for(caller.came.wait(), WAIT_SECONDS)
+    call.cancel()
+    await asyncio.wait_for(caller.gone.wait(), WAIT_SECONDS)
+    await store.record([(held, held.schedule)])
+    for _ in range(5):
+        await fired.schedules.trigger("n")
+    assert len(await fired.tasks("n")) == 5
