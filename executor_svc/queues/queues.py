@@ -105,9 +105,10 @@ class Queues:
         Raises:
             StepwireError: QUEUE_NOT_FOUND.
         """
+        until = asyncio.get_running_loop().time() + at_most.total_seconds()
         await self.pause(queue, note=note, request_id=request_id)
         with suppress(TimeoutError):
-            async with asyncio.timeout(at_most.total_seconds()):
+            async with asyncio.timeout_at(until):
                 while await self._store.running(queue):  # noqa: ASYNC110 - the record cannot call
                     await asyncio.sleep(LOOK_SECONDS)
         return await self._changed(queue)

@@ -98,8 +98,9 @@ class PostgresQueueStore:
             return False
         # A long backlog is not to keep the queue paused for good: who loses patience meanwhile
         # finds less of it the next time.
-        while await self._pool.fetchval(queries.unpublish_queue, queue, UNPUBLISH_BATCH):
-            pass
+        taken = UNPUBLISH_BATCH
+        while taken == UNPUBLISH_BATCH:
+            taken = await self._pool.fetchval(queries.unpublish_queue, queue, UNPUBLISH_BATCH)
         return (
             await self._pool.fetchval(queries.resume_queue, queue, request_id or None) is not None
         )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from executor_svc.engine.ports import WorkerProfile
+from executor_svc.queues import store as queue_store
 from executor_svc.queues.records import FailedFilter, Traffic
 from executor_svc.queues.store import PostgresQueueStore, queries
 from executor_svc.store import PostgresSessionStore
@@ -223,8 +224,9 @@ async def test_a_resumed_queue_has_its_steps_published_anew(pool, store):
     }
 
 
-async def test_a_long_backlog_is_taken_back_before_its_queue_is_resumed(pool, store):
+async def test_a_long_backlog_is_taken_back_before_its_queue_is_resumed(pool, store, monkeypatch):
     """Piece by piece, so that a call that is given up has not been for nothing."""
+    monkeypatch.setattr(queue_store, "UNPUBLISH_BATCH", 2)
     task_id = await add_task(pool)
     for number in range(3):
         await add_step(pool, task_id, "READY", step_id=f"s{number}", due_at=datetime.now(UTC))
