@@ -104,9 +104,10 @@ def graph_readouts(
 
 
 def read_vectors(readout: Readout, output: Tensor, mask: Tokens) -> Vectors:
-    """Returns the vectors of a batch, [batch, dimension]."""
+    """Returns the vectors of a batch, [batch, dimension]; zeros of texts without tokens."""
     if readout.pooling is Pooling.FIRST:
-        vectors = output[:, 0]
+        kept = mask[:, :1, np.newaxis].astype(output.dtype)
+        vectors = (output[:, :1] * kept).sum(axis=1)
     elif readout.pooling is Pooling.MEAN:
         kept = mask[:, :, np.newaxis].astype(output.dtype)
         vectors = (output * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)

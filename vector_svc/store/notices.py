@@ -12,6 +12,9 @@ from stepwire.db.pool import START_ERRORS
 CHANNEL: Final = "stepwire_vector"
 CONNECT_SECONDS: Final = 10.0
 PAUSE_SECONDS: Final = 1.0
+# How long nothing may come before Postgres is asked whether it is there, and has to answer.
+QUIET_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,17 @@ class Notices:
         try:
             await connection.add_listener(CHANNEL, lambda *_: self._told(True))
             self._told(True)
-            await lost.wait()
+            while not await _came(lost):
+                # A connection may have ended without a word: whoever listens would never know.
+                await connection.fetchval("SELECT 1", timeout=ANSWER_SECONDS)
         finally:
             connection.terminate()
+
+
+async def _came(event: asyncio.Event) -> bool:
+    """Whether an event came before it is time to ask for an answer."""
+    try:
+        async with asyncio.timeout(QUIET_SECONDS):
+            return await event.wait()
+    except TimeoutError:
+        return False

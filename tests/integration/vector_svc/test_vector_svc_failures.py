@@ -14,6 +14,7 @@ from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest
 from stepwire.errors import Reason, StepwireError
 from stepwire.lifecycle import StartError
 from stepwire.testing.poll import eventually
+from vector_svc.store import notices
 
 
 class Way:
@@ -24,6 +25,8 @@ class Way:
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
         self._port = 0
+        self.flows = asyncio.Event()
+        self.flows.set()
 
     @property
     def url(self) -> str:
@@ -44,14 +47,14 @@ class Way:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
         self._ends |= {writer, back}
-        await asyncio.gather(_copy(reader, back), _copy(there, writer))
+        await asyncio.gather(self._copy(reader, back), self._copy(there, writer))
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-    writer.close()
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                await self.flows.wait()
+                writer.write(data)
+        writer.close()
 
 
 @asynccontextmanager
@@ -202,3 +205,22 @@ async def test_an_old_pgvector_is_refused_at_the_start(database_url: str) -> Non
                     pass
     finally:
         await connection.close()
+
+
+async def test_changes_are_not_trusted_to_be_told_by_who_fell_silent(
+    service_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is closed; what is sent just never comes."""
+    monkeypatch.setattr(notices, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(notices, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(notices, "PAUSE_SECONDS", 0.05)
+    told: list[bool] = []
+    async with way_to_postgres(service_url) as way:
+        listening = asyncio.create_task(notices.Notices(way.url, told.append).run())
+        assert await eventually(lambda: told and told[-1])
+        way.flows.clear()
+        assert await eventually(lambda: not told[-1])
+        way.flows.set()
+        assert await eventually(lambda: told[-1])
+        listening.cancel()
+        await asyncio.wait([listening])

@@ -6,10 +6,11 @@ import pytest
 
 from model_svc.generic import Request, TensorExecute, digest_of
 from model_svc.ports import InferCall
+from model_svc.readouts import Readout, read_vectors
 from model_svc.running.batcher import Batcher, Outcome
 from model_svc.running.budgets import RowBudget
 from model_svc.running.execute import Executed, RefusedError
-from model_svc.running.plan import RunPlan
+from model_svc.running.plan import Pooling, RunPlan
 from model_svc.sessions.devices import Device
 from model_svc.sessions.errors import InputRefusedError
 from model_svc.sessions.runner import Runner
@@ -154,3 +155,13 @@ def test_what_is_asked_for_has_one_digest() -> None:
         *(call(array) for array in strings),
     ]
     assert len({call([1, 2]), *others}) == 1 + len(others)
+
+
+@pytest.mark.parametrize("pooling", list(Pooling))
+def test_a_text_without_tokens_has_a_vector_of_zeros(pooling: Pooling) -> None:
+    """Alone, where there is no first token, and beside others, where there is only padding."""
+    readout = Readout("tokens", pooling)
+    alone = read_vectors(readout, np.ones((1, 0, 4), np.float32), np.zeros((1, 0), np.int64))
+    assert alone.tolist() == [[0] * 4]
+    beside = read_vectors(readout, np.ones((2, 2, 4), np.float32), np.array([[1, 1], [0, 0]]))
+    assert beside.tolist() == [[1] * 4, [0] * 4]
