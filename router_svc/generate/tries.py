@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from opentelemetry.trace import Span, use_span
@@ -108,6 +108,7 @@ class Try:
         self._max_output = output_tokens(candidate.model, asked.request)
         self._started = means.clock()
         self._begun = False
+        self._called = False
         self._first: float | None = None
         self._said: list[str] = []
         # What a provider said that it used without an answer.
@@ -139,7 +140,8 @@ class Try:
         outcome = "cancelled"
         try:
             with use_span(span, record_exception=False, set_status_on_exception=False):
-                async with self._time(), self.target.slots:
+                # Waiting for room counts: a model that is full is as good as slow.
+                async with self._time(), self._room():
                     completion = await self.target.provider.complete(
                         self._asked.request, max_output_tokens=self._max_output
                     )
@@ -163,7 +165,7 @@ class Try:
         completion: Completion | None = None
         outcome = "cancelled"
         try:
-            async with self._slot(), aclosing(self._pieces(span)) as pieces:
+            async with self._room_in_time(), aclosing(self._pieces(span)) as pieces:
                 async for delta in pieces:
                     completion = delta.end or completion
                     if completion is None:
@@ -194,14 +196,17 @@ class Try:
                 yield delta
 
     @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        # Waiting for a slot counts: a model that is full is as good as slow.
-        async with self._time():
-            await self.target.slots.acquire()
-        try:
+    async def _room(self) -> AsyncIterator[None]:
+        async with self.target.slots:
+            self._called = True
             yield
-        finally:
-            self.target.slots.release()
+
+    @asynccontextmanager
+    async def _room_in_time(self) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            async with self._time():
+                await stack.enter_async_context(self._room())
+            yield
 
     @asynccontextmanager
     async def _time(self) -> AsyncIterator[None]:
@@ -220,8 +225,12 @@ class Try:
                 raise
             if left <= timeout:
                 raise OutOfTimeError from error
+            what = "answer" if self._called else "room for another call"
             raise ProviderFailure(
-                FailureKind.TIMEOUT, f"no answer within {timeout:g} s", status="timeout"
+                FailureKind.TIMEOUT,
+                f"no {what} within {timeout:g} s",
+                status="timeout",
+                called=self._called,
             ) from error
 
     def _begin(self, *, stream: bool) -> Span:
@@ -254,7 +263,11 @@ class Try:
             self._permit.released()
             return "out_of_time" if isinstance(error, OutOfTimeError) else "cancelled"
         self._told = error.usage
-        self._permit.failed(error)
+        if error.called:
+            self._permit.failed(error)
+        else:
+            # It was full, here, or the request is not for it: no reason to leave it alone.
+            self._permit.released()
         _logger.warning(
             "a model did not answer",
             extra={

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.metrics import NoOpMeter
@@ -64,6 +65,8 @@ class Providers:
     calls: list[Watched] = field(default_factory=list)
     taken: int = 0
     given_back: int = 0
+    blamed: int = 0
+    room: int = 9
 
     def take(self, model: Model, *, avoid: Sequence[str] = ()) -> tuple[Target, Permit]:
         self.taken += 1
@@ -72,7 +75,7 @@ class Providers:
             # What was quick lately is hedged soon.
             load.begin()
             load.end(0.01)
-        target = Target(model, "e0", _Provider(self, model), load, asyncio.Semaphore(9))
+        target = Target(model, "e0", _Provider(self, model), load, asyncio.Semaphore(self.room))
         return target, _Permit(self)
 
     async def go_on(self, model: Model) -> AsyncGenerator[Turn]:
@@ -128,6 +131,7 @@ class _Permit:
 
     def failed(self, failure: ProviderFailure) -> None:
         self.providers.given_back += 1
+        self.providers.blamed += 1
 
     def released(self) -> None:
         self.providers.given_back += 1
@@ -245,6 +249,16 @@ def test_what_failed_beside_the_one_that_answers_is_told() -> None:
         ("a", "server", False)
     ]
     assert DecisionReason.HEDGED not in answer.decision.reasons
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_model_is_not_blamed_for_calls_that_had_no_room(*, streamed: bool) -> None:
+    providers = Providers([], room=0)
+    plan = Plan([], [1.0], 60.0, max_attempts=6, hedge_share=0.0, streamed=streamed)
+    ended, reason = run_virtual(carry_out(providers, plan))
+    assert (ended, reason) == (1.0, Reason.MODELS_EXHAUSTED)
+    assert (providers.taken, providers.given_back, providers.blamed) == (1, 1, 0)
+    assert not providers.calls
 
 
 @settings(max_examples=300)
