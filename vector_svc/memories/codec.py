@@ -27,6 +27,7 @@ from vector_svc.memories.records import (
 )
 from vector_svc.memories.spaces import check_id, check_space
 from vector_svc.points.codec import MAX_TEXT_CHARACTERS, time_of
+from vector_svc.search.codec import least_score
 
 DEFAULT_COLLECTION: Final = "memories"
 MAX_MEMORIES: Final = 1_000
@@ -102,7 +103,7 @@ def question_of(message: memory_service_pb2.RecallRequest, *, filter_max_bytes: 
         limit=message.limit or DEFAULT_LIMIT,
         filter=filter_of(message.filter, field="filter", max_bytes=filter_max_bytes),
         weights=_weights_of(message),
-        min_relevance=least,
+        min_relevance=None if least is None else least_score(least),
     )
 
 

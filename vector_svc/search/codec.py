@@ -138,6 +138,12 @@ def groups_of(
     return search, path_of(message.group_by, field="group_by"), size
 
 
+def least_score(threshold: float) -> float:
+    """Return the least score that callers see as one or above it: they see float32 values."""
+    below = np.nextafter(np.float32(threshold), np.float32(-np.inf))
+    return (threshold + float(below)) / 2
+
+
 def write_results(
     results: Results,
     selection: PayloadSelection,
@@ -250,7 +256,7 @@ def _threshold(message: search_service_pb2.SearchPointsRequest, field: str) -> f
         return None
     if math.isnan(message.score_threshold):
         raise field_invalid(f"{field}score_threshold", "must be a number")
-    return message.score_threshold
+    return least_score(message.score_threshold)
 
 
 def _diversity(message: search_service_pb2.SearchPointsRequest, field: str) -> Diversity | None:

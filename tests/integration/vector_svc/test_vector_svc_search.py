@@ -198,6 +198,17 @@ async def test_only_what_is_near_enough_is_found(client: Client) -> None:
     assert ids(await client.search([1, 0, 0], score_threshold=0.5, offset=1)) == ["xy"]
 
 
+async def test_what_a_point_scored_is_near_enough_for_it(client: Client) -> None:
+    """Scores are seen as float32 values, and computed as others."""
+    await client.create("things", 8)
+    vectors = np.random.default_rng(2).standard_normal((40, 8))
+    await client.upsert([point(str(n), vector) for n, vector in enumerate(vectors)])
+    hits = await client.search(vectors[0] + vectors[1], limit=40)
+    for place, hit in enumerate(hits):
+        found = await client.search(vectors[0] + vectors[1], limit=40, score_threshold=hit.score)
+        assert ids(found) == ids(hits[: place + 1])
+
+
 async def test_the_first_can_be_left_out(client: Client) -> None:
     await three(client)
     assert ids(await client.search([1, 0, 0], offset=1)) == ["xy", "z"]
