@@ -15,6 +15,8 @@ from tests.chaos.plan import plan_of
 from tests.chaos.run import Verdict, make_run
 from tests.chaos.selftests import SELF_TESTS, self_test_plan
 
+# A slow machine needs long to start what was killed.
+pytestmark = pytest.mark.timeout(300)
 TASKS = 15
 PLANS = {
     "processes die and loops are blocked": plan_of(
