@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from executor_svc.engine.outcomes import Failed, Outcome, Skipped, Succeeded
-from executor_svc.engine.outputs import encode_items
+from executor_svc.engine.outputs import MAX_COLLECTED_OUTPUTS, encode_items
 from executor_svc.engine.ports import Want
 from executor_svc.engine.records import Attempt, Failure, Phase, StepState
 from executor_svc.engine.scope import Memo
@@ -66,8 +66,7 @@ def _over_already(step: Step, attempt: Attempt, limits: Limits) -> Outcome | Non
     if attempt.phase is Phase.UNSATISFIED and step.join.mode is JoinMode.ALL:
         return Skipped()
     if attempt.phase is Phase.CAME and attempt.items is not None:
-        whole = attempt.added_graph is None and step.items_join.mode is not JoinMode.AT_LEAST
-        return Succeeded(None) if whole else None
+        return Succeeded(None) if _is_whole(step, attempt) else None
     return None
 
 
@@ -78,12 +77,19 @@ def may_decide_now(step: Step, attempt: Attempt, memo: Memo, *, instant: bool) -
     if attempt.phase is Phase.UNSATISFIED:
         return step.join.mode is JoinMode.ALL
     if attempt.items is not None:
-        return attempt.added_graph is None and step.items_join.mode is not JoinMode.AT_LEAST
+        return _is_whole(step, attempt)
     expands = step.for_each is not None and attempt.item is None
     if not (instant or expands):
         return False
     names = step.reads_when | (step.reads_items if expands else step.reads_run)
     return all(attempt.sibling(name) in memo for name in names)
+
+
+def _is_whole(step: Step, attempt: Attempt) -> bool:
+    """Whether nothing of a step's items must be known when all that are needed have ended."""
+    if attempt.added_graph is not None or step.items_join.mode is JoinMode.AT_LEAST:
+        return False
+    return attempt.items is not None and attempt.items <= MAX_COLLECTED_OUTPUTS
 
 
 def unsatisfied(step: Step, states: Mapping[str, str]) -> Outcome:
@@ -103,6 +109,21 @@ def gathered(step: Step, items: Sequence[StepState]) -> Outcome:
     if succeeded >= needed:
         return Succeeded(None)
     return _too_few(needed, succeeded, f"{failed} items")
+
+
+def collected(size_bytes: int, *, limit_bytes: int) -> Outcome:
+    """Decide a for_each step whose items have given so much; `limit_bytes` is for each output."""
+    most = MAX_COLLECTED_OUTPUTS * limit_bytes
+    if size_bytes <= most:
+        return Succeeded(None)
+    return Failed(
+        Failure(
+            Reason.OUTPUT_TOO_LARGE,
+            f"the {size_bytes} bytes that the items gave are more than {most}",
+            {"size_bytes": str(size_bytes), "limit_bytes": str(most)},
+        ),
+        retryable=False,
+    )
 
 
 def expired(step: Step) -> Failed:

@@ -12,6 +12,8 @@ from stepwire.payload import JSON, MAX_NESTING, may_be_too_deep, nesting
 
 # The items of a for_each step together, in largest outputs.
 MAX_ITEMS_OUTPUTS = 16
+# And what they give: as many items cannot give more.
+MAX_COLLECTED_OUTPUTS = 64
 
 
 def encode_output(output: Any, *, limit_bytes: int) -> Succeeded:

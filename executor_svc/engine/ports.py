@@ -124,6 +124,9 @@ class StepStore(Protocol):
     async def item_endings(self, step: StepAddress) -> Sequence[StepState]:
         """Return how the items of a step stand."""
 
+    async def collected_bytes(self, step: StepAddress) -> int:
+        """Return how large the outputs of the items of a step are together."""
+
     async def undoable(self, task_id: UUID) -> Sequence[Done] | None:
         """Return what has succeeded in a task, last ended first; None while a step runs."""
 

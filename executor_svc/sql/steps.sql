@@ -68,6 +68,15 @@ SELECT state FROM executor.steps
 WHERE task_id = $1 AND step_id > $2 AND step_id < $3 AND item IS NOT NULL
     AND scope IS NOT DISTINCT FROM $4
 
+-- name: collected_bytes
+-- How large the outputs of the items of a step are together. Parameters as of item_endings.
+SELECT coalesce(sum(octet_length(coalesce(s.output, p.data))), 0)::bigint
+FROM executor.steps s
+LEFT JOIN executor.payloads p ON s.output IS NULL AND s.output_type IS NOT NULL
+    AND p.task_id = s.task_id AND p.step_id = s.step_id AND p.attempt = s.attempt
+WHERE s.task_id = $1 AND s.step_id > $2 AND s.step_id < $3 AND s.item IS NOT NULL
+    AND s.scope IS NOT DISTINCT FROM $4
+
 -- name: undoable
 -- What has succeeded or still runs in a task, last ended first. $1 task.
 SELECT step_id, ordinal, item, state, scope, graph_hash FROM executor.steps

@@ -69,6 +69,16 @@ class PostgresStepStore:
         return [StepState(row["state"]) for row in rows]
 
     @retryable()
+    async def collected_bytes(self, step: StepAddress) -> int:
+        size: int = await self._pool.fetchval(
+            queries.collected_bytes,
+            step.task_id,
+            *item_range(step.step_id),
+            scope_in(step.step_id),
+        )
+        return size
+
+    @retryable()
     async def undoable(self, task_id: UUID) -> Sequence[Done] | None:
         rows = await self._pool.fetch(queries.undoable, task_id)
         if any(row["state"] == StepState.RUNNING for row in rows):

@@ -11,7 +11,14 @@ from typing import Any
 import orjson
 from opentelemetry.trace import Span
 
-from executor_svc.engine.decisions import begin, gathered, may_decide_now, unsatisfied, want_of
+from executor_svc.engine.decisions import (
+    begin,
+    collected,
+    gathered,
+    may_decide_now,
+    unsatisfied,
+    want_of,
+)
 from executor_svc.engine.declining import decline, decline_graph
 from executor_svc.engine.failures import failed_by
 from executor_svc.engine.outcomes import Added, Failed, Outcome, Waits
@@ -22,7 +29,7 @@ from executor_svc.engine.scope import Memo, input_of, scope_of, states_of
 from executor_svc.engine.state_machine import UNDO_MARK
 from executor_svc.graphs.added import compile_added
 from executor_svc.graphs.cache import GraphCache, NewerGraphError
-from executor_svc.graphs.graph import Graph, Step
+from executor_svc.graphs.graph import Graph, JoinMode, Step
 from executor_svc.steps.kind import InstantKind, Kind, StepCall
 from executor_svc.steps.python import FunctionMissingError
 from executor_svc.work.compensator import Compensator
@@ -271,11 +278,7 @@ class StepRunner:
     async def _gather(self, step: Step, attempt: Attempt) -> Outcome:
         """Finish a step whose items, or whose added steps, have ended."""
         if attempt.added_graph is None:
-            address = StepAddress(attempt.task.task_id, attempt.step_id)
-            endings = await outlast(
-                lambda: self._store.item_endings(address), as_long_as=lambda: True
-            )
-            return gathered(step, endings)
+            return await self._gather_items(step, attempt)
         graph = await self._graph(attempt.added_graph)
         memo = Memo()
         ids = {sink.name: f"{attempt.step_id}/{sink.name}" for sink in graph.sinks}
@@ -283,6 +286,18 @@ class StepRunner:
         outputs = {name: orjson.loads(memo.get(step_id, NULL)) for name, step_id in ids.items()}
         output = next(iter(outputs.values())) if len(outputs) == 1 else outputs
         return encode_output(output, limit_bytes=self._limits.max_output_bytes)
+
+    async def _gather_items(self, step: Step, attempt: Attempt) -> Outcome:
+        address = StepAddress(attempt.task.task_id, attempt.step_id)
+        if step.items_join.mode is JoinMode.AT_LEAST:
+            endings = await outlast(
+                lambda: self._store.item_endings(address), as_long_as=lambda: True
+            )
+            outcome = gathered(step, endings)
+            if isinstance(outcome, Failed):
+                return outcome
+        size = await outlast(lambda: self._store.collected_bytes(address), as_long_as=lambda: True)
+        return collected(size, limit_bytes=self._limits.max_output_bytes)
 
     async def _read_outputs(
         self, wanted: Sequence[StepAddress]

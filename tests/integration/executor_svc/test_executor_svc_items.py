@@ -108,3 +108,18 @@ async def test_more_bytes_of_items_than_allowed_fail_the_step(client):
         {"numbers": list(range(40)), "text": "x" * 500_000},
     )
     assert task.failure.reason == "OUTPUT_TOO_LARGE"
+
+
+async def test_more_bytes_of_outputs_together_than_allowed_fail_the_step(mesh):
+    all_of_them = {"mode": "JOIN_MODE_AT_LEAST", "at_least": 66}
+    async with mesh.worker(max_payload_bytes=1024):
+        for join in (None, all_of_them):
+            what = graph(
+                python("each", "big", for_each="input", items_join=join),
+                transform("count", "size(value)", depends_on=["each"]),
+            )
+            task = await mesh.client.run(what, [998] * 64 + [10] * 2)
+            assert output_of(task) == 66
+            task = await mesh.client.run(what, [1000] * 66)
+            assert (task.failure.step_id, task.failure.reason) == ("each", "OUTPUT_TOO_LARGE")
+            assert task.failure.metadata == {"size_bytes": "66132", "limit_bytes": "65536"}

@@ -240,7 +240,8 @@ class Step(_message.Message):
     """CEL expression for a list: the step then runs once per item, in parallel, as
     `NAME[0]`, `NAME[1]`, …, and its output is the list of their outputs in the
     items' order (null for items that failed, where `items_join` allows it). Empty means that the step runs once. At most
-    10,000 items; more fail the step.
+    10,000 items, which give at most 64 times as much together as one output may have; more
+    of either fail the step.
     """
     input: _builtins.str
     """CEL expression for the step's input. Empty means: the item in a `for_each`
