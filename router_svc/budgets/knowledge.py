@@ -45,8 +45,11 @@ class Knowledge:
         """Of the last change that is known."""
 
     def learn(self, changes: Iterable[Change]) -> None:
-        """Takes changes, in their order."""
+        """Takes changes, in their order; those that are known already are passed over."""
         for change in changes:
+            # Of two that read at once, the one that began first may end last.
+            if change.version <= self.version:
+                continue
             others = [
                 each
                 for each in self._budgets.get(change.tenant_id, ())
