@@ -6,6 +6,7 @@ from datetime import datetime
 from router_svc.budgets import rules
 from router_svc.budgets.ports import BudgetStore
 from router_svc.budgets.records import Account, Budget, Config
+from stepwire.errors import field_invalid
 from stepwire.names import check_name
 
 Revise = Callable[[Config], Config]
@@ -96,6 +97,8 @@ class BudgetRegistry:
         limit: int,
     ) -> Sequence[Account]:
         """Returns accounts of a budget, the newest period first, within it by key."""
+        if "\0" in key:
+            raise field_invalid("key", "must not hold U+0000")
         budget, _ = await self.get(tenant_id, name)
         return await self._store.accounts(budget, key=key, after=after, limit=limit)
 

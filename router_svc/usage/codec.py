@@ -16,6 +16,9 @@ MAX_PAGE_SIZE: Final = 1_000
 DEFAULT_SPAN: Final = timedelta(hours=24)
 LONGEST_SPAN: Final = timedelta(days=400)
 _HOUR: Final = timedelta(hours=1)
+# Ends between which a span begins and ends in years that there are.
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC) + DEFAULT_SPAN
+_LATEST: Final = datetime.max.replace(tzinfo=UTC) - _HOUR
 _GROUPS = {pb.UsageGroup.Value(f"USAGE_GROUP_{each.name}"): each for each in Group}
 
 
@@ -25,7 +28,12 @@ def question_of(request: pb.GetUsageRequest, *, tenant_id: str, now: datetime) -
     Raises:
         StepwireError: FIELD_INVALID, naming the field; PAGE_TOKEN_INVALID.
     """
+    for name in ("project", "task_id", "model"):
+        if "\0" in getattr(request, name):
+            raise field_invalid(name, "must not hold U+0000")
     end = _time(request.end_time, "end_time") if request.HasField("end_time") else now
+    if not _EARLIEST <= end <= _LATEST:
+        raise field_invalid("end_time", "is too far away")
     start = end - DEFAULT_SPAN
     if request.HasField("start_time"):
         start = _time(request.start_time, "start_time")

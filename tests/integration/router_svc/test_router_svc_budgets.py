@@ -99,11 +99,20 @@ async def test_other_bad_fields_are_refused(tenant: Tenant) -> None:
         await error_of(tenant.used("UNSPECIFIED")),
         await error_of(tenant.used(start_time={"seconds": 10**10})),
         await error_of(tenant.used(start_time={"seconds": 0})),
+        await error_of(tenant.used(end_time={"seconds": 253402300799})),
+        await error_of(tenant.used(end_time={"seconds": -62135596800})),
+        await error_of(tenant.used(project="a\0b")),
+        await error_of(
+            tenant.budgets.ListBudgetAccounts(
+                pb.ListBudgetAccountsRequest(name="good", key="\0"), metadata=tenant.metadata
+            )
+        ),
         await error_of(tenant.generate(project="p" * 101)),
         await error_of(tenant.generate(task="\0")),
     ]
     assert [each.metadata["field"] for each in errors] == [
         *("update_mask", "page_size", "group_by", "group_by", "start_time", "start_time"),
+        *("end_time", "end_time", "project", "key"),
         *("attribution.project", "attribution.task_id"),
     ]
     assert {each.reason for each in errors} == {Reason.FIELD_INVALID}
