@@ -1,12 +1,21 @@
 """Expired points in Postgres."""
 
+import logging
+from typing import Final
+
 import asyncpg
 
 from stepwire.db import load_queries
+from stepwire.db.pool import CONFLICT_ERRORS
 from vector_svc.store.database import OWNER, Database
 from vector_svc.store.statements import points_statement
 
 queries = load_queries("vector_svc", "sql/sweeping.sql")
+
+# Others have a collection's points for themselves.
+_HELD: Final[tuple[type[Exception], ...]] = (TimeoutError, *CONFLICT_ERRORS)
+
+logger = logging.getLogger(__name__)
 
 
 class PostgresSweep:
@@ -29,6 +38,12 @@ class PostgresSweep:
                         )
                     except asyncpg.UndefinedTableError:
                         continue  # deleted meanwhile
+                    except _HELD as error:
+                        # Its turn comes again; those behind it must not wait for that.
+                        logger.warning(
+                            "a collection was not swept",
+                            extra={"collection": row["collection_id"], "cause": repr(error)},
+                        )
             finally:
                 await connection.fetchval(queries.unlock)
         return removed

@@ -306,3 +306,26 @@ async def test_points_expire(client: Client, service_url: str, tenant: str) -> N
             await connection.close()
     # Its place can be taken again.
     assert await write(client, point("gone", V), mode=UPSERT_MODE_INSERT_ONLY) == (1, 1, 0)
+
+
+async def test_a_collection_that_is_held_keeps_no_other_from_being_swept(
+    alone: Client, own_url: str, tenant: str
+) -> None:
+    for name in ("held", "free"):
+        await alone.create(name)
+        gone = point("gone", V)
+        gone.expire_time.FromSeconds(1)
+        await alone.upsert([gone], name)
+    held, free = await table_of(own_url, tenant, "held"), await table_of(own_url, tenant, "free")
+    connection = await asyncpg.connect(own_url)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE {held} IN ACCESS EXCLUSIVE MODE")
+            async with serving(own_url, sweep_seconds=0.05, postgres_statement_seconds=0.2):
+
+                async def swept() -> bool:
+                    return not await connection.fetchval(f"SELECT count(*) FROM {free}")
+
+                assert await eventually(swept, 30)
+    finally:
+        await connection.close()
