@@ -15,7 +15,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 # imports, for a second or two, where a machine or image forbids Python to keep the outcome.
 unexport PYTHONDONTWRITEBYTECODE
 # How many test processes share the machine; each runs a Postgres and a RabbitMQ of its own.
-TEST_PROCESSES ?= 2
+# One more than the cores of a small machine, as tests wait for a third of their time.
+TEST_PROCESSES ?= 3
 # How long chaos reigns, once every oracle has been seen red on a build that is broken.
 MINUTES ?= 5
 
