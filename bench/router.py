@@ -4,6 +4,7 @@
     python -m bench.router --decide [--rate 500] [--seconds 10]         cost of Decide
     python -m bench.router --load [--seconds 5] [--runs 3] [--no-peer]  what Generate adds
     python -m bench.router --cache [--runs 3]                           what caches give again
+    python -m bench.router --soak [--calls 360000]                      whether it grows
 
 Files are CSV, plain or .gz, with the columns source, prompt, weak_correct and
 strong_correct. Each prints one JSON object as its last line.
@@ -19,6 +20,11 @@ from bench.router_cache import measure_cache
 from bench.router_decide import measure_decide
 from bench.router_load import measure_load
 from bench.router_quality import measure_quality
+from bench.router_soak import measure_soak
+
+LOAD_CALLS = 10_000
+# A hundred a second.
+HOUR_CALLS = 360_000
 
 
 def main() -> None:
@@ -29,12 +35,14 @@ def main() -> None:
         measuring = measure_load(
             seconds=arguments.seconds,
             runs=arguments.runs,
-            calls=arguments.calls,
+            calls=arguments.calls or LOAD_CALLS,
             with_peer=not arguments.no_peer,
         )
         result = uvloop.run(measuring)
     elif arguments.cache:
         result = uvloop.run(measure_cache(runs=arguments.runs))
+    elif arguments.soak:
+        result = uvloop.run(measure_soak(calls=arguments.calls or HOUR_CALLS))
     else:
         result = uvloop.run(measure_decide(rate=arguments.rate, seconds=arguments.seconds))
     print(json.dumps(result))
@@ -49,7 +57,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--load", action="store_true")
     parser.add_argument("--cache", action="store_true")
     parser.add_argument("--runs", type=int, default=3, help="of --load and --cache")
-    parser.add_argument("--calls", type=int, default=10_000, help="of --load, for memory")
+    parser.add_argument("--soak", action="store_true")
+    parser.add_argument("--calls", type=int, help="of --load, for memory, and of --soak")
     parser.add_argument("--no-peer", action="store_true", help="of --load")
     parser.add_argument("--rate", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=10)
@@ -57,8 +66,9 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if bool(arguments.train) != bool(arguments.test):
         parser.error("give --train and --test together")
-    if not (arguments.train or arguments.decide or arguments.load or arguments.cache):
-        parser.error("give --train and --test, --decide, --load or --cache")
+    ways = (arguments.decide, arguments.load, arguments.cache, arguments.soak)
+    if not (arguments.train or any(ways)):
+        parser.error("give --train and --test, --decide, --load, --cache or --soak")
     return arguments
 
 

@@ -100,7 +100,7 @@ async def measure_load(*, seconds: float, runs: int, calls: int, with_peer: bool
 
 async def _run(folder: Path, seconds: float, calls: int, with_peer: bool) -> Figures:  # noqa: FBT001
     figures: Figures = {}
-    async with _fleet(folder) as url:
+    async with fleet(folder) as url:
         async with _straight(url) as way:
             straight = await _at_rates(way, seconds)
         peers = [_litellm(folder, url)] if with_peer else []
@@ -171,7 +171,7 @@ async def _closed_loop(call: Call, calls: int) -> None:
 
 
 @asynccontextmanager
-async def _process(command: list[str], log: Path, **settings: str) -> AsyncIterator[Any]:
+async def started(command: list[str], log: Path, **settings: str) -> AsyncIterator[Any]:
     with log.open("w") as output:
         process = await asyncio.create_subprocess_exec(
             *command, env={**os.environ, **settings}, stdout=asyncio.subprocess.PIPE, stderr=output
@@ -185,7 +185,7 @@ async def _process(command: list[str], log: Path, **settings: str) -> AsyncItera
 
 
 @asynccontextmanager
-async def _fleet(folder: Path) -> AsyncIterator[str]:
+async def fleet(folder: Path) -> AsyncIterator[str]:
     plan = folder / "fleet.yaml"
     endpoint = {
         "name": "provider",
@@ -194,8 +194,8 @@ async def _fleet(folder: Path) -> AsyncIterator[str]:
     }
     plan.write_text(yaml.safe_dump({"endpoints": [endpoint]}))
     command = [sys.executable, "-m", "stepwire.testing.fleet", str(plan)]
-    async with _process(command, folder / "fleet.log") as process:
-        yield json.loads(await process.stdout.readline())["provider"]
+    async with started(command, folder / "fleet.log") as running:
+        yield json.loads(await running.stdout.readline())["provider"]
 
 
 def _chat(url: str, model: str) -> Call:
@@ -221,7 +221,7 @@ async def _straight(url: str) -> AsyncIterator[Way]:
 async def _floor(folder: Path, url: str) -> AsyncIterator[Way]:
     port = free_port()
     command = [sys.executable, "-m", "bench.router_floor", url, str(port)]
-    async with _process(command, folder / "floor.log") as process:
+    async with started(command, folder / "floor.log") as process:
         await process.stdout.readline()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             call = _generate(RouterServiceStub(channel))
@@ -282,7 +282,7 @@ async def _ours(folder: Path, url: str, *, http: bool = False) -> AsyncIterator[
     environment = {f"STEPWIRE_ROUTER_{name}": value for name, value in settings.items()}
     async with AsyncExitStack() as stack:
         command = [sys.executable, "-m", "router_svc"]
-        running = _process(command, folder / "router.log", **environment)
+        running = started(command, folder / "router.log", **environment)
         process = await stack.enter_async_context(running)
         address = f"127.0.0.1:{port}"
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
@@ -312,7 +312,7 @@ async def _litellm(folder: Path, url: str) -> AsyncIterator[Way]:
         "NO_DOCS": "True",
         "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
     }
-    async with _process(command, folder / "litellm.log", **settings) as process:
+    async with started(command, folder / "litellm.log", **settings) as process:
         drain = asyncio.create_task(process.stdout.read())
         call = _chat(f"http://127.0.0.1:{port}/v1", "small")
         await _answers(call, folder / "litellm.log")

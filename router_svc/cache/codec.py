@@ -6,7 +6,8 @@ from uuid import UUID
 import orjson
 
 from router_svc.cache.records import Kept
-from router_svc.generate.records import Citation, Completion, FinishReason, Usage
+from router_svc.generate.records import Citation, Completion, FinishReason
+from router_svc.generate.usage import Usage
 from router_svc.requests.records import ToolCall
 
 FORM: Final = 1

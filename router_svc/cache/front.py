@@ -28,8 +28,9 @@ from router_svc.catalogue.holder import CatalogueHolder
 from router_svc.generate.outcome import out_of_time
 from router_svc.generate.pipeline import caller_of
 from router_svc.generate.ports import Answering, UsageRecorder
-from router_svc.generate.records import Answer, HitKind, Piece, Usage, UsageEntry
+from router_svc.generate.records import Answer, HitKind, Piece, UsageEntry
 from router_svc.generate.tries import ANSWER_SECONDS, ANSWERED
+from router_svc.generate.usage import Usage
 from router_svc.requests.records import CacheMode, Request
 from stepwire.call import current_call
 from stepwire.errors import Reason, StepwireError

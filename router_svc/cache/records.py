@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from router_svc.generate.records import Completion, HitKind, Usage
+from router_svc.generate.records import Completion, HitKind
+from router_svc.generate.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from router_svc.breakers.board import Breakers
 from router_svc.catalogue.holder import CatalogueHolder
 from router_svc.catalogue.models import ExtractiveProvider, HostedProvider
 from router_svc.generate.hedge import HedgeBudget
+from router_svc.generate.means import Means
 from router_svc.generate.nothing import NoBudgets, NoObserver
 from router_svc.generate.pipeline import Router
 from router_svc.generate.ports import Budgets, Decider, Limits, Observer, Provider
 from router_svc.generate.route import RetryRules
 from router_svc.generate.telemetry import CallTelemetry
-from router_svc.generate.tries import Means
 from router_svc.limits.app import own_limits
 from router_svc.metrics import RouterMetrics
 from router_svc.providers.extractive import ExtractiveModel

@@ -2,12 +2,9 @@
 
 from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING
 
+from router_svc.generate.usage import Usage
 from stepwire.errors import StepwireError
-
-if TYPE_CHECKING:
-    from router_svc.generate.records import Usage
 
 
 class FailureKind(Enum):
@@ -65,7 +62,7 @@ class ProviderFailure(Exception):  # noqa: N818  (it fails; an error is what the
         retry_after: timedelta | None = None,
         called: bool = True,
         said: str = "",
-        usage: "Usage | None" = None,
+        usage: Usage | None = None,
         over: StepwireError | None = None,
     ) -> None:
         super().__init__(kind, message)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from router_svc.decide.records import Candidate
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.hedge import HedgeBudget, first_answer
+from router_svc.generate.means import Asked, Means, OutOfTimeError
 from router_svc.generate.outcome import (
     after_failures,
     broke_off,
@@ -19,14 +20,7 @@ from router_svc.generate.ports import Decider, Observer
 from router_svc.generate.records import Answer, Caller, Completion, FailedTry, Piece
 from router_svc.generate.route import NextTry, RetryRules, Route
 from router_svc.generate.schemas import corrected
-from router_svc.generate.tries import (
-    ANSWER_SECONDS,
-    Asked,
-    Means,
-    OutOfTimeError,
-    Try,
-    open_try,
-)
+from router_svc.generate.tries import ANSWER_SECONDS, Try, open_try
 from router_svc.requests.records import Request
 from stepwire.call import current_call
 

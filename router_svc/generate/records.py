@@ -7,6 +7,7 @@ from enum import Enum
 from router_svc.catalogue.models import Model
 from router_svc.decide.records import Candidate, Decision
 from router_svc.generate.failures import ProviderFailure
+from router_svc.generate.usage import Usage
 from router_svc.requests.records import ToolCall
 
 
@@ -27,30 +28,6 @@ class Citation:
 
     document_id: str
     quote: str
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one answer.
-
-    Attributes:
-        input_tokens: Tokens read.
-        output_tokens: Tokens written, those of reasoning included.
-        cached_input_tokens: Those of the tokens read that the provider had kept.
-        reasoning_tokens: Those of the tokens written that are in no text.
-        estimated: Whether the provider reported none, and these are estimates.
-    """
-
-    input_tokens: int
-    output_tokens: int
-    cached_input_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
-
-    @property
-    def total(self) -> int:
-        """Tokens read and written."""
-        return self.input_tokens + self.output_tokens
 
 
 class FinishReason(Enum):

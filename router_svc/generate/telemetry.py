@@ -11,7 +11,8 @@ from router_svc import metrics as names
 from router_svc.decide.records import Candidate
 from router_svc.generate.failures import ProviderFailure
 from router_svc.generate.ports import Target
-from router_svc.generate.records import Completion, Usage
+from router_svc.generate.records import Completion
+from router_svc.generate.usage import Usage
 from router_svc.metrics import RouterMetrics, attributes_of
 from router_svc.requests.records import Request
 from stepwire.telemetry import tracer

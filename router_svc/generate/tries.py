@@ -2,29 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
 
 from opentelemetry.trace import Span, use_span
 
 from router_svc.decide.filters import output_tokens
-from router_svc.decide.records import Candidate, Decision
+from router_svc.decide.records import Candidate
 from router_svc.generate.failures import FailureKind, ProviderFailure
+from router_svc.generate.means import Asked, Means, OutOfTimeError
 from router_svc.generate.ports import (
-    Budgets,
-    CountTokens,
     Lease,
-    Limits,
     Permit,
     Reservation,
     Target,
-    Targets,
 )
-from router_svc.generate.records import Caller, Completion, Delta, Usage, UsageEntry
+from router_svc.generate.records import Completion, Delta, UsageEntry
 from router_svc.generate.schemas import hold_against_schema
-from router_svc.generate.telemetry import CallTelemetry
-from router_svc.requests.records import Request
+from router_svc.generate.usage import Usage
 
 _logger = logging.getLogger(__name__)
 
@@ -34,48 +29,6 @@ ANSWER_SECONDS = 0.02
 
 ANSWERED = "answered"
 _NOTHING = Usage(0, 0)
-
-
-class OutOfTimeError(Exception):
-    """The call's deadline has passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What one Generate is about.
-
-    Attributes:
-        request: The request.
-        caller: For whom.
-        decision: Which models may answer.
-        deadline: When the caller stops waiting, on the router's clock; None for never.
-    """
-
-    request: Request
-    caller: Caller
-    decision: Decision
-    deadline: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What tries are made with.
-
-    Attributes:
-        targets: Choose the place, and let through or not.
-        budgets: Hold money.
-        limits: Keep within rates.
-        telemetry: Measures.
-        count: Estimates the tokens of a text, for a model's tokenizer.
-        clock: Monotonic seconds.
-    """
-
-    targets: Targets
-    budgets: Budgets
-    limits: Limits
-    telemetry: CallTelemetry
-    count: CountTokens
-    clock: Callable[[], float]
 
 
 class Try:

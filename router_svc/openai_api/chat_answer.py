@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 from google.protobuf.json_format import MessageToDict
 
-from router_svc.generate.records import Answer, FinishReason, Piece, Usage
+from router_svc.generate.records import Answer, FinishReason, Piece
+from router_svc.generate.usage import Usage
 from router_svc.openai_api.chat_request import HEADER_PREFIX, Chat
 from router_svc.requests.encode import encode_answer
 from router_svc.requests.records import ToolCall

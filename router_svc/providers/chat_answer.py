@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from router_svc.generate.failures import FailureKind, ProviderFailure
-from router_svc.generate.records import Completion, Delta, FinishReason, Usage
+from router_svc.generate.records import Completion, Delta, FinishReason
+from router_svc.generate.usage import Usage
 from router_svc.providers.refusals import error_told
 from router_svc.providers.sources import CitationStream, read_citations
 from router_svc.requests.records import Document, Request, ToolCall

@@ -6,7 +6,8 @@ import grpc.aio
 
 from router_svc.decide.passage import Passage, find_passage
 from router_svc.generate.failures import FailureKind, ProviderFailure
-from router_svc.generate.records import Citation, Completion, Delta, FinishReason, Usage
+from router_svc.generate.records import Citation, Completion, Delta, FinishReason
+from router_svc.generate.usage import Usage
 from router_svc.providers.model_service import failure_of
 from router_svc.requests.records import Request
 from router_svc.tokens.ports import TokenCounter

@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Iterator
 import grpc.aio
 
 from router_svc.generate.failures import FailureKind, ProviderFailure
-from router_svc.generate.records import Completion, Delta, FinishReason, Usage
+from router_svc.generate.records import Completion, Delta, FinishReason
+from router_svc.generate.usage import Usage
 from router_svc.providers.chat_answer import citable
 from router_svc.providers.model_service import failure_of
 from router_svc.providers.sources import CitationStream, render_sources

@@ -1,7 +1,8 @@
 """Turns the domain's answers into those of the API."""
 
 from router_svc.decide.codec import encode_decision
-from router_svc.generate.records import Answer, CacheHit, FinishReason, HitKind, Piece, Usage
+from router_svc.generate.records import Answer, CacheHit, FinishReason, HitKind, Piece
+from router_svc.generate.usage import Usage
 from router_svc.requests.records import ToolCall
 from stepwire.api.router.v1 import cache_pb2 as cache_pb
 from stepwire.api.router.v1 import message_pb2 as message_pb

@@ -13,14 +13,8 @@ from router_svc.cache.app import wire
 from router_svc.cache.front import CachedRouter
 from router_svc.catalogue.holder import CatalogueHolder, Snapshot
 from router_svc.generate.ports import Answering
-from router_svc.generate.records import (
-    Answer,
-    Completion,
-    FinishReason,
-    Piece,
-    Usage,
-    UsageEntry,
-)
+from router_svc.generate.records import Answer, Completion, FinishReason, Piece, UsageEntry
+from router_svc.generate.usage import Usage
 from router_svc.requests.records import CacheControl, CacheMode, Request
 from router_svc.settings import RouterSettings
 from stepwire.api.router.v1.cache_service_pb2_grpc import CacheServiceStub

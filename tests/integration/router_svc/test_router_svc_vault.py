@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from router_svc.budgets.ports import Want
 from router_svc.budgets.records import Account, AccountKey, Budget, Config, Period, Standing
 from router_svc.budgets.store import PostgresBudgetStore, PostgresVault
-from router_svc.generate.records import Caller, Usage, UsageEntry
+from router_svc.generate.records import Caller, UsageEntry
+from router_svc.generate.usage import Usage
 from router_svc.usage.records import Charge
 from router_svc.usage.store import PostgresUsageStore
 from stepwire.db import migrate, open_pool

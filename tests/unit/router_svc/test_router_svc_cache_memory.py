@@ -14,14 +14,8 @@ from router_svc.cache.memory import MemoryAnswers
 from router_svc.cache.metrics import CacheMetrics
 from router_svc.cache.part import REST_SECONDS, Part
 from router_svc.cache.records import Invalidation, Kept, Selection
-from router_svc.generate.records import (
-    CacheHit,
-    Citation,
-    Completion,
-    FinishReason,
-    HitKind,
-    Usage,
-)
+from router_svc.generate.records import CacheHit, Citation, Completion, FinishReason, HitKind
+from router_svc.generate.usage import Usage
 from router_svc.requests.records import ToolCall
 
 KEPT = Kept(

@@ -22,9 +22,10 @@ from router_svc.generate.load import Load
 from router_svc.generate.nothing import NoObserver
 from router_svc.generate.pipeline import Router
 from router_svc.generate.ports import Permit, Target
-from router_svc.generate.records import Answer, Completion, Delta, FinishReason, Usage
+from router_svc.generate.records import Answer, Completion, Delta, FinishReason
 from router_svc.generate.route import RetryRules
 from router_svc.generate.tries import ANSWER_SECONDS
+from router_svc.generate.usage import Usage
 from router_svc.metrics import RouterMetrics
 from router_svc.requests.records import JsonSchema, Request
 from router_svc.settings import RouterSettings
