@@ -49,7 +49,7 @@ async def test_a_result_that_was_refused_is_not_what_other_steps_see(mesh, tmp_p
         [session] = await mesh.fetch(running)
         store = PostgresStepStore(pool, republish_after=timedelta(0), inline_bytes=1000)
         two = StepAddress(UUID(task_id), "two")
-        await store.give_back_unknown(session["session_id"], [two], older_than=timedelta(0))
+        await store.give_back_unknown(session["session_id"], lambda: [two], older_than=timedelta(0))
         again = await mesh.client.until(task_id, "one", "SUCCEEDED")
         assert again.attempt == 2
         (tmp_path / "one").touch()

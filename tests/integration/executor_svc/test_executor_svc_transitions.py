@@ -168,9 +168,9 @@ async def test_steps_unknown_to_their_worker_are_given_back(record: Record) -> N
     session_id = await record.session()
     await record.claim(session_id, task.task_id, "known", "unknown")
     known = [StepAddress(task.task_id, "known")]
-    young = await record.steps.give_back_unknown(session_id, known, older_than=LEASE)
+    young = await record.steps.give_back_unknown(session_id, lambda: known, older_than=LEASE)
     assert not young.ready
-    effects = await record.steps.give_back_unknown(session_id, known, older_than=timedelta(0))
+    effects = await record.steps.give_back_unknown(session_id, lambda: known, older_than=timedelta(0))
     assert ready(effects) == {("unknown", 2)}
     assert await record.states(task.task_id) == {"known": ("RUNNING", 1), "unknown": ("READY", 2)}
 
