@@ -170,7 +170,9 @@ async def test_steps_unknown_to_their_worker_are_given_back(record: Record) -> N
     known = [StepAddress(task.task_id, "known")]
     young = await record.steps.give_back_unknown(session_id, lambda: known, older_than=LEASE)
     assert not young.ready
-    effects = await record.steps.give_back_unknown(session_id, lambda: known, older_than=timedelta(0))
+    effects = await record.steps.give_back_unknown(
+        session_id, lambda: known, older_than=timedelta(0)
+    )
     assert ready(effects) == {("unknown", 2)}
     assert await record.states(task.task_id) == {"known": ("RUNNING", 1), "unknown": ("READY", 2)}
 
