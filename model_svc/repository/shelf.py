@@ -124,14 +124,7 @@ class Shelf:
         """
         async with self._one_at_a_time:
             self._wanted = True
-            try:
-                found = await asyncio.to_thread(self.source.look)
-            except ModelLoadError as error:
-                self._tried = str(error)
-                self._faults = {"": str(error)}
-                raise
-            self._tried = found.versions
-            await self._change_to(found)
+            await self._load()
 
     async def refresh(self) -> None:
         """As `load`, but only if it is wanted, and something changed since the last try.
@@ -149,7 +142,10 @@ class Shelf:
         else:
             if self._tried == found.versions:
                 return
-        await self.load()
+        async with self._one_at_a_time:
+            # It may have been unloaded meanwhile.
+            if self._wanted:
+                await self._load()
 
     async def unload(self) -> None:
         """Takes all versions out of service; they are closed once nobody uses them."""
@@ -163,6 +159,16 @@ class Shelf:
         await self.unload()
         if self._leaving:
             await asyncio.wait(self._leaving)
+
+    async def _load(self) -> None:
+        try:
+            found = await asyncio.to_thread(self.source.look)
+        except ModelLoadError as error:
+            self._tried = str(error)
+            self._faults = {"": str(error)}
+            raise
+        self._tried = found.versions
+        await self._change_to(found)
 
     async def _change_to(self, found: Found) -> None:
         wanted = {

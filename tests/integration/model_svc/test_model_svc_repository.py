@@ -264,7 +264,12 @@ async def test_a_folder_is_followed(folder: Path) -> None:
             return "new" not in {name for name, _ in await service.index()}
 
         await eventually(gone)
-        assert (await service.index())["scale", ""] == ("UNAVAILABLE", "it was unloaded")
+
+        async def unloaded() -> bool:
+            told = (await service.index()).get(("scale", ""))
+            return told == ("UNAVAILABLE", "it was unloaded")
+
+        await eventually(unloaded)
 
 
 async def test_a_model_that_another_s_loading_found_is_followed_too(folder: Path) -> None:

@@ -52,9 +52,11 @@ class Source:
 
     def __init__(self, **versions: Model) -> None:
         self.versions = {name[1:]: model for name, model in versions.items()}
+        self.looking: Callable[[], object] = lambda: None
         self.loading: Callable[[], None] = lambda: None
 
     def look(self) -> Found:
+        self.looking()
         if not self.versions:
             raise ModelLoadError("there is no version")
         marks = {version: str(id(model)) for version, model in self.versions.items()}
@@ -162,6 +164,24 @@ async def test_a_failure_is_tried_again_only_when_something_changed() -> None:
     await shelf.refresh()
     assert states(shelf) == {"1": State.READY}
     assert not shelf.failed
+
+
+async def test_what_is_unloaded_while_its_folder_is_looked_at_stays_so() -> None:
+    source = Source(v1=Model())
+    shelf = Shelf("m", source)
+    await shelf.load()
+    loop = asyncio.get_running_loop()
+
+    def looking() -> None:
+        source.looking = lambda: None
+        asyncio.run_coroutine_threadsafe(shelf.unload(), loop).result()
+
+    source.looking = looking
+    source.versions["1"] = Model()
+    await shelf.refresh()
+    await shelf.close()
+    assert states(shelf) == {"": State.UNAVAILABLE}
+    assert not shelf.wanted
 
 
 async def test_a_folder_takes_the_place_of_what_is_built_in(tmp_path: Path) -> None:
