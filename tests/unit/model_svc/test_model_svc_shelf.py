@@ -179,9 +179,9 @@ async def test_what_is_unloaded_while_its_folder_is_looked_at_stays_so() -> None
     source.looking = looking
     source.versions["1"] = Model()
     await shelf.refresh()
-    await shelf.close()
-    assert states(shelf) == {"": State.UNAVAILABLE}
+    assert not shelf.served
     assert not shelf.wanted
+    await shelf.close()
 
 
 async def test_a_folder_takes_the_place_of_what_is_built_in(tmp_path: Path) -> None:
