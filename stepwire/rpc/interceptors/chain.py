@@ -5,9 +5,10 @@ one would cost five times as much, and none of them waits for anything. This mod
 only place that knows the four call shapes.
 """
 
+import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
@@ -23,6 +24,8 @@ from stepwire.telemetry import names
 # Names of services whose calls say nothing about the work of the server.
 _INFRASTRUCTURE = ("grpc.health.", "grpc.reflection.")
 _NOBODY = CallInfo()
+# For how long a caller whose stream is refused is read on; see `_hear_out`.
+HEAR_OUT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +257,8 @@ def _outermost(method: Method, run: Run, arounds: Sequence[Around]) -> _Behaviou
         try:
             return await run(call, request)
         except CallFailed as failed:
+            if method.streams_requests and not method.streams_responses:
+                await _hear_out(request)
             status = to_status(failed.error, call.info.request_id, code=failed.code)
             # What was set for a good answer goes with a bad one too: the request id.
             kept = tuple(context.trailing_metadata())
@@ -264,6 +269,18 @@ def _outermost(method: Method, run: Run, arounds: Sequence[Around]) -> _Behaviou
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "method not implemented")
 
     return handle
+
+
+async def _hear_out(requests: AsyncIterable[Any]) -> None:
+    """Reads what a refused caller still sends, for a while.
+
+    gRPC's client for Python loses a status that comes while it writes a message: it says
+    INTERNAL, "Internal error from Core", and nobody learns what was wrong.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HEAR_OUT_SECONDS):
+            async for _ in requests:
+                pass
 
 
 def _nest(around: Around, inner: Run) -> Run:

@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from stepwire.errors import Reason, StepwireError, field_invalid
 from stepwire.rpc import Server, Service, current_call
+from stepwire.rpc.interceptors import chain
 from stepwire.rpc.status import from_rpc_error, to_status
 from stepwire.settings import ServiceSettings
 from tests.unit.stepwire.shapes_service import (
@@ -55,6 +56,41 @@ async def test_a_handler_may_write_its_responses_itself():
     ):
         answers = channel.unary_stream(f"/{NAME}/Write")(b"first")
         assert [message async for message in answers] == [b"first", b"last"]
+
+
+def refusing():
+    """Serve a method that refuses its caller at the first message."""
+
+    async def refuse(requests, context):
+        async for _ in requests:
+            raise field_invalid("x", "is wrong")
+
+    def add(server):
+        handlers = {"Refuse": grpc.stream_unary_rpc_method_handler(refuse)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, handlers),))
+
+    return Server("test", ServiceSettings(port=0), [Service(NAME, add)])
+
+
+async def test_who_is_refused_amid_a_stream_is_heard_out_and_learns_why(monkeypatch):
+    monkeypatch.setattr(chain, "HEAR_OUT_SECONDS", 60.0)
+    async with refusing() as server, grpc.aio.insecure_channel(server.address) as channel:
+        sending = channel.stream_unary(f"/{NAME}/Refuse")()
+        await sending.write(b"wrong")
+        status = asyncio.create_task(sending.code())
+        await asyncio.wait([status], timeout=0.1)
+        assert not status.done()
+        await sending.write(b"more")
+        await sending.done_writing()
+        assert await status is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_who_never_stops_sending_is_refused_all_the_same(monkeypatch):
+    monkeypatch.setattr(chain, "HEAR_OUT_SECONDS", 0.01)
+    async with refusing() as server, grpc.aio.insecure_channel(server.address) as channel:
+        sending = channel.stream_unary(f"/{NAME}/Refuse")()
+        await sending.write(b"wrong")
+        assert await sending.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 # --- identity
