@@ -22,6 +22,7 @@ import grpc.aio
 import psutil
 import yaml
 
+from bench.router_cache import model
 from bench.router_decide import ready
 from bench.router_load import fleet, started
 from stepwire.api.router.v1 import budget_pb2, requirements_pb2
@@ -59,7 +60,9 @@ async def measure_soak(*, calls: int) -> dict[str, Any]:
 
 async def _soak(folder: Path, url: str, database: str, calls: int) -> dict[str, Any]:
     catalogue, port = folder / "catalogue.yaml", free_port()
-    catalogue.write_text(yaml.safe_dump({"models": [_model(url)]}))
+    catalogue.write_text(
+        yaml.safe_dump({"models": [{**model(url), "limits": {"concurrency": 1_000}}]})
+    )
     settings = {
         "PORT": str(port),
         "HTTP_PORT": "0",
@@ -145,15 +148,3 @@ def _request(number: int) -> pb.GenerateRequest:
 async def _all_recorded(stub: Any, calls: int) -> bool:
     (total,) = (await stub.GetUsage(usage_pb.GetUsageRequest())).sums
     return bool(total.calls == calls and total.answered == calls)
-
-
-def _model(url: str) -> dict[str, Any]:
-    return {
-        "name": "small",
-        "provider": {"kind": "openai", "base_url": url, "model": "small"},
-        "context_window": 32_000,
-        "max_output_tokens": 4_096,
-        "quality": 0.8,
-        "prices": [{"input_usd_per_million_tokens": 1, "output_usd_per_million_tokens": 4}],
-        "limits": {"concurrency": 1_000},
-    }
