@@ -230,7 +230,9 @@ async def _mesh() -> AsyncIterator[Mesh]:
         async with AsyncExitStack() as stack:
             fleet = await stack.enter_async_context(running_fleet(EndpointPlan(name="provider")))
             catalogue = Path(folder) / "catalogue.yaml"
-            catalogue.write_text(yaml.safe_dump({"models": [model(fleet["provider"].base_url)]}))
+            catalogue.write_text(
+                yaml.safe_dump({"models": [only_model(fleet["provider"].base_url)]})
+            )
 
             async def serve(name: str, **settings: str) -> tuple[str, grpc.aio.Channel]:
                 opened = _service(Path(folder), name, settings)
@@ -282,7 +284,7 @@ async def _started(
     assert process.returncode is None, "the process has ended"
 
 
-def model(base_url: str) -> dict[str, Any]:
+def only_model(base_url: str) -> dict[str, Any]:
     """The one model of a catalogue, which a simulated provider has."""
     return {
         "name": "small",

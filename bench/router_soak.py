@@ -22,7 +22,7 @@ import grpc.aio
 import psutil
 import yaml
 
-from bench.router_cache import model
+from bench.router_cache import only_model
 from bench.router_decide import ready
 from bench.router_load import fleet, started
 from stepwire.api.router.v1 import budget_pb2, requirements_pb2
@@ -61,7 +61,7 @@ async def measure_soak(*, calls: int) -> dict[str, Any]:
 async def _soak(folder: Path, url: str, database: str, calls: int) -> dict[str, Any]:
     catalogue, port = folder / "catalogue.yaml", free_port()
     catalogue.write_text(
-        yaml.safe_dump({"models": [{**model(url), "limits": {"concurrency": 1_000}}]})
+        yaml.safe_dump({"models": [{**only_model(url), "limits": {"concurrency": 1_000}}]})
     )
     settings = {
         "PORT": str(port),
