@@ -87,7 +87,7 @@ WHERE task_id = ANY ($1::uuid[]) AND tenant_id = $2 AND starts_with(request_id, 
 -- name: get_task
 -- Read a task of a tenant. $1 task, $2 tenant, $3 whether with its input, $4 of which steps
 -- to read the outputs as well (null: of none), as in read_outputs.
-SELECT t.task_id, t.tenant_id, d.state, t.labels, t.failure, t.traceparent, t.last_cursor,
+SELECT t.task_id, t.tenant_id, t.shown AS state, t.labels, t.failure, t.traceparent, t.last_cursor,
     t.created_at, t.started_at, t.ended_at, t.priority, t.workflow, t.workflow_version,
     t.parent_task_id, t.parent_step_id, t.forked_from, t.deadline, t.timeout, t.traits,
     t.graph_hash,
@@ -102,13 +102,7 @@ SELECT t.task_id, t.tenant_id, d.state, t.labels, t.failure, t.traceparent, t.la
         FROM executor.steps s
         WHERE s.task_id = t.task_id AND s.step_id = ANY ($4) AND s.state = 'SUCCEEDED')
     END AS outputs
-FROM executor.tasks t
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN t.state IN ('PENDING', 'RUNNING') AND NOT EXISTS (
-            SELECT FROM executor.steps s
-            WHERE s.task_id = t.task_id AND s.state IN ('READY', 'RUNNING'))
-        THEN 'WAITING' ELSE t.state END::executor.task_state AS state
-) AS d
+FROM executor.shown_tasks t
 WHERE t.task_id = $1 AND t.tenant_id = $2
 
 -- name: alive_tasks
@@ -120,18 +114,12 @@ SELECT executor.alive_v1($1, $2, $3, $4, $5)
 -- List a tenant's tasks, newest first. $1 tenant, $2 from this id, $3 to before this id,
 -- $4 state (null: any), $5 labels to contain (null: any), $6 workflow (null: any), $7 its
 -- version (null: any), $8 most rows.
-SELECT t.task_id, t.tenant_id, d.state, t.labels, t.failure, t.traceparent, t.last_cursor,
+SELECT t.task_id, t.tenant_id, t.shown AS state, t.labels, t.failure, t.traceparent, t.last_cursor,
     t.created_at, t.started_at, t.ended_at, t.priority, t.workflow, t.workflow_version,
     t.parent_task_id, t.parent_step_id, t.forked_from, t.deadline
-FROM executor.tasks t
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN t.state IN ('PENDING', 'RUNNING') AND NOT EXISTS (
-            SELECT FROM executor.steps s
-            WHERE s.task_id = t.task_id AND s.state IN ('READY', 'RUNNING'))
-        THEN 'WAITING' ELSE t.state END::executor.task_state AS state
-) AS d
+FROM executor.shown_tasks t
 WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3
-    AND ($4::executor.task_state IS NULL OR d.state = $4)
+    AND ($4::executor.task_state IS NULL OR t.shown = $4)
     AND ($5::jsonb IS NULL OR t.labels @> $5)
     AND ($6::text IS NULL OR t.workflow = $6)
     AND ($7::text IS NULL OR t.workflow_version = $7)
@@ -140,31 +128,19 @@ LIMIT $8
 
 -- name: list_workflow_tasks
 -- The same of tasks of a workflow, $6.
-SELECT t.task_id, t.tenant_id, d.state, t.labels, t.failure, t.traceparent, t.last_cursor,
+SELECT t.task_id, t.tenant_id, t.shown AS state, t.labels, t.failure, t.traceparent, t.last_cursor,
     t.created_at, t.started_at, t.ended_at, t.priority, t.workflow, t.workflow_version,
     t.parent_task_id, t.parent_step_id, t.forked_from, t.deadline
 FROM executor.workflow_tasks_v1($1, $2, $3, $4, $5, $6, $7, $8, true) AS t
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN t.state IN ('PENDING', 'RUNNING') AND NOT EXISTS (
-            SELECT FROM executor.steps s
-            WHERE s.task_id = t.task_id AND s.state IN ('READY', 'RUNNING'))
-        THEN 'WAITING' ELSE t.state END::executor.task_state AS state
-) AS d
 ORDER BY t.task_id DESC
 
 -- name: list_alive_tasks
 -- The same of tasks among some, $9, as alive_v1 has found them.
-SELECT t.task_id, t.tenant_id, d.state, t.labels, t.failure, t.traceparent, t.last_cursor,
+SELECT t.task_id, t.tenant_id, t.shown AS state, t.labels, t.failure, t.traceparent, t.last_cursor,
     t.created_at, t.started_at, t.ended_at, t.priority, t.workflow, t.workflow_version,
     t.parent_task_id, t.parent_step_id, t.forked_from, t.deadline
-FROM executor.tasks t
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN t.state IN ('PENDING', 'RUNNING') AND NOT EXISTS (
-            SELECT FROM executor.steps s
-            WHERE s.task_id = t.task_id AND s.state IN ('READY', 'RUNNING'))
-        THEN 'WAITING' ELSE t.state END::executor.task_state AS state
-) AS d
-WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3 AND d.state = $4
+FROM executor.shown_tasks t
+WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3 AND t.shown = $4
     AND t.task_id = ANY ($9::uuid[])
     AND ($5::jsonb IS NULL OR t.labels @> $5)
     AND ($6::text IS NULL OR t.workflow = $6)
@@ -191,15 +167,9 @@ LIMIT $8
 -- name: find_tasks
 -- Ids of a tenant's tasks, oldest first; parameters as list_tasks.
 SELECT t.task_id
-FROM executor.tasks t
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN t.state IN ('PENDING', 'RUNNING') AND NOT EXISTS (
-            SELECT FROM executor.steps s
-            WHERE s.task_id = t.task_id AND s.state IN ('READY', 'RUNNING'))
-        THEN 'WAITING' ELSE t.state END::executor.task_state AS state
-) AS d
+FROM executor.shown_tasks t
 WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3
-    AND ($4::executor.task_state IS NULL OR d.state = $4)
+    AND ($4::executor.task_state IS NULL OR t.shown = $4)
     AND ($5::jsonb IS NULL OR t.labels @> $5)
     AND ($6::text IS NULL OR t.workflow = $6)
     AND ($7::text IS NULL OR t.workflow_version = $7)
@@ -214,14 +184,8 @@ ORDER BY t.task_id
 -- name: find_alive_tasks
 -- The same of tasks among some, $9, as alive_v1 has found them.
 SELECT t.task_id
-FROM executor.tasks t
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN t.state IN ('PENDING', 'RUNNING') AND NOT EXISTS (
-            SELECT FROM executor.steps s
-            WHERE s.task_id = t.task_id AND s.state IN ('READY', 'RUNNING'))
-        THEN 'WAITING' ELSE t.state END::executor.task_state AS state
-) AS d
-WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3 AND d.state = $4
+FROM executor.shown_tasks t
+WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3 AND t.shown = $4
     AND t.task_id = ANY ($9::uuid[])
     AND ($5::jsonb IS NULL OR t.labels @> $5)
     AND ($6::text IS NULL OR t.workflow = $6)

@@ -307,6 +307,14 @@ SET enable_seqscan = off AS $$
     ), '{}') END FROM seen s;
 $$;
 
+-- Tasks with the state that is shown: WAITING is derived, of one of which no step can run now.
+CREATE VIEW executor.shown_tasks AS
+SELECT t.*, CASE WHEN t.state IN ('PENDING', 'RUNNING') AND NOT EXISTS (
+        SELECT FROM executor.steps s
+        WHERE s.task_id = t.task_id AND s.state IN ('READY', 'RUNNING'))
+    THEN 'WAITING' ELSE t.state END::executor.task_state AS shown
+FROM executor.tasks t;
+
 -- The first p_limit tasks of a tenant's workflow from p_lower to before p_upper, newest first or
 -- oldest first, of one state and version and with some labels (NULL: any).
 --
@@ -315,15 +323,11 @@ $$;
 CREATE FUNCTION executor.workflow_tasks_v1(
     p_tenant_id text, p_lower uuid, p_upper uuid, p_state executor.task_state, p_labels jsonb,
     p_workflow text, p_version text, p_limit integer, p_newest boolean
-) RETURNS SETOF executor.tasks LANGUAGE plpgsql STABLE AS $$
+) RETURNS SETOF executor.shown_tasks LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN QUERY EXECUTE 'SELECT t.* FROM executor.tasks t
+    RETURN QUERY EXECUTE 'SELECT t.* FROM executor.shown_tasks t
         WHERE t.tenant_id = $1 AND t.task_id >= $2 AND t.task_id < $3 AND t.workflow = $6
-            AND ($4 IS NULL OR $4 = CASE
-                WHEN t.state IN (''PENDING'', ''RUNNING'') AND NOT EXISTS (
-                    SELECT FROM executor.steps s
-                    WHERE s.task_id = t.task_id AND s.state IN (''READY'', ''RUNNING''))
-                THEN ''WAITING'' ELSE t.state END)
+            AND ($4 IS NULL OR t.shown = $4)
             AND ($5 IS NULL OR t.labels @> $5)
             AND ($7 IS NULL OR t.workflow_version = $7)
         ORDER BY t.task_id ' || CASE WHEN p_newest THEN 'DESC' ELSE 'ASC' END || ' LIMIT $8'
