@@ -78,15 +78,17 @@ class ChainModel:
                 for step in needed_steps(self._steps, call.outputs)
             ]
             done = await self._run_all(steps, call)
-        tensors = dict(call.inputs)
-        for each in done:
-            tensors |= each.tensors
-        results = [tensors[name] for name in call.outputs]
-        rows = max((len(tensor) for tensor in results if tensor.ndim), default=1)
+            tensors = dict(call.inputs)
+            for each in done:
+                tensors |= each.tensors
+            results = {name: tensors[name] for name in call.outputs}
+            if fault := _tensors_fault("output", self.outputs, results):
+                raise input_invalid(self._name, fault)
+        rows = max((len(tensor) for tensor in results.values() if tensor.ndim), default=1)
         ran = _sum(each.ran for each in done)
         self.statistics.batch_ran(rows if self.max_batch_rows else 1, time.monotonic() - start)
         self.statistics.call_answered(ran.timings)
-        return Inferred(results, ran)
+        return Inferred([results[name] for name in call.outputs], ran)
 
     async def close(self) -> None:
         """See `Model`; there is nothing to let go of."""
@@ -133,7 +135,8 @@ class ChainModel:
         fault = (
             _kind_fault(served)
             or _names_fault(step, served)
-            or _tensors_fault(served.inputs, inputs)
+            or _tensors_fault("input", served.inputs, inputs)
+            or _rows_fault(served, inputs)
         )
         if fault:
             raise input_invalid(self._name, f"step {step.model}: {fault}")
@@ -152,9 +155,9 @@ def _names_fault(step: Step, served: ServedModel) -> str:
     return ""
 
 
-def _tensors_fault(specs: Iterable[TensorSpec], inputs: Mapping[str, Tensor]) -> str:
+def _tensors_fault(kind: str, specs: Iterable[TensorSpec], tensors: Mapping[str, Tensor]) -> str:
     for spec in specs:
-        tensor = inputs.get(spec.name)
+        tensor = tensors.get(spec.name)
         if tensor is None:
             continue
         wanted = object if spec.datatype == BYTES else DTYPES[spec.datatype]
@@ -164,9 +167,18 @@ def _tensors_fault(specs: Iterable[TensorSpec], inputs: Mapping[str, Tensor]) ->
         )
         if tensor.dtype != wanted or not fits:
             return (
-                f"input {spec.name} would be {tensor.dtype} of shape {list(tensor.shape)}, must "
+                f"{kind} {spec.name} would be {tensor.dtype} of shape {list(tensor.shape)}, must "
                 f"be {spec.datatype} of shape {spec.wire_shape}"
             )
+    return ""
+
+
+def _rows_fault(served: ServedModel, inputs: Mapping[str, Tensor]) -> str:
+    rows = {len(tensor) for tensor in inputs.values()} if served.max_rows else {0}
+    if len(rows) > 1:
+        return f"its inputs would have {sorted(rows)} rows, must have the same"
+    if max(rows) > served.max_rows:
+        return f"its inputs would have {max(rows)} rows, must have at most {served.max_rows}"
     return ""
 
 

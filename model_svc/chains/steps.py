@@ -73,6 +73,13 @@ def _check(config: pb.ModelConfig, steps: Sequence[Step]) -> None:
     given += [name for step in steps for name in step.outputs.values()]
     if twice := {name for name in given if given.count(name) > 1}:
         raise _fault(config, f"tensor {', '.join(sorted(twice))} is given twice")
+    wanted = [tensor.name for tensor in config.output]
+    if not all((*given, *wanted)):
+        raise _fault(config, "each tensor must have a name")
+    if len(set(wanted)) < len(wanted):
+        raise _fault(config, "an output is named twice")
+    if any(step.model_version < -1 for step in config.ensemble_scheduling.step):
+        raise _fault(config, "model_version must be -1, 0 or a version")
     if not all(step.model and step.inputs and step.outputs for step in steps):
         raise _fault(config, "each step must have a model_name, an input_map and an output_map")
 

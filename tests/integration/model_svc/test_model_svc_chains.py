@@ -3,6 +3,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import pytest
 import pytest_asyncio
 
 from model_svc.oip.byte_strings import bytes_tensor
@@ -34,6 +35,19 @@ ensemble_scheduling {
     model_name: "tiny"
     input_map { key: "text" value: "TEXT" }
     output_map { key: "sentence_embedding" value: "SHORT" }
+  }
+}
+"""
+# Says of its output what is not true.
+WRONG = """
+platform: "ensemble"
+input { name: "TEXT" data_type: TYPE_STRING dims: [-1] }
+output { name: "OUT" data_type: TYPE_INT64 dims: [-1, 4] }
+ensemble_scheduling {
+  step {
+    model_name: "tiny"
+    input_map { key: "text" value: "TEXT" }
+    output_map { key: "sentence_embedding" value: "OUT" }
   }
 }
 """
@@ -88,3 +102,33 @@ async def test_ensembles_do_not_call_ensembles(service: RunningService, tmp_path
     call = service.inference.ModelInfer(infer("again", TEXTS))
     error = await refusal(call, grpc.StatusCode.INVALID_ARGUMENT)
     assert "it is an ensemble itself" in error.message
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (WRONG, "output OUT would be float32 of shape [2, 4], must be INT64 of shape [-1, 4]"),
+        (WRONG.replace("TYPE_INT64", "TYPE_STRING"), "must be BYTES of shape [-1, 4]"),
+        (WRONG.replace("TYPE_INT64", "TYPE_FP32").replace("[-1, 4]", "[7]"), "of shape [7]"),
+    ],
+)
+async def test_an_ensemble_gives_what_its_configuration_says_or_nothing(
+    service: RunningService, tmp_path: Path, config: str, says: str
+) -> None:
+    configure(tmp_path / "wrong", config)
+    (tmp_path / "wrong" / "1").mkdir()
+    await service.load("wrong")
+    call = service.inference.ModelInfer(infer("wrong", TEXTS))
+    error = await refusal(call, grpc.StatusCode.INVALID_ARGUMENT)
+    assert error.metadata["model"] == "wrong"
+    assert says in error.message
+
+
+async def test_a_step_has_no_more_rows_than_its_model_takes(
+    service: RunningService, tmp_path: Path
+) -> None:
+    configure(tmp_path / "scale", "max_batch_size: 1")
+    await service.load("scale")
+    call = service.inference.ModelInfer(infer("long", TEXTS))
+    error = await refusal(call, grpc.StatusCode.INVALID_ARGUMENT)
+    assert "step scale: its inputs would have 2 rows, must have at most 1" in error.message
