@@ -35,6 +35,7 @@ class Catalogue:
         self._folder = folder
         self._source_of = source_of
         self._in_folder: frozenset[str] = frozenset()
+        self._one_at_a_time = asyncio.Lock()
 
     async def look(self) -> None:
         """Makes a shelf for each new model of the folder, and removes those that are gone.
@@ -44,11 +45,21 @@ class Catalogue:
         """
         if self._folder is None:
             return
-        try:
-            homes = await asyncio.to_thread(_homes, self._folder)
-        except OSError as error:
-            raise ModelLoadError(f"repository folder {self._folder}: {error}") from error
+        # Two looks may not overtake each other: the older one would take away what the
+        # newer one found.
+        async with self._one_at_a_time:
+            try:
+                homes = await asyncio.to_thread(_homes, self._folder)
+            except OSError as error:
+                raise ModelLoadError(f"repository folder {self._folder}: {error}") from error
+            gone = self._follow(homes)
+        for shelf in gone:
+            await shelf.unload()
+
+    def _follow(self, homes: Mapping[str, Path]) -> list[Shelf]:
+        """Changes the shelves to those of the folder; returns those that are gone."""
         before, self._in_folder = self._in_folder, frozenset(homes)
+        gone = []
         for name in sorted(homes.keys() - before):
             source = self._source_of(homes[name])
             if name in self.shelves:
@@ -59,7 +70,8 @@ class Catalogue:
             if name in self._built_in:
                 self.shelves[name].replace_source(self._built_in[name])
             else:
-                await self.shelves.pop(name).unload()
+                gone.append(self.shelves.pop(name))
+        return gone
 
 
 def _homes(folder: Path) -> dict[str, Path]:

@@ -14,6 +14,7 @@ CONFIG_FILE: Final = "config.pbtxt"
 
 MAX_INSTANCES: Final = 64
 MAX_STEPS: Final = 32
+MAX_PRIORITY_LEVELS: Final = 64
 _PLATFORMS: Final = ("", "onnxruntime_onnx", "ensemble")
 _BACKENDS: Final = ("", "onnxruntime")
 
@@ -48,7 +49,12 @@ def parse_config(text: str, model: str) -> pb.ModelConfig:
         config = text_format.Parse(text, pb.ModelConfig())
     except text_format.ParseError as error:
         raise ModelLoadError(f"model {model}: {CONFIG_FILE}: {error}") from error
-    faults = (*_general(config, model), *_scheduling(config), *_policy(config.version_policy))
+    faults = (
+        *_general(config, model),
+        *_enumerations(config),
+        *_scheduling(config),
+        *_policy(config.version_policy),
+    )
     fault = next((text for wrong, text in faults if wrong), "")
     if fault:
         raise ModelLoadError(f"model {model}: {CONFIG_FILE}: {fault}")
@@ -83,8 +89,25 @@ def _general(config: pb.ModelConfig, model: str) -> Iterator[_Check]:
     )
 
 
+def _enumerations(config: pb.ModelConfig) -> Iterator[_Check]:
+    """Numbers in the place of names, of which protobuf takes any."""
+    kinds, types = pb.ModelInstanceGroup.Kind.values(), pb.DataType.values()
+    actions = pb.ModelQueuePolicy.TimeoutAction.values()
+    policy = config.dynamic_batching.default_queue_policy
+    yield (
+        any(group.kind not in kinds for group in config.instance_group),
+        "instance_group.kind is not known",
+    )
+    yield (
+        any(tensor.data_type not in types for tensor in (*config.input, *config.output)),
+        "the data_type of an input or output is not known",
+    )
+    yield policy.timeout_action not in actions, "timeout_action must be REJECT"
+
+
 def _scheduling(config: pb.ModelConfig) -> Iterator[_Check]:
     batching, ensemble = config.dynamic_batching, config.HasField("ensemble_scheduling")
+    queued = batching.priority_levels > 0 or batching.HasField("default_queue_policy")
     yield (
         ensemble != (config.platform == "ensemble"),
         "platform 'ensemble' and ensemble_scheduling go together",
@@ -94,8 +117,12 @@ def _scheduling(config: pb.ModelConfig) -> Iterator[_Check]:
         f"ensemble_scheduling must have from 1 to {MAX_STEPS} steps",
     )
     yield (
-        config.HasField("dynamic_batching") and config.max_batch_size == 0,
+        config.HasField("dynamic_batching") and config.max_batch_size == 0 and not queued,
         "dynamic_batching needs a max_batch_size",
+    )
+    yield (
+        batching.priority_levels > MAX_PRIORITY_LEVELS,
+        f"priority_levels must be at most {MAX_PRIORITY_LEVELS}",
     )
     yield (
         batching.default_priority_level > batching.priority_levels,

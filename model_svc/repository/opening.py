@@ -30,7 +30,7 @@ async def open_version(source: Source, found: Found, version: str) -> ServedMode
         ModelLoadError: It cannot be loaded, does not fit its configuration, or fails.
     """
     try:
-        loaded = await asyncio.to_thread(source.load, found, version)
+        return await _open(source, found, version)
     except ModelLoadError:
         raise
     except Exception as error:
@@ -39,6 +39,10 @@ async def open_version(source: Source, found: Found, version: str) -> ServedMode
             "loading a model failed", extra={"model": found.config.name, "version": version}
         )
         raise ModelLoadError(f"model {found.config.name}: {error}") from error
+
+
+async def _open(source: Source, found: Found, version: str) -> ServedModel:
+    loaded = await asyncio.to_thread(source.load, found, version)
     try:
         served = _served(found, version, loaded)
         await _warm_up(served)

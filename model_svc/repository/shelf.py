@@ -135,7 +135,7 @@ class Shelf:
         if not self._wanted:
             return
         try:
-            found = await asyncio.to_thread(self.source.look)
+            found = await self._look()
         except ModelLoadError as error:
             if self._tried == str(error):
                 return
@@ -162,13 +162,23 @@ class Shelf:
 
     async def _load(self) -> None:
         try:
-            found = await asyncio.to_thread(self.source.look)
+            found = await self._look()
         except ModelLoadError as error:
             self._tried = str(error)
             self._faults = {"": str(error)}
             raise
         self._tried = found.versions
         await self._change_to(found)
+
+    async def _look(self) -> Found:
+        try:
+            return await asyncio.to_thread(self.source.look)
+        except ModelLoadError:
+            raise
+        except Exception as error:
+            # Whatever it is, the other models go on.
+            _logger.exception("looking at a model failed", extra={"model": self.name})
+            raise ModelLoadError(f"model {self.name}: {error}") from error
 
     async def _change_to(self, found: Found) -> None:
         wanted = {

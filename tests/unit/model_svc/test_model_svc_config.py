@@ -33,7 +33,15 @@ def parameter(name: str, text: str) -> str:
         ("instance_group {} instance_group {}", "at most one instance_group"),
         ("instance_group { count: 65 }", "from 0 to 64"),
         ("instance_group { kind: KIND_MODEL }", "KIND_MODEL"),
+        ("instance_group { kind: 7 }", "instance_group.kind is not known"),
+        ("input { name: 'x' data_type: 99 }", "data_type of an input or output is not known"),
         ("dynamic_batching {}", "dynamic_batching needs a max_batch_size"),
+        (
+            # Triton's DELAY, by its number.
+            "dynamic_batching { default_queue_policy { timeout_action: 1 } }",
+            "timeout_action must be REJECT",
+        ),
+        ("dynamic_batching { priority_levels: 65 }", "priority_levels must be at most 64"),
         (
             "max_batch_size: 2 dynamic_batching { default_priority_level: 1 }",
             "must not be above priority_levels",
@@ -104,6 +112,7 @@ def test_without_dynamic_batching_requests_run_one_by_one() -> None:
         ("weight", "nan", "must be a number above 0"),
         ("weight", "heavy", "must be a number above 0"),
         ("max_tokens", "0", "must be a whole number from 1 to"),
+        ("matryoshka_dimensions", "64,", "numbers with commas between them, each a whole"),
         ("intra_op_thread_count", "-1", "must be a whole number from 1 to 256"),
     ],
 )

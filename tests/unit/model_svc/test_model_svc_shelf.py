@@ -1,13 +1,16 @@
 """Versions that come, change and go under a shelf, with models of the test's own making."""
 
 import asyncio
-from collections.abc import Callable
+import itertools
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from model_svc.ports import InferCall, Inferred
 from model_svc.repository.catalogue import Catalogue
+from model_svc.repository.folder import model_folders
 from model_svc.repository.parameters import Parameters
 from model_svc.repository.repository import Repository
 from model_svc.repository.shelf import Shelf, State
@@ -182,6 +185,52 @@ async def test_what_is_unloaded_while_its_folder_is_looked_at_stays_so() -> None
     assert not shelf.served
     assert not shelf.wanted
     await shelf.close()
+
+
+async def test_whatever_a_source_raises_is_a_fault_of_its_model_alone() -> None:
+    source = Source(v1=Model())
+
+    def fail() -> None:
+        raise ValueError("odd")
+
+    source.looking = fail
+    shelf = Shelf("m", source)
+    with pytest.raises(ModelLoadError, match="model m: odd"):
+        await shelf.load()
+    assert [entry.reason for entry in shelf.entries()] == ["model m: odd"]
+    source.looking = lambda: None
+    # A datatype that there is not.
+    source.versions["1"].inputs = [TensorSpec("x", "FP7", ())]
+    with pytest.raises(ModelLoadError, match="FP7"):
+        await shelf.load()
+    assert source.versions["1"].closed
+
+
+async def test_an_older_look_at_the_folder_takes_nothing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue({}, tmp_path, lambda _: Source(v1=Model()))
+    repository = Repository(catalogue, default_model="m")
+    listing, go_on, looks = asyncio.Event(), threading.Event(), itertools.count()
+    loop = asyncio.get_running_loop()
+
+    def slow_at_first(folder: Path) -> Iterator[Path]:
+        homes = list(model_folders(folder))
+        if next(looks) == 0:
+            loop.call_soon_threadsafe(listing.set)
+            # Until the newer look is through, if it may.
+            go_on.wait(0.3)
+        return iter(homes)
+
+    monkeypatch.setattr("model_svc.repository.catalogue.model_folders", slow_at_first)
+    older = asyncio.create_task(repository.refresh())
+    await listing.wait()
+    (tmp_path / "m").mkdir()
+    newer = asyncio.create_task(repository.load("m"))
+    newer.add_done_callback(lambda _: go_on.set())
+    await asyncio.gather(older, newer)
+    assert repository.names == ["m"]
+    await repository.close()
 
 
 async def test_a_folder_takes_the_place_of_what_is_built_in(tmp_path: Path) -> None:
