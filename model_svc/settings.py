@@ -114,7 +114,8 @@ class ModelSettings(ServiceSettings):
         default=524_288,
         ge=1,
         description="Tokens that may wait for a run, about 40 seconds of work for two cores; a "
-        "call that would exceed it is refused with OVERLOADED.",
+        "call that would exceed it is refused with OVERLOADED; one that exceeds it by itself with "
+        "MODEL_INPUT_INVALID.",
     )
     max_texts_written: int = Field(
         default=16,

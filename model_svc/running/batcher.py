@@ -121,7 +121,7 @@ class Batcher:
             StepwireError: OVERLOADED, when too much waits already; DEADLINE_EXCEEDED, when
                 the deadline passed before the last piece's turn; DEPENDENCY_UNAVAILABLE,
                 when the model is being unloaded; MODEL_INPUT_INVALID, for a priority that
-                it does not have.
+                it does not have, and for more than may wait at any time.
             Exception: What `execute` raised for a batch with one of the pieces.
         """
         self._admit(self._budget.load([size for _, size, _ in pieces]))
@@ -167,6 +167,14 @@ class Batcher:
                 metadata={"dependency": self._name},
             )
         limit = self._max_waiting
+        if load > limit:
+            # It would never be taken: trying again helps nobody.
+            raise StepwireError(
+                Reason.MODEL_INPUT_INVALID,
+                f"model {self._name}: the call has {load} tokens, at most {limit} may wait: "
+                "send it in parts",
+                metadata={"limit": str(limit), "model": self._name},
+            )
         if self._budget.waiting(self._line) + load > limit:
             raise StepwireError(
                 Reason.OVERLOADED,

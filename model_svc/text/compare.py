@@ -3,6 +3,7 @@
 Pure over an `Embedder`: the same texts give the same answer.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
@@ -19,6 +20,10 @@ T = TypeVar("T")
 
 # A longer passage has more in it than the sentence that answers, and is found less well.
 _PASSAGE_TOKENS: Final = 64
+
+# So many have at most a quarter of the tokens that may wait: documents of any length leave
+# room in the line for others.
+_PASSAGES_AT_ONCE: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,22 +118,30 @@ async def rerank(
 
     Query and documents get the prefixes that the model was trained with.
     """
-    passages = [
-        (index, passage)
-        for index, document in enumerate(documents)
-        for passage in passages_of(document.text, min(model.max_tokens, _PASSAGE_TOKENS))
-    ]
+    passages = await asyncio.to_thread(_passages, documents, min(model.max_tokens, _PASSAGE_TOKENS))
     options = EmbedOptions(normalize=True, priority=priority)
     asked = await model.embed([query], replace(options, role=Role.QUERY))
-    found = await model.embed(
-        [passage for _, passage in passages], replace(options, role=Role.DOCUMENT)
-    )
-    cosines = found.vectors @ asked.vectors[0]
+    tokens, ran = asked.tokens, asked.ran
     best = np.full(len(documents), -np.inf, dtype=np.float32)
-    np.maximum.at(best, [index for index, _ in passages], cosines)
+    for start in range(0, len(passages), _PASSAGES_AT_ONCE):
+        part = passages[start : start + _PASSAGES_AT_ONCE]
+        found = await model.embed(
+            [passage for _, passage in part], replace(options, role=Role.DOCUMENT)
+        )
+        np.maximum.at(best, [index for index, _ in part], found.vectors @ asked.vectors[0])
+        tokens, ran = tokens + found.tokens, _sum(ran, found.ran)
     order = np.argsort(-best, kind="stable")[: top or len(documents)]
     ranked = [Ranked(int(index), float(best[index])) for index in order]
-    return Compared(ranked, asked.tokens + found.tokens, _sum(asked.ran, found.ran))
+    return Compared(ranked, tokens, ran)
+
+
+def _passages(documents: Sequence[Document], max_tokens: int) -> list[tuple[int, str]]:
+    """The passages of all documents, each with the index of its own."""
+    return [
+        (index, passage)
+        for index, document in enumerate(documents)
+        for passage in passages_of(document.text, max_tokens)
+    ]
 
 
 def _best(

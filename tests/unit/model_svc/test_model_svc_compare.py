@@ -81,6 +81,20 @@ async def test_documents_are_ranked_by_their_best_passage() -> None:
     assert len(passages) > 5
 
 
+async def test_long_documents_are_compared_part_by_part() -> None:
+    # Without spaces, as Chinese is written: each passage has 32 characters.
+    documents = [
+        Document("a", "語" * 32 * 700),
+        Document("b", f"{'語' * 32 * 600} apple {'語' * 32 * 100}"),
+    ]
+    words = Words()
+    compared = await rerank(words, "apple", documents, top=0, priority=0)
+    assert [place.index for place in compared.result] == [1, 0]
+    parts = [len(texts) for texts, _ in words.asked]
+    assert parts == [1, 512, 512, sum(parts) - 1025]
+    assert compared.tokens == sum(len(text) for texts, _ in words.asked for text in texts)
+
+
 async def test_equal_documents_keep_their_order() -> None:
     documents = [Document(str(index), "same") for index in range(20)]
     ranked = (await rerank(Words(), "same", documents, top=0, priority=0)).result

@@ -294,6 +294,16 @@ async def test_too_much_waiting_work_is_refused() -> None:
     assert (await batcher.run([row(2, 6)])).tolist() == [[2, 6]]
 
 
+async def test_what_may_never_wait_is_not_asked_for_again() -> None:
+    batcher = make(Encoder(), waiting=20)
+    with pytest.raises(StepwireError) as raised:
+        await batcher.run([row(0, 8), row(1, 13)])
+    assert raised.value.reason is Reason.MODEL_INPUT_INVALID
+    assert raised.value.metadata == {"limit": "20", "model": "m"}
+    assert "the call has 21 tokens, at most 20 may wait" in raised.value.message
+    assert raised.value.retry_after is None
+
+
 async def test_a_failing_batch_fails_only_its_own_callers() -> None:
     encoder = Encoder(open_gate=False)
     batcher = make(encoder, budget=16)
