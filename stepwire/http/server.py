@@ -60,7 +60,10 @@ class HttpServer:
         return f"{self._host}:{self._port}"
 
     async def __aenter__(self) -> Self:
-        listening = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        # Without the protocol, asyncio does not see that its connections are TCP's, and has
+        # them hold back the end of an answer until the client has confirmed its beginning.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((self._host, self._port))

@@ -1,6 +1,7 @@
 """HTTP beside gRPC: one list of concerns for both, and an orderly end."""
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -161,3 +162,19 @@ async def test_a_port_that_is_taken_is_named() -> None:
         other = HttpServer(None, host="127.0.0.1", port=port, port_variable="X", drain_seconds=1)
         with pytest.raises(StartError, match="set X to another"):
             await other.__aenter__()
+
+
+async def test_nothing_of_an_answer_is_held_back_until_its_beginning_is_confirmed() -> None:
+    undelayed: list[int] = []
+
+    async def app(_: Any, receive: Any, send: Any) -> None:
+        # uvicorn tells of its connection in no other way.
+        connection = receive.__self__.transport.get_extra_info("socket")
+        undelayed.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    server = HttpServer(app, host="127.0.0.1", port=0, port_variable="PORT", drain_seconds=1)
+    async with server, httpx2.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"http://{server.address}/")).is_success
+    assert undelayed == [1]
