@@ -8,6 +8,7 @@ one call, can be captured once per bucket: it needs fixed sizes and addresses.
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
@@ -55,6 +56,9 @@ class BoundSession(Session):
         self._max_buckets = max_buckets
         self._buckets: OrderedDict[tuple[Any, ...], _Bucket] = OrderedDict()
         self._lock = threading.Lock()
+        # ONNX Runtime keeps captured graphs by thread, and wants all runs of such a session
+        # from one. It ends with the session.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="graphs") if graphs else None
 
     def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         """See `Session`. All inputs' sizes make the bucket: pad them before.
@@ -63,6 +67,11 @@ class BoundSession(Session):
             InputRefusedError: The inputs do not fit the model.
             DeviceError: The device failed.
         """
+        if self._thread is None:
+            return self._run_alone(inputs, outputs)
+        return self._thread.submit(self._run_alone, inputs, outputs).result()
+
+    def _run_alone(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         with self._lock:
             try:
                 return self._run(inputs, outputs)

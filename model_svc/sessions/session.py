@@ -47,8 +47,9 @@ _ONNX_BFLOAT16: Final = 16
 
 _REFUSALS: Final = (ort_errors.InvalidArgument, ort_errors.Fail, ort_errors.RuntimeException)
 
-# What ONNX Runtime's messages have in them when the device failed, not the model.
-_DEVICE_FAULTS: Final = ("CUDA", "CUBLAS", "CUDNN", "cudaError", "GPU")
+# What ONNX Runtime's messages have in them when the device failed, not the model. The last
+# is the allocator, which does not say whose memory is used up.
+_DEVICE_FAULTS: Final = ("CUDA", "CUBLAS", "CUDNN", "cudaError", "GPU", "BFCArena")
 
 
 class Session:

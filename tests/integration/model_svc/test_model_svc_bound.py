@@ -1,5 +1,9 @@
 """Runs with buffers of their own: on the CPU, and on a GPU where there is one."""
 
+import gc
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,7 @@ from model_svc.rows import bucketed, padded
 from model_svc.sessions.bound import BoundSession
 from model_svc.sessions.devices import Device, has_cuda
 from model_svc.sessions.errors import InputRefusedError
-from model_svc.sessions.session import Session
+from model_svc.sessions.session import Session, is_device_fault
 from model_svc.tensors import Tensor, Tokens
 from tests.integration.model_svc.graphs import value, write_model
 from tests.integration.model_svc.tiny import VOCABULARY, write_checkpoint
@@ -55,6 +59,49 @@ def test_refused_inputs_leave_a_bound_session_well(tmp_path: Path, exports: Path
     with pytest.raises(InputRefusedError, match="out of data bounds"):
         session.run(wrong, OUTPUT)
     assert np.array_equal(session.run(inputs, OUTPUT)[0], expected)
+
+
+class Watched(BoundSession):
+    """Remembers the threads of its runs."""
+
+    def _run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+        self.threads = {*getattr(self, "threads", ()), threading.current_thread()}
+        return super()._run(inputs, outputs)
+
+
+def test_graphs_are_captured_and_replayed_in_one_thread(tmp_path: Path, exports: Path) -> None:
+    path = exported_model(write_checkpoint(tmp_path / "tiny"), exports, packed=False)
+    session = Watched(path, device=Device.CPU, threads=1, graphs=True)
+    inputs = inputs_of(3, 5)
+    expected = bound(path).run(inputs, OUTPUT)[0]
+    both = threading.Barrier(2)
+
+    def work(session: BoundSession) -> Tensor:
+        both.wait()
+        return session.run(inputs, OUTPUT)[0]
+
+    with ThreadPoolExecutor(2) as threads:
+        results = list(threads.map(work, [session] * 2))
+    assert all(np.array_equal(result, expected) for result in results)
+    (thread,) = session.threads
+    wrong = {**inputs, "input_ids": np.full_like(inputs["input_ids"], 10_000)}
+    with pytest.raises(InputRefusedError, match="out of data bounds"):
+        session.run(wrong, OUTPUT)
+    del session
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_gpu_whose_memory_is_used_up_is_a_fault_of_the_device() -> None:
+    # As ONNX Runtime says it; there is no word of a GPU in it.
+    error = RuntimeError(
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running "
+        "MatMul node. Name:'MatMul_92' Status Message: core/framework/bfc_arena.cc:376 void* "
+        "onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*) "
+        "Failed to allocate memory for requested buffer of size 8388608000"
+    )
+    assert is_device_fault(error)
 
 
 def test_buckets_add_little() -> None:
