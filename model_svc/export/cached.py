@@ -1,10 +1,12 @@
 """Finds the ONNX model of a checkpoint among earlier exports, or has it exported now."""
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,13 @@ MODEL_FILE: Final = "model.onnx"
 
 # Part of the key of every export: to be raised whenever the graph that is written changes.
 BUILDER_VERSION: Final = 2
+
+# The sizes of an export's files, by their names.
+_SIZES_FILE: Final = "sizes.json"
+
+_DRAFT: Final = "draft-"
+# An export takes seconds: what is older was left by a process that was killed.
+_DRAFT_SECONDS: Final = 86_400
 
 
 def exported_model(
@@ -28,7 +37,8 @@ def exported_model(
 
     An export takes a second or two and is done once per checkpoint and builder version.
     It is written beside and then renamed, so that several processes may start at once: a
-    reader never sees half a model, and the last to finish uses what the first left.
+    reader never sees half a model, and the last to finish uses what the first left. One
+    that is damaged, as by a loss of power, is written again.
 
     Args:
         checkpoint: Folder of the weights.
@@ -44,11 +54,13 @@ def exported_model(
     wanted = f"{BUILDER_VERSION}:{kind}:{fingerprint(checkpoint)}"
     key = hashlib.sha256(wanted.encode()).hexdigest()
     home = cache / key[:32]
-    if not (home / MODEL_FILE).is_file():
+    if not _is_whole(home):
         cache.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix="draft-", dir=cache))
+        _remove_old_drafts(cache)
+        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=cache))
         try:
             _export(checkpoint, draft, variant=variant, packed=packed)
+            _write_sizes(draft)
             _publish(draft, home)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -78,6 +90,32 @@ def _publish(draft: Path, home: Path) -> None:
     try:
         draft.rename(home)
     except OSError:
-        # Another process was faster; its result is the same.
-        if not (home / MODEL_FILE).is_file():
-            raise
+        if _is_whole(home):
+            # Another process was faster; its result is the same.
+            return
+        shutil.rmtree(home)
+        draft.rename(home)
+
+
+def _write_sizes(folder: Path) -> None:
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    (folder / _SIZES_FILE).write_text(json.dumps(sizes), encoding="utf-8")
+
+
+def _is_whole(home: Path) -> bool:
+    """Whether all files of an export are there, in their sizes."""
+    try:
+        sizes = json.loads((home / _SIZES_FILE).read_text(encoding="utf-8"))
+        return all((home / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _remove_old_drafts(cache: Path) -> None:
+    for draft in cache.glob(f"{_DRAFT}*"):
+        try:
+            if time.time() - draft.stat().st_mtime > _DRAFT_SECONDS:
+                shutil.rmtree(draft, ignore_errors=True)
+        except FileNotFoundError:
+            # Its process is done with it.
+            continue

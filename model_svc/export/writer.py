@@ -32,7 +32,7 @@ def write_model(
     if variant is Variant.FLOAT32:
         _write_float32(checkpoint, target, packed=packed)
         return
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=target) as folder:
         exact = Path(folder)
         _write_float32(checkpoint, exact, packed=packed)
         write = write_int8 if variant is Variant.INT8 else write_float16

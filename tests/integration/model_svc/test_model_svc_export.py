@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +156,29 @@ def test_the_exported_model_is_found_again(tmp_path: Path, exports: Path) -> Non
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-5}))
     assert exported_model(folder, exports) != path
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "weights.bin", "sizes.json"])
+def test_a_damaged_export_is_written_again(tmp_path: Path, name: str) -> None:
+    folder, cache = write_checkpoint(tmp_path / "tiny"), tmp_path / "cache"
+    path = exported_model(folder, cache)
+    expected = run(load(path), *padded(rows()))
+    # As a loss of power may leave it.
+    (path.parent / name).write_bytes(b"")
+    assert exported_model(folder, cache) == path
+    assert np.array_equal(run(load(path), *padded(rows())), expected)
+    assert list(cache.iterdir()) == [path.parent]
+
+
+def test_what_killed_exports_left_is_removed(tmp_path: Path) -> None:
+    folder, cache = write_checkpoint(tmp_path / "tiny"), tmp_path / "cache"
+    left, under_way = cache / "draft-left", cache / "draft-now"
+    for draft in (left, under_way):
+        draft.mkdir(parents=True)
+        (draft / "weights.bin").write_bytes(b"half")
+    os.utime(left, (0, 0))
+    path = exported_model(folder, cache, variant=Variant.INT8)
+    assert set(cache.iterdir()) == {path.parent, under_way}
 
 
 def test_several_processes_may_export_at_once(tmp_path: Path) -> None:
