@@ -164,8 +164,9 @@ def test_a_damaged_export_is_written_again(tmp_path: Path, name: str) -> None:
     path = exported_model(folder, cache)
     expected = run(load(path), *padded(rows()))
     # As a loss of power may leave it.
-    (path.parent / name).write_bytes(b"")
+    (path.parent / name).write_bytes(b"half")
     assert exported_model(folder, cache) == path
+    assert (path.parent / name).read_bytes() != b"half"
     assert np.array_equal(run(load(path), *padded(rows())), expected)
     assert list(cache.iterdir()) == [path.parent]
 
