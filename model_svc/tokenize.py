@@ -46,7 +46,8 @@ class TextTokenizer:
             max_tokens: Longest row, special tokens included.
 
         Raises:
-            ValueError: The file is no tokenizer.
+            ValueError: The file is no tokenizer, or puts so many tokens around a text that
+                none of its own would fit.
         """
         try:
             self._whole = Tokenizer.from_file(str(path))
@@ -54,6 +55,12 @@ class TextTokenizer:
         except Exception as error:
             # tokenizers raises bare exceptions
             raise ValueError(f"{path}: {error}") from error
+        special = self._whole.num_special_tokens_to_add(is_pair=False)
+        if special >= max_tokens:
+            # It would not cut at all.
+            raise ValueError(
+                f"{path}: {max_tokens} tokens have no room for a text and the {special} around it"
+            )
         for tokenizer in (self._whole, self._cutting):
             tokenizer.no_padding()
         self._whole.no_truncation()
