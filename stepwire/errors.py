@@ -98,6 +98,7 @@ class Reason(_NamedValue):
     INDEX_BUILD_NOT_FOUND = auto()
     INDEX_TOO_LARGE = auto()
     NOT_OF_MEMORIES = auto()
+    SNAPSHOT_CUT_OFF = auto()
     COLLECTION_BUSY = auto()
 
     DECISION_NOT_FOUND = auto()

@@ -45,6 +45,7 @@ from vector_svc.points.servicer import PointServicer
 from vector_svc.points.store import PostgresPoints
 from vector_svc.search import app as search
 from vector_svc.settings import VectorSettings
+from vector_svc.snapshots.pace import Limits
 from vector_svc.snapshots.servicer import SnapshotServicer
 from vector_svc.snapshots.snapshots import Snapshots
 from vector_svc.snapshots.store import PostgresSnapshots
@@ -58,6 +59,9 @@ COLLECTIONS = collection_service_pb2.DESCRIPTOR.services_by_name["CollectionServ
 POINTS = point_service_pb2.DESCRIPTOR.services_by_name["PointService"].full_name
 INDEXES = index_service_pb2.DESCRIPTOR.services_by_name["IndexService"].full_name
 SNAPSHOTS = snapshot_service_pb2.DESCRIPTOR.services_by_name["SnapshotService"].full_name
+
+# Of the time to drain, what snapshots under way have of it.
+SNAPSHOT_DRAIN_SHARE = 0.5
 
 # Earlier ones can corrupt or fail to repair HNSW indexes.
 OLDEST_PGVECTOR = (0, 8, 4)
@@ -77,14 +81,32 @@ async def build(settings: VectorSettings, stack: AsyncExitStack) -> Sequence[Ser
         StartError: pgvector is too old.
         StepwireError: DEPENDENCY_UNAVAILABLE, when Postgres cannot be reached.
     """
-    url = settings.postgres_url.get_secret_value()
-    await _prepare(url)
+    await _prepare(settings.postgres_url.get_secret_value())
+    database = await _connect(
+        settings,
+        stack,
+        name=f"stepwire-{NAME}",
+        connections=(settings.postgres_min_connections, settings.postgres_max_connections),
+    )
+    models = await stack.enter_async_context(open_channel(settings.model_target))
+    # Snapshots keep connections for hours, and must not take those of short calls.
+    lasting = await _connect(
+        settings, stack, name=f"stepwire-{NAME}-snapshots", connections=(0, settings.max_snapshots)
+    )
+    model = ModelEmbedder(models), ModelReranker(models)
+    return _services(settings, (database, lasting), model, stack)
+
+
+async def _connect(
+    settings: VectorSettings, stack: AsyncExitStack, *, name: str, connections: tuple[int, int]
+) -> Database:
+    least, most = connections
     pool = await stack.enter_async_context(
         open_connections(
-            url,
-            application_name=f"stepwire-{NAME}",
-            min_size=settings.postgres_min_connections,
-            max_size=settings.postgres_max_connections,
+            settings.postgres_url.get_secret_value(),
+            application_name=name,
+            min_size=least,
+            max_size=most,
         )
     )
     database = Database(
@@ -93,8 +115,7 @@ async def build(settings: VectorSettings, stack: AsyncExitStack) -> Sequence[Ser
         statement_seconds=settings.postgres_statement_seconds,
     )
     stack.push_async_callback(database.close)
-    models = await stack.enter_async_context(open_channel(settings.model_target))
-    return _services(settings, database, ModelEmbedder(models), ModelReranker(models), stack)
+    return database
 
 
 async def _prepare(url: str) -> None:
@@ -117,11 +138,11 @@ async def _check_pgvector(pool: asyncpg.Pool) -> None:
 
 def _services(
     settings: VectorSettings,
-    database: Database,
-    embedder: Embedder,
-    reranker: Reranker,
+    databases: tuple[Database, Database],
+    model: tuple[Embedder, Reranker],
     stack: AsyncExitStack,
 ) -> Sequence[Service]:
+    (database, lasting), (embedder, reranker) = databases, model
     metrics = VectorMetrics()
     store = PostgresCollections(database)
     collections = Collections(store, cache_entries=settings.collection_cache_entries)
@@ -146,8 +167,6 @@ def _services(
             min_points=settings.index_min_points,
         ),
     )
-    dumps = PostgresSnapshots(database, payload_max_bytes=settings.payload_max_bytes)
-    snapshots = SnapshotServicer(Snapshots(dumps, collections))
     points, point_service = _points(settings, database, collections, embedder, metrics)
     searches, search_service = search.wire(
         settings, database, collections, embedder=embedder, reranker=reranker, metrics=metrics
@@ -165,7 +184,7 @@ def _services(
             embedder=embedder,
         ),
         _indexes(settings, database, collections, metrics, stack),
-        Service(SNAPSHOTS, partial(add_SnapshotServiceServicer_to_server, snapshots)),
+        _snapshots(settings, lasting, collections),
     ]
 
 
@@ -219,3 +238,23 @@ def _indexes(
         requested=builder.look,
     )
     return Service(INDEXES, partial(add_IndexServiceServicer_to_server, IndexServicer(builds)))
+
+
+def _snapshots(settings: VectorSettings, database: Database, collections: Collections) -> Service:
+    snapshots = Snapshots(
+        PostgresSnapshots(database, payload_max_bytes=settings.payload_max_bytes),
+        collections,
+        Limits(
+            most=settings.max_snapshots,
+            stall_seconds=settings.snapshot_stall_seconds,
+            max_seconds=settings.snapshot_max_seconds,
+        ),
+    )
+
+    async def drain() -> None:
+        # Those that are nearly done may end; the others are told in time that they do not.
+        grace = settings.drain_seconds * SNAPSHOT_DRAIN_SHARE
+        asyncio.get_running_loop().call_later(grace, snapshots.stop)
+
+    add = partial(add_SnapshotServiceServicer_to_server, SnapshotServicer(snapshots))
+    return Service(SNAPSHOTS, add, drain=drain)

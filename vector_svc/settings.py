@@ -50,6 +50,25 @@ class VectorSettings(ServiceSettings):
         gt=0,
         description="Longest time of one statement. A call's own deadline is usually shorter.",
     )
+    max_snapshots: int = Field(
+        default=4,
+        ge=1,
+        description="Exports and imports at the same time; one more is refused with OVERLOADED. "
+        "Each keeps a connection to Postgres of its own, beside postgres_max_connections.",
+    )
+    snapshot_stall_seconds: float = Field(
+        default=60,
+        gt=0,
+        description="For how long nothing of an export or import may move: the caller takes or "
+        "sends nothing, or Postgres does. Then it is cut off with SNAPSHOT_CUT_OFF. While "
+        "something moves, only snapshot_max_seconds and the caller's own deadline end it.",
+    )
+    snapshot_max_seconds: float = Field(
+        default=21_600,
+        gt=0,
+        description="Longest time of an export or import. As long as one takes, Postgres cleans "
+        "up no rows that were changed or deleted meanwhile, in any table of the database.",
+    )
     model_target: str = Field(
         default="127.0.0.1:50054",
         description="Address of model_svc, which turns texts into vectors.",

@@ -1,9 +1,12 @@
 """`stepwire collections`: lists collections of vectors, names, saves and restores them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import NamedTemporaryFile
+from typing import IO, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -13,8 +16,11 @@ from stepwire.cli.connect import Connection, connect
 from stepwire.cli.exits import CommandError, run
 from stepwire.cli.options import GatewayOption, HomeOption, Output, OutputOption
 from stepwire.cli.output import console, print_json, tell
+from stepwire.cli.transfer import moving
 
 PART_BYTES = 1 << 20
+# What a file is called before it is whole.
+PART_SUFFIX = ".part"
 
 collections = typer.Typer(
     help="List collections of vectors, name, save and restore them.", no_args_is_help=True
@@ -73,7 +79,7 @@ def restore(
     home: HomeOption = None,
 ) -> None:
     """Make a collection from a file; nothing of it is there unless all is."""
-    run(_restore(connect(gateway, home), file, name))
+    run(_restore(connect(gateway, home), file, name, size=file.stat().st_size))
 
 
 async def _list(connection: Connection, output: Output) -> None:
@@ -99,31 +105,57 @@ async def _alias(connection: Connection, alias: str, collection: str) -> None:
 
 
 async def _save(connection: Connection, name: str, file: Path) -> None:
-    part = file.with_name(f"{file.name}.part")
     size = 0
-    try:
-        with part.open("wb") as output:
-            async with connection as client:
-                async for data in client.collections.save(name):
-                    size += await asyncio.to_thread(output.write, data)
-        part.rename(file)
-    except OSError as error:
-        raise CommandError(f"{file} cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with _whole_or_not(file) as output, moving("save", total=None) as moved:
+        async with connection as client:
+            async for data in client.collections.save(name):
+                size += await asyncio.to_thread(output.write, data)
+                moved(len(data))
     tell(console(), f"Saved {name} into {file}: {size} bytes.")
 
 
-async def _restore(connection: Connection, file: Path, name: str) -> None:
-    async with connection as client:
-        made = await client.collections.restore(_parts(file), name=name)
+@contextmanager
+def _whole_or_not(file: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write, which takes the place of `file` once all of it is on the disk.
+
+    Raises:
+        CommandError: It cannot be written.
+    """
+    try:
+        with NamedTemporaryFile(
+            dir=file.parent, prefix=f"{file.name}.", suffix=PART_SUFFIX, delete=False
+        ) as part:
+            try:
+                yield part
+                part.flush()
+                os.fsync(part.fileno())
+                Path(part.name).chmod(0o666 & ~_umask())
+                Path(part.name).rename(file)
+            except BaseException:
+                Path(part.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise CommandError(f"{file} cannot be written: {error.strerror}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+async def _restore(connection: Connection, file: Path, name: str, *, size: int) -> None:
+    with moving("restore", total=size) as moved:
+        async with connection as client:
+            made = await client.collections.restore(_parts(file, moved), name=name)
     tell(console(), f"Restored {made.name}: {made.point_count} points.")
 
 
-async def _parts(file: Path) -> AsyncIterator[bytes]:
+async def _parts(file: Path, moved: Callable[[int], None]) -> AsyncIterator[bytes]:
     with file.open("rb") as source:
         while data := await asyncio.to_thread(source.read, PART_BYTES):
             yield data
+            moved(len(data))
 
 
 def _to_json(collection: Collection, aliases: dict[str, str]) -> dict[str, Any]:

@@ -221,11 +221,7 @@ async def ensure_role(database: Database, tenant_id: str) -> None:
 
 
 async def make(
-    connection: PoolConnectionProxy,
-    tenant_id: str,
-    config: CollectionConfig,
-    *,
-    index_now: bool = True,
+    connection: PoolConnectionProxy, tenant_id: str, config: CollectionConfig
 ) -> Collection:
     """Make a collection with its table, in the transaction of the caller.
 
@@ -233,32 +229,53 @@ async def make(
         connection: As the owner; the tenant's role is there.
         tenant_id: Whose it is.
         config: What it is made of.
-        index_now: Whether its index is made at once, if that is wanted from one point on.
 
     Raises:
         NameTakenError: its name is taken.
         StepwireError: FIELD_INVALID: there is no such language.
     """
-    index_now = index_now and config.index.kind is IndexKind.HNSW and config.index.min_points == 1
-    row = await connection.fetchrow(
-        queries.insert_collection,
-        tenant_id,
-        *_arguments(config),
-        built_argument(config.index) if index_now else None,
-    )
-    assert row is not None, "it was inserted"
-    collection = collection_of(row)
+    collection = await _insert(connection, tenant_id, config, index_now=_is_indexed_at_once(config))
+    # First: of several at once, those that come too late make no tables.
+    await take_name(connection, collection)
+    await _make_tables(connection, collection)
+    return collection
+
+
+async def make_unnamed(
+    connection: PoolConnectionProxy, tenant_id: str, config: CollectionConfig
+) -> Collection:
+    """Make a collection that nobody finds before `take_name`, and without its vector index.
+
+    As `make`, which takes the name first, so that others who want it wait for the
+    transaction.
+    """
+    collection = await _insert(connection, tenant_id, config, index_now=False)
+    await _make_tables(connection, collection)
+    return collection
+
+
+async def check_name_free(connection: PoolConnectionProxy, tenant_id: str, name: str) -> None:
+    """Look whether a name is free as yet.
+
+    Raises:
+        NameTakenError: it is not.
+    """
+    if await connection.fetchrow(queries.find_collection, tenant_id, name) is not None:
+        raise NameTakenError
+
+
+async def take_name(connection: PoolConnectionProxy, collection: Collection) -> None:
+    """Let a collection be found by its name, in the transaction of the caller.
+
+    Raises:
+        NameTakenError: it is taken.
+    """
+    name = collection.config.name
     taken = await connection.fetchval(
-        queries.insert_name, tenant_id, config.name, collection.id, False
+        queries.insert_name, collection.tenant_id, name, collection.id, False
     )
     if taken is None:
         raise NameTakenError
-    await connection.execute(statements.create_points(collection))
-    if config.text is not None:
-        await _create_text(connection, collection, config.text)
-    if index_now:
-        await connection.execute(create_index(collection, rows=0, concurrently=False))
-    return collection
 
 
 async def drop(connection: PoolConnectionProxy, collection: Collection) -> None:
@@ -321,6 +338,31 @@ def name_taken(name: str, owner: str) -> StepwireError:
     return StepwireError(
         Reason.NAME_TAKEN, f"{name!r} is the name of {owner}", metadata={"name": name}
     )
+
+
+def _is_indexed_at_once(config: CollectionConfig) -> bool:
+    return config.index.kind is IndexKind.HNSW and config.index.min_points == 1
+
+
+async def _insert(
+    connection: PoolConnectionProxy, tenant_id: str, config: CollectionConfig, *, index_now: bool
+) -> Collection:
+    row = await connection.fetchrow(
+        queries.insert_collection,
+        tenant_id,
+        *_arguments(config),
+        built_argument(config.index) if index_now else None,
+    )
+    assert row is not None, "it was inserted"
+    return collection_of(row)
+
+
+async def _make_tables(connection: PoolConnectionProxy, collection: Collection) -> None:
+    await connection.execute(statements.create_points(collection))
+    if collection.config.text is not None:
+        await _create_text(connection, collection, collection.config.text)
+    if collection.index_ready:
+        await connection.execute(create_index(collection, rows=0, concurrently=False))
 
 
 async def _create_text(

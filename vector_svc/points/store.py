@@ -1,7 +1,7 @@
 """Points in Postgres: one table per collection."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from vector_svc.engine.records import (
 )
 from vector_svc.filters.compile import compile_filter
 from vector_svc.points.records import ChangeKind, Facet, PayloadChange, Selection
-from vector_svc.store.codecs import copy_rows, decode_vector, encode_vectors
+from vector_svc.store.codecs import copy_rows, decode_vector, encode_vectors, whole
 from vector_svc.store.database import Database
 from vector_svc.store.statements import points_statement
 
@@ -200,7 +200,7 @@ class PostgresPoints:
             await connection.copy_to_table(
                 table,
                 schema_name=schema,
-                source=_whole(rows),
+                source=whole(rows),
                 columns=COLUMNS,
                 format="binary",
                 timeout=self._database.statement_seconds,
@@ -249,11 +249,6 @@ def point_of(row: asyncpg.Record, element: Element) -> StoredPoint:
 def _rows_of(batch: PointBatch, element: Element) -> bytes:
     vectors = encode_vectors(batch.vectors, element)
     return copy_rows(batch.ids, vectors, batch.payloads, batch.expires)
-
-
-async def _whole(data: bytes) -> AsyncIterator[bytes]:
-    """Give all at once; asyncpg would read a file piece by piece, each in a thread."""
-    yield data
 
 
 def _statement(name: str, collection: Collection) -> str:

@@ -32,7 +32,7 @@ class SnapshotStore(Protocol):
         Args:
             tenant_id: Whose it is.
             config: What it is made of.
-            rows: What `dump` gave; what it raises ends it.
+            rows: What `dump` gave, in streams of some rows each; what it raises ends it.
             expected: Gives the number of rows after the last.
 
         Raises:

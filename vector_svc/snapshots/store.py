@@ -1,22 +1,33 @@
 """Whole collections in and out of Postgres, by COPY."""
 
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from stepwire.db import load_queries, retryable
 from stepwire.errors import Reason, StepwireError
-from vector_svc.collections.store import NameTakenError, ensure_role, make
+from vector_svc.collections.store import (
+    NameTakenError,
+    check_name_free,
+    ensure_role,
+    make_unnamed,
+    take_name,
+)
 from vector_svc.engine.records import Collection, CollectionConfig, Element, Metric
 from vector_svc.snapshots.format import invalid
 from vector_svc.snapshots.ports import Sink
+from vector_svc.snapshots.rows import COLUMNS
+from vector_svc.store.codecs import whole
 from vector_svc.store.database import OWNER, Database
 from vector_svc.store.statements import LIVE
 
 queries = load_queries("vector_svc", "sql/snapshots.sql")
 
-COLUMNS: Final = ("id", "embedding", "payload", "updated_at", "expires_at")
+# Who calls ends what stands still; no statement is too long by itself.
+UNBOUNDED: Final = math.inf
 
 # What Postgres says of bytes that are no rows of a table, among it what it says of a client
 # that does not know its protocol.
@@ -30,13 +41,16 @@ _UNREADABLE: Final = (
 
 # Lengths whose squares leave float32.
 _MAX_LENGTH: Final = 1.8e19
+_MISCOUNTED: Final = "it has points that could not be stored, or fewer than it says"
+# Postgres takes up to so many bytes for one of JSON: 12 for each "1,".
+_BYTES_PER_JSON_BYTE: Final = 6
 
 
 class PostgresSnapshots:
     """A `SnapshotStore`.
 
     Args:
-        database: Where.
+        database: Where; snapshots keep its connections for as long as they take.
         payload_max_bytes: Largest payload of a point.
     """
 
@@ -52,7 +66,7 @@ class PostgresSnapshots:
                 queries.dump.format(collection_id=int(collection.id), live=LIVE),
                 output=sink,
                 format="binary",
-                timeout=self._database.statement_seconds,
+                timeout=UNBOUNDED,
             )
         return int(status.rpartition(" ")[2])
 
@@ -70,10 +84,15 @@ class PostgresSnapshots:
                 self._database.connection("restore", OWNER) as connection,
                 connection.transaction(),
             ):
-                collection = await make(connection, tenant_id, config, index_now=False)
-                if await self._copy(connection, collection, rows) != expected():
-                    raise invalid("damaged", "it has another number of rows than it says")
-                await self._check(connection, collection)
+                await check_name_free(connection, tenant_id, config.name)
+                collection = await make_unnamed(connection, tenant_id, config)
+                copied = 0
+                async for piece in rows:
+                    copied += await self._copy(connection, collection, piece)
+                if copied != expected():
+                    raise invalid("rows", _MISCOUNTED)
+                # Last, since whoever wants the same name waits for who has taken it.
+                await take_name(connection, collection)
         except NameTakenError:
             raise StepwireError(
                 Reason.COLLECTION_EXISTS,
@@ -82,41 +101,34 @@ class PostgresSnapshots:
             ) from None
 
     async def _copy(
-        self,
-        connection: asyncpg.pool.PoolConnectionProxy,
-        collection: Collection,
-        rows: AsyncIterator[bytes],
+        self, connection: PoolConnectionProxy, collection: Collection, rows: bytes
     ) -> int:
+        """Write some rows, without those that no upsert would have let in; return their number."""
         try:
             status: str = await connection.copy_to_table(
                 f"points_{collection.id}",
                 schema_name="vector",
-                source=rows,
+                source=whole(rows),
                 columns=COLUMNS,
                 format="binary",
-                timeout=self._database.statement_seconds,
+                where=self._fit(collection),
+                timeout=UNBOUNDED,
             )
         except _UNREADABLE as error:
             raise invalid("rows", "its rows are not those of such a collection") from error
         return int(status.rpartition(" ")[2])
 
-    async def _check(
-        self, connection: asyncpg.pool.PoolConnectionProxy, collection: Collection
-    ) -> None:
-        """Refuse points that no upsert would have let in."""
-        length = "0"
-        least, most = -1.0, _MAX_LENGTH
-        if collection.config.element is not Element.BINARY:
-            halved = collection.config.element is Element.FLOAT16
+    def _fit(self, collection: Collection) -> str:
+        """Return the condition that holds for points that could be stored."""
+        config = collection.config
+        length, least = "1", 0.0
+        if config.element is not Element.BINARY:
+            halved = config.element is Element.FLOAT16
             length = "l2_norm(embedding)" if halved else "vector_norm(embedding)"
-            if collection.config.metric is Metric.COSINE:
-                least = 0.0
-        found = await connection.fetchval(
-            queries.find_unfit.format(collection_id=int(collection.id), length=length),
-            self._payload_max_bytes,
-            least,
-            most,
-            timeout=self._database.statement_seconds,
+            least = 0.0 if config.metric is Metric.COSINE else -1.0
+        return queries.fit.format(
+            payload_bytes=int(self._payload_max_bytes) * _BYTES_PER_JSON_BYTE,
+            length=length,
+            least=float(least),
+            most=_MAX_LENGTH,
         )
-        if found is not None:
-            raise invalid("rows", f"point {found[:80]!r} is not one that could be stored")

@@ -6,7 +6,7 @@ object. The codecs on a connection hand the bytes through as they are.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -94,6 +94,11 @@ def copy_rows(
         )
     parts.append(COPY_END)
     return b"".join(parts)
+
+
+async def whole(data: bytes) -> AsyncIterator[bytes]:
+    """Give all of a stream of COPY at once; asyncpg would read a file piece by piece."""
+    yield data
 
 
 async def set_codecs(connection: asyncpg.Connection | PoolConnectionProxy) -> None:

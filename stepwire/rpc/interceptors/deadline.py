@@ -21,8 +21,8 @@ class Deadline:
     """Enforces the caller's deadline, within the server's limits.
 
     A unary call without one gets the default, and a longer one is cut to the
-    maximum. A server stream keeps the caller's, and may have none: a watch lasts for
-    as long as someone watches.
+    maximum. A stream, of either side, keeps the caller's, and may have none: a watch lasts
+    for as long as someone watches, and an import for as long as someone sends.
     """
 
     def __init__(self, *, default_seconds: float, max_seconds: float) -> None:
@@ -66,7 +66,7 @@ class Deadline:
         if remaining is not None:
             remaining -= remaining * _ROUNDED_SHARE
             remaining -= min(_ANSWER_SECONDS, remaining * _ANSWER_SHARE)
-        if call.method.streams_responses:
+        if call.method.streams_responses or call.method.streams_requests:
             return remaining
         if remaining is None:
             return self._default_seconds

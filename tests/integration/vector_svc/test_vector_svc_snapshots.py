@@ -32,16 +32,11 @@ from stepwire.api.vector.v1.snapshot_service_pb2 import (
 from stepwire.cli.app import app
 from stepwire.cli.exits import ExitCode
 from stepwire.errors import Reason
-from stepwire.testing.poll import eventually
-from vector_svc.collections.registry import Collections
-from vector_svc.collections.store import PostgresCollections
 from vector_svc.engine.records import CollectionConfig, Metric
-from vector_svc.snapshots import snapshots
+from vector_svc.snapshots import rows
 from vector_svc.snapshots.format import Writer
 from vector_svc.snapshots.manifest import manifest_of
-from vector_svc.snapshots.store import PostgresSnapshots
 from vector_svc.store.codecs import COPY_END, COPY_HEADER, encode_vectors
-from vector_svc.store.database import Database, open_connections
 
 ROWS = 1_500
 
@@ -79,7 +74,10 @@ async def fill(client: Client, element: Any = ELEMENT_TYPE_FLOAT32) -> list[str]
 @pytest.mark.parametrize(
     "element", [ELEMENT_TYPE_FLOAT32, ELEMENT_TYPE_FLOAT16, ELEMENT_TYPE_BINARY]
 )
-async def test_what_was_exported_is_imported(client: Client, element: Any) -> None:
+async def test_what_was_exported_is_imported(
+    client: Client, element: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "PIECE_ROWS", ROWS // 4 + 1)
     ids = await fill(client, element)
     data = await export(client)
     made = await restore(client, data, "copy")
@@ -164,27 +162,6 @@ async def test_points_that_no_upsert_would_let_in_are_refused(client: Client) ->
     deepest = b'{"a":' * 31 + b"[1e300]" + b"}" * 31
     assert (await restore(client, snapshot(unit, deepest))).point_count == 1
     assert len(await client.get(["a"])) == 1
-
-
-async def test_an_export_that_is_left_ends(
-    client: Client, service_url: str, tenant: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its reader leaves while there is no room for what is ready."""
-    monkeypatch.setattr(snapshots, "AHEAD", 1)
-    monkeypatch.setattr(snapshots, "PART_BYTES", 1)
-    await fill(client)
-    async with open_connections(service_url, application_name="test") as pool:
-        database = Database(pool, acquire_seconds=5, statement_seconds=60)
-        parts = snapshots.Snapshots(
-            PostgresSnapshots(database, payload_max_bytes=1),
-            Collections(PostgresCollections(database), cache_entries=1),
-        ).dump(tenant, "things")
-        assert [await anext(parts) for _ in range(3)]
-        [working] = [task for task in asyncio.all_tasks() if task.get_name() == "snapshot"]
-        await eventually(parts.ag_frame.f_locals["parts"].full)
-        await parts.aclose()
-        assert await eventually(working.done)
-        await database.close()
 
 
 async def test_a_missing_collection_has_no_snapshot(client: Client) -> None:

@@ -54,13 +54,14 @@ class Client:
 
     Args:
         channel: To the service.
-        address: Where it is.
+        server: The service's server.
         services: Full names of what it serves.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, address: str, services: Sequence[str]) -> None:
+    def __init__(self, channel: grpc.aio.Channel, server: Server, services: Sequence[str]) -> None:
         self.channel = channel
-        self.address = address
+        self.server = server
+        self.address = server.address
         self.services = services
         self.collections: CollectionServiceAsyncStub = CollectionServiceStub(channel)
         self.points: PointServiceAsyncStub = PointServiceStub(channel)
@@ -153,7 +154,7 @@ async def serving(url: str, **options: Any) -> AsyncIterator[Client]:
         server = await stack.enter_async_context(Server(app.NAME, settings, services))
         channel = open_channel(server.address, retry_unavailable=False)
         await stack.enter_async_context(channel)
-        yield Client(channel, server.address, [service.name for service in services])
+        yield Client(channel, server, [service.name for service in services])
 
 
 @asynccontextmanager

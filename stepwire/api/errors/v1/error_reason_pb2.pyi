@@ -244,6 +244,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The collection is not one of memories: it lacks the fields `space` and `time`, or names
     no model. Code FAILED_PRECONDITION. Metadata: `collection`.
     """
+    ERROR_REASON_SNAPSHOT_CUT_OFF: _ErrorReason.ValueType  # 180
+    """An export or import of a collection was cut off: nothing of it moved for too long, or it
+    took too long altogether. An import has left nothing. Code ABORTED: begin again, from the
+    start. Metadata: `limit`, the setting; `seconds`, its value; `waited_for`: `caller` or
+    `postgres`.
+    """
     ERROR_REASON_COLLECTION_BUSY: _ErrorReason.ValueType  # 206
     """The collection's table cannot be changed now: its index is being built, or its points are
     being exported or read at length. Code FAILED_PRECONDITION: wait, or end that. Metadata:
@@ -519,6 +525,12 @@ Code FAILED_PRECONDITION. Metadata: `collection`, `estimated_bytes`, `limit_byte
 ERROR_REASON_NOT_OF_MEMORIES: ErrorReason.ValueType  # 138
 """The collection is not one of memories: it lacks the fields `space` and `time`, or names
 no model. Code FAILED_PRECONDITION. Metadata: `collection`.
+"""
+ERROR_REASON_SNAPSHOT_CUT_OFF: ErrorReason.ValueType  # 180
+"""An export or import of a collection was cut off: nothing of it moved for too long, or it
+took too long altogether. An import has left nothing. Code ABORTED: begin again, from the
+start. Metadata: `limit`, the setting; `seconds`, its value; `waited_for`: `caller` or
+`postgres`.
 """
 ERROR_REASON_COLLECTION_BUSY: ErrorReason.ValueType  # 206
 """The collection's table cannot be changed now: its index is being built, or its points are

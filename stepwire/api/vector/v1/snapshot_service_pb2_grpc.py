@@ -29,6 +29,13 @@ class SnapshotServiceStub:
     """Writes a collection into a stream and makes one from it. A snapshot begins with a
     manifest, has a checksum for every part and one at its end, and is refused when
     anything of it is missing or was changed.
+
+    Both calls take as long as they take, up to 6 hours, or to the caller's deadline if it has
+    one. They are cut off (SNAPSHOT_CUT_OFF) when nothing moves for 60 s: a caller of an export
+    must go on reading, at whatever pace, and one of an import sending. At most 4 are under way
+    in an instance at a time; one more is refused (OVERLOADED). An instance that stops gives them
+    half of its time to drain, then they fail (DEPENDENCY_UNAVAILABLE). All four numbers are
+    settings.
     """
 
     def __init__(self, channel):
@@ -53,10 +60,18 @@ class SnapshotServiceServicer:
     """Writes a collection into a stream and makes one from it. A snapshot begins with a
     manifest, has a checksum for every part and one at its end, and is refused when
     anything of it is missing or was changed.
+
+    Both calls take as long as they take, up to 6 hours, or to the caller's deadline if it has
+    one. They are cut off (SNAPSHOT_CUT_OFF) when nothing moves for 60 s: a caller of an export
+    must go on reading, at whatever pace, and one of an import sending. At most 4 are under way
+    in an instance at a time; one more is refused (OVERLOADED). An instance that stops gives them
+    half of its time to drain, then they fail (DEPENDENCY_UNAVAILABLE). All four numbers are
+    settings.
     """
 
     def ExportCollection(self, request, context):
-        """Writes a collection as it is at one moment. Points with a time to live keep it.
+        """Writes a collection as it is at one moment. Points with a time to live keep it. A stream
+        that did not end with OK is no snapshot.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +110,13 @@ class SnapshotService:
     """Writes a collection into a stream and makes one from it. A snapshot begins with a
     manifest, has a checksum for every part and one at its end, and is refused when
     anything of it is missing or was changed.
+
+    Both calls take as long as they take, up to 6 hours, or to the caller's deadline if it has
+    one. They are cut off (SNAPSHOT_CUT_OFF) when nothing moves for 60 s: a caller of an export
+    must go on reading, at whatever pace, and one of an import sending. At most 4 are under way
+    in an instance at a time; one more is refused (OVERLOADED). An instance that stops gives them
+    half of its time to drain, then they fail (DEPENDENCY_UNAVAILABLE). All four numbers are
+    settings.
     """
 
     @staticmethod

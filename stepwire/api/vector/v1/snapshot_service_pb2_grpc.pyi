@@ -30,6 +30,13 @@ class SnapshotServiceStub:
     """Writes a collection into a stream and makes one from it. A snapshot begins with a
     manifest, has a checksum for every part and one at its end, and is refused when
     anything of it is missing or was changed.
+
+    Both calls take as long as they take, up to 6 hours, or to the caller's deadline if it has
+    one. They are cut off (SNAPSHOT_CUT_OFF) when nothing moves for 60 s: a caller of an export
+    must go on reading, at whatever pace, and one of an import sending. At most 4 are under way
+    in an instance at a time; one more is refused (OVERLOADED). An instance that stops gives them
+    half of its time to drain, then they fail (DEPENDENCY_UNAVAILABLE). All four numbers are
+    settings.
     """
 
     @_typing.overload
@@ -37,7 +44,9 @@ class SnapshotServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SnapshotServiceAsyncStub: ...
     ExportCollection: _grpc.UnaryStreamMultiCallable[_snapshot_service_pb2.ExportCollectionRequest, _snapshot_service_pb2.ExportCollectionResponse]
-    """Writes a collection as it is at one moment. Points with a time to live keep it."""
+    """Writes a collection as it is at one moment. Points with a time to live keep it. A stream
+    that did not end with OK is no snapshot.
+    """
     ImportCollection: _grpc.StreamUnaryMultiCallable[_snapshot_service_pb2.ImportCollectionRequest, _snapshot_service_pb2.ImportCollectionResponse]
     """Makes a collection from a snapshot. It is there once all of the snapshot has come and
     was checked, and nothing of it before.
@@ -48,11 +57,20 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     """Writes a collection into a stream and makes one from it. A snapshot begins with a
     manifest, has a checksum for every part and one at its end, and is refused when
     anything of it is missing or was changed.
+
+    Both calls take as long as they take, up to 6 hours, or to the caller's deadline if it has
+    one. They are cut off (SNAPSHOT_CUT_OFF) when nothing moves for 60 s: a caller of an export
+    must go on reading, at whatever pace, and one of an import sending. At most 4 are under way
+    in an instance at a time; one more is refused (OVERLOADED). An instance that stops gives them
+    half of its time to drain, then they fail (DEPENDENCY_UNAVAILABLE). All four numbers are
+    settings.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExportCollection: _aio.UnaryStreamMultiCallable[_snapshot_service_pb2.ExportCollectionRequest, _snapshot_service_pb2.ExportCollectionResponse]  # type: ignore[assignment]
-    """Writes a collection as it is at one moment. Points with a time to live keep it."""
+    """Writes a collection as it is at one moment. Points with a time to live keep it. A stream
+    that did not end with OK is no snapshot.
+    """
     ImportCollection: _aio.StreamUnaryMultiCallable[_snapshot_service_pb2.ImportCollectionRequest, _snapshot_service_pb2.ImportCollectionResponse]  # type: ignore[assignment]
     """Makes a collection from a snapshot. It is there once all of the snapshot has come and
     was checked, and nothing of it before.
@@ -62,6 +80,13 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
     """Writes a collection into a stream and makes one from it. A snapshot begins with a
     manifest, has a checksum for every part and one at its end, and is refused when
     anything of it is missing or was changed.
+
+    Both calls take as long as they take, up to 6 hours, or to the caller's deadline if it has
+    one. They are cut off (SNAPSHOT_CUT_OFF) when nothing moves for 60 s: a caller of an export
+    must go on reading, at whatever pace, and one of an import sending. At most 4 are under way
+    in an instance at a time; one more is refused (OVERLOADED). An instance that stops gives them
+    half of its time to drain, then they fail (DEPENDENCY_UNAVAILABLE). All four numbers are
+    settings.
     """
 
     @_abc_1.abstractmethod
@@ -70,7 +95,9 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_service_pb2.ExportCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_snapshot_service_pb2.ExportCollectionResponse], _abc.AsyncIterator[_snapshot_service_pb2.ExportCollectionResponse]]:
-        """Writes a collection as it is at one moment. Points with a time to live keep it."""
+        """Writes a collection as it is at one moment. Points with a time to live keep it. A stream
+        that did not end with OK is no snapshot.
+        """
 
     @_abc_1.abstractmethod
     def ImportCollection(
