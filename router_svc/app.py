@@ -58,7 +58,7 @@ async def build(
         learning = await learning_app.wire(database, holder, settings=settings, stack=stack)
     breakers = breakers_app.open_breakers(settings, metrics)
     pool = generate_app.open_pool(holder, breakers, channel, EstimatedTokens(), stack=stack)
-    limits = limits_app.wire(database, stack)
+    limits = limits_app.wire(database, holder, settings=settings, stack=stack)
     surroundings = Surroundings(
         availability=LimitedAvailability(pool, limits),
         allowance=budgeting.allowance,

@@ -73,6 +73,13 @@ class RouterSettings(ServiceSettings):
         "After that, the calls that it had under way are charged at the most that they can have "
         "cost.",
     )
+    slot_lease_seconds: float = Field(
+        default=10,
+        ge=1,
+        description="For how long an instance begins calls of models with a `concurrency` after "
+        "its last sign of life. What an instance held that has died is free for others after that "
+        "and the model's `timeout_seconds`, and a few seconds more.",
+    )
     usage_days: float = Field(
         default=90,
         gt=0,

@@ -45,7 +45,7 @@ def _model(model: Model, now: datetime) -> pb.CatalogueModel:
         limits=pb.ModelLimits(
             requests_per_minute=model.limits.requests_per_minute or 0,
             tokens_per_minute=model.limits.tokens_per_minute or 0,
-            concurrency=model.limits.concurrency,
+            concurrency=model.limits.concurrency or 0,
         ),
         quality_by_kind={kind.value: quality for kind, quality in model.quality_by_kind.items()},
         tokenizer=model.tokenizer,

@@ -117,7 +117,12 @@ class Limits(_Entry):
     tokens_per_minute: int | None = Field(
         default=None, ge=1, description="Read and written, by all instances together; none."
     )
-    concurrency: int = Field(default=64, ge=1, description="Calls at once, from this process.")
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="Calls at once, by all instances together; 64 from each of them.",
+    )
 
 
 class Model(_Entry):

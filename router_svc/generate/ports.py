@@ -1,6 +1,5 @@
 """What generating needs from outside."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,14 +71,12 @@ class Target:
         endpoint: The endpoint's name; empty for a model of model_svc.
         provider: How to call it.
         load: How busy and how quick it is.
-        slots: Bounds the calls of the model at once, from this process.
     """
 
     model: Model
     endpoint: str
     provider: Provider
     load: Load
-    slots: asyncio.Semaphore
 
 
 class Targets(Protocol):
@@ -145,8 +142,21 @@ class Lease(Protocol):
         ...
 
 
+class Slot(Protocol):
+    """The right to have one call of a model under way."""
+
+    @property
+    def seconds_left(self) -> float:
+        """For how long the call may go on, as far as is known; that is renewed as it goes on."""
+        ...
+
+    def release(self) -> None:
+        """Gives it back: the call has ended."""
+        ...
+
+
 class Limits(Protocol):
-    """Keeps calls within what models may be asked for in a minute."""
+    """Keeps calls within what models may be asked for in a minute, and at once."""
 
     async def lease(self, caller: Caller, model: Model, *, tokens: int) -> Lease:
         """Takes room for one call of at most `tokens` tokens.
@@ -154,6 +164,14 @@ class Limits(Protocol):
         Raises:
             ProviderFailure: RATE_LIMITED, with the wait, or UNFIT when one call is more than
                 may be asked for in a minute; not `called`.
+        """
+        ...
+
+    async def slot(self, model: Model) -> Slot:
+        """Waits until one more call of the model may be under way.
+
+        Raises:
+            ProviderFailure: RATE_LIMITED, when that cannot be found out; not `called`.
         """
         ...
 

@@ -15,6 +15,7 @@ from router_svc.generate.ports import (
     Lease,
     Permit,
     Reservation,
+    Slot,
     Target,
 )
 from router_svc.generate.records import Completion, Delta, UsageEntry
@@ -57,6 +58,7 @@ class Try:
         self._permit = permit
         self._reservation = reservation
         self._lease = lease
+        self._slot: Slot | None = None
         self._means = means
         self._max_output = output_tokens(candidate.model, asked.request)
         self._started = means.clock()
@@ -150,9 +152,13 @@ class Try:
 
     @asynccontextmanager
     async def _room(self) -> AsyncIterator[None]:
-        async with self.target.slots:
+        self._slot = await self._means.limits.slot(self.candidate.model)
+        try:
             self._called = True
             yield
+        finally:
+            self._slot.release()
+            self._slot = None
 
     @asynccontextmanager
     async def _room_in_time(self) -> AsyncIterator[None]:
@@ -163,21 +169,26 @@ class Try:
 
     @asynccontextmanager
     async def _time(self) -> AsyncIterator[None]:
-        """Bounds the block by the model's timeout and the call's deadline."""
+        """Bounds the block by the model's timeout, its slot's and the call's deadline."""
         deadline, timeout = self._asked.deadline, self.candidate.model.timeout_seconds
         now = self._means.clock()
         left = float("inf") if deadline is None else deadline - now - ANSWER_SECONDS
         if left <= 0:
             raise OutOfTimeError
-        scope = asyncio.timeout(min(left, timeout))
+        kept = float("inf") if self._slot is None else self._slot.seconds_left
+        if kept <= 0:
+            raise _lost_slot()
+        scope = asyncio.timeout(min(left, timeout, kept))
         try:
             async with scope:
                 yield
         except TimeoutError as error:
             if not scope.expired():
                 raise
-            if left <= timeout:
+            if left <= min(timeout, kept):
                 raise OutOfTimeError from error
+            if kept < timeout:
+                raise _lost_slot() from error
             what = "answer" if self._called else "room for another call"
             raise ProviderFailure(
                 FailureKind.TIMEOUT,
@@ -315,6 +326,12 @@ async def open_try(
         reservation=reservation,
         lease=lease,
     )
+
+
+def _lost_slot() -> ProviderFailure:
+    # No fault of the provider's, who is not to be blamed for it.
+    message = "its slot could not be kept while it went on"
+    return ProviderFailure(FailureKind.TIMEOUT, message, called=False)
 
 
 def _whole(completion: Completion | None) -> Completion:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from router_svc.catalogue.models import Model
 from router_svc.decide.ports import Availability
 from router_svc.decide.records import Standing
-from router_svc.limits.limiter import RateLimits
+from router_svc.limits.limits import ModelLimits
 
 
 class LimitedAvailability:
@@ -16,7 +16,7 @@ class LimitedAvailability:
         limits: Know who is at a limit.
     """
 
-    def __init__(self, availability: Availability, limits: RateLimits) -> None:
+    def __init__(self, availability: Availability, limits: ModelLimits) -> None:
         self._availability = availability
         self._limits = limits
 

@@ -1,6 +1,5 @@
 """All places where models can be called, and the choice of one for a call."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -122,16 +121,13 @@ class ProviderPool:
     def _open(self, model: Model, snapshot: Snapshot) -> tuple[_Place, ...]:
         known = {place.target.endpoint: place for place in self._places.get(model.name, ())}
         before = next(iter(known.values()), None)
-        slots = asyncio.Semaphore(model.limits.concurrency)
-        if before and before.target.model.limits.concurrency == model.limits.concurrency:
-            slots = before.target.slots
         if not isinstance(model.provider, OpenAIProvider):
             provider = self._of_model_svc(model.provider)
             load = before.target.load if before else Load()
             keys = (BreakerKey(Scope.PROVIDER, MODEL_SVC), BreakerKey(Scope.MODEL, model.name))
-            return (_Place(Target(model, "", provider, load, slots), keys, None),)
+            return (_Place(Target(model, "", provider, load), keys, None),)
         return tuple(
-            self._place(model, endpoint, snapshot, known.get(endpoint.name), slots)
+            self._place(model, endpoint, snapshot, known.get(endpoint.name))
             for endpoint in model.endpoints
         )
 
@@ -141,15 +137,12 @@ class ProviderPool:
         endpoint: Endpoint,
         snapshot: Snapshot,
         before: _Place | None,
-        slots: asyncio.Semaphore,
     ) -> _Place:
         assert isinstance(model.provider, OpenAIProvider)
         secret = snapshot.key(endpoint)
         provider = OpenAIModel(model.provider, self._clients[endpoint.base_url], key=secret)
         load = before.target.load if before else Load()
-        return _Place(
-            Target(model, endpoint.name, provider, load, slots), _keys(model, endpoint), secret
-        )
+        return _Place(Target(model, endpoint.name, provider, load), _keys(model, endpoint), secret)
 
 
 def _keys(model: Model, endpoint: Endpoint) -> tuple[BreakerKey, ...]:

@@ -74,7 +74,7 @@ async def test_the_catalogue_is_listed_without_addresses(tmp_path: Path) -> None
                 reasoning_micro_usd=2_500_000,
             )
         ],
-        limits=ModelLimits(concurrency=64),
+        limits=ModelLimits(),
         tokenizer="estimate",
         endpoints=["default"],
     )

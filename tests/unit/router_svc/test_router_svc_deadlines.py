@@ -21,11 +21,12 @@ from router_svc.generate.hedge import HedgeBudget
 from router_svc.generate.load import Load
 from router_svc.generate.nothing import NoObserver
 from router_svc.generate.pipeline import Router
-from router_svc.generate.ports import Permit, Target
-from router_svc.generate.records import Answer, Completion, Delta, FinishReason
+from router_svc.generate.ports import Lease, Limits, Permit, Slot, Target
+from router_svc.generate.records import Answer, Caller, Completion, Delta, FinishReason
 from router_svc.generate.route import RetryRules
 from router_svc.generate.tries import ANSWER_SECONDS
 from router_svc.generate.usage import Usage
+from router_svc.limits.app import own_limits
 from router_svc.metrics import RouterMetrics
 from router_svc.requests.records import JsonSchema, Request
 from router_svc.settings import RouterSettings
@@ -67,7 +68,6 @@ class Providers:
     taken: int = 0
     given_back: int = 0
     blamed: int = 0
-    room: int = 9
 
     def take(self, model: Model, *, avoid: Sequence[str] = ()) -> tuple[Target, Permit]:
         self.taken += 1
@@ -76,8 +76,7 @@ class Providers:
             # What was quick lately is hedged soon.
             load.begin()
             load.end(0.01)
-        target = Target(model, "e0", _Provider(self, model), load, asyncio.Semaphore(self.room))
-        return target, _Permit(self)
+        return Target(model, "e0", _Provider(self, model), load), _Permit(self)
 
     async def go_on(self, model: Model) -> AsyncGenerator[Turn]:
         """Yields the turn for each of its pieces, and once more at its end."""
@@ -158,7 +157,25 @@ def wired() -> Router:
     )
 
 
-def a_router(providers: Providers, plan: "Plan") -> Router:
+@dataclass(frozen=True)
+class Slots:
+    """Limits that have no slot for anybody, or only one that cannot be kept for long."""
+
+    seconds_left: float
+
+    async def lease(self, caller: Caller, model: Model, *, tokens: int) -> Lease:
+        return await own_limits().lease(caller, model, tokens=tokens)
+
+    async def slot(self, model: Model) -> Slot:
+        if not self.seconds_left:
+            await asyncio.Event().wait()
+        return self
+
+    def release(self) -> None:
+        pass
+
+
+def a_router(providers: Providers, plan: "Plan", limits: Limits | None = None) -> Router:
     tries = tuple(
         replace(each, model=each.model.model_copy(update={"timeout_seconds": timeout}))
         for each, timeout in zip(DECISION.tries, plan.timeouts, strict=False)
@@ -166,7 +183,9 @@ def a_router(providers: Providers, plan: "Plan") -> Router:
     clock = asyncio.get_running_loop().time
     return Router(
         decider=_Decided(replace(DECISION, tries=tries)),
-        means=replace(wired()._means, targets=providers, clock=clock),
+        means=replace(
+            wired()._means, targets=providers, limits=limits or own_limits(), clock=clock
+        ),
         rules=RetryRules(max_attempts=plan.max_attempts),
         observer=NoObserver(),
         hedging=HedgeBudget(plan.hedge_share),
@@ -183,9 +202,11 @@ class Plan:
     streamed: bool
 
 
-async def carry_out(providers: Providers, plan: Plan) -> tuple[float, Reason | None]:
+async def carry_out(
+    providers: Providers, plan: Plan, limits: Limits | None = None
+) -> tuple[float, Reason | None]:
     """Returns when the call ended, and why it failed if it did."""
-    router, reason, deadline = a_router(providers, plan), None, plan.seconds
+    router, reason, deadline = a_router(providers, plan, limits), None, plan.seconds
     try:
         if plan.streamed:
             async with aclosing(router.stream(REQUEST, deadline=deadline)) as pieces:
@@ -254,12 +275,22 @@ def test_what_failed_beside_the_one_that_answers_is_told() -> None:
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_model_is_not_blamed_for_calls_that_had_no_room(*, streamed: bool) -> None:
-    providers = Providers([], room=0)
+    providers = Providers([])
     plan = Plan([], [1.0], 60.0, max_attempts=6, hedge_share=0.0, streamed=streamed)
-    ended, reason = run_virtual(carry_out(providers, plan))
+    ended, reason = run_virtual(carry_out(providers, plan, Slots(seconds_left=0.0)))
     assert (ended, reason) == (1.0, Reason.MODELS_EXHAUSTED)
     assert (providers.taken, providers.given_back, providers.blamed) == (1, 1, 0)
     assert not providers.calls
+
+
+def test_a_stream_ends_when_its_slot_can_no_longer_be_kept() -> None:
+    providers = Providers([Turn([1.0, 9.0], None, None, "{}")])
+    plan = Plan([], [30.0], 60.0, max_attempts=6, hedge_share=0.0, streamed=True)
+    ended, reason = run_virtual(carry_out(providers, plan, Slots(seconds_left=4.0)))
+    # It has 4 s for each of its pieces, as nobody takes them from what is left.
+    assert (ended, reason) == (5.0, Reason.PROVIDER_UNAVAILABLE)
+    assert (providers.given_back, providers.blamed) == (1, 0)
+    assert providers.calls[0].ended == 5.0
 
 
 @settings(max_examples=300)

@@ -186,7 +186,9 @@ class ModelLimits(_message.Message):
     tokens_per_minute: _builtins.int
     """Tokens, read and written, in a minute. 0 means no limit."""
     concurrency: _builtins.int
-    """Calls at the same time, from one process."""
+    """Calls at the same time, by all instances of the router together. 0 means no limit but
+    the 64 that each instance makes at most.
+    """
     def __init__(
         self,
         *,
