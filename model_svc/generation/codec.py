@@ -4,17 +4,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from model_svc.decode import MAX_TEXT_CHARACTERS, decode_priority
+from model_svc.decode import decode_priority
 from model_svc.encode import encode_run
 from model_svc.generation.ports import TextGenerator
 from model_svc.generation.records import (
     DEFAULT_MAX_TOKENS,
+    MAX_PROMPT_CHARACTERS,
     ChatMessage,
     ChatRole,
     Ended,
     Finish,
     GenerateCall,
     Sampling,
+    prompt_fault,
 )
 from stepwire.api.model.v1 import generate_pb2 as pb
 from stepwire.errors import field_invalid
@@ -49,11 +51,11 @@ def decode_generate(request: pb.GenerateRequest) -> GenerateCall:
     if len(request.messages) > MAX_MESSAGES:
         raise field_invalid("messages", f"must have at most {MAX_MESSAGES} entries")
     messages = [_message(index, said) for index, said in enumerate(request.messages)]
-    if len(request.prompt) > MAX_TEXT_CHARACTERS:
-        raise field_invalid("prompt", f"must have at most {MAX_TEXT_CHARACTERS} characters")
-    if sum(len(said.text) for said in messages) > MAX_TEXT_CHARACTERS:
+    if fault := prompt_fault(request.prompt):
+        raise field_invalid("prompt", fault)
+    if sum(len(said.text) for said in messages) > MAX_PROMPT_CHARACTERS:
         raise field_invalid(
-            "messages", f"must have at most {MAX_TEXT_CHARACTERS} characters together"
+            "messages", f"must have at most {MAX_PROMPT_CHARACTERS} characters together"
         )
     if request.max_tokens < 0:
         raise field_invalid("max_tokens", "must not be negative")
@@ -86,6 +88,8 @@ def encode_piece(piece: str | Ended, name: str, model: TextGenerator) -> pb.Gene
 def _message(index: int, said: pb.ChatMessage) -> ChatMessage:
     if said.role not in _ROLES:
         raise field_invalid(f"messages[{index}].role", "must be SYSTEM, USER or ASSISTANT")
+    if fault := prompt_fault(said.text):
+        raise field_invalid(f"messages[{index}].text", fault)
     return ChatMessage(_ROLES[said.role], said.text)
 
 

@@ -137,8 +137,10 @@ class Decoder:
 
 def main() -> None:
     """Answers until nobody asks any more."""
-    # Ctrl-C in a terminal reaches all processes; this one ends with its service.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C in a terminal reaches all processes, and so does a service manager that ends
+    # them; this one ends with its service, once that has written what it was asked for.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     # What libraries print must not get among the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -8,6 +8,7 @@ from typing import Final
 from model_svc.ports import Ran
 
 DEFAULT_MAX_TOKENS: Final = 256
+MAX_PROMPT_CHARACTERS: Final = 100_000
 
 
 class ChatRole(StrEnum):
@@ -66,6 +67,14 @@ class GenerateCall:
     stop: Sequence[str] = ()
     priority: int = 0
     timeout_seconds: float | None = None
+
+
+def prompt_fault(text: str) -> str:
+    """Returns what is wrong with a text that is to be continued; empty if nothing is."""
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        return f"must have at most {MAX_PROMPT_CHARACTERS} characters"
+    # onnxruntime-genai reads no further.
+    return "must not contain the character U+0000" if "\0" in text else ""
 
 
 class Finish(Enum):

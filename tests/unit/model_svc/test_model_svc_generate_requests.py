@@ -39,7 +39,12 @@ def test_what_is_given_is_passed_on() -> None:
         ({}, "prompt"),
         ({"prompt": "hi", "messages": [HI]}, "prompt"),
         ({"prompt": "x" * 100_001}, "prompt"),
+        ({"prompt": "to be \0 continued"}, "prompt"),
         ({"messages": [HI] * 257}, "messages"),
+        (
+            {"messages": [HI, pb.ChatMessage(role=pb.CHAT_ROLE_USER, text="\0")]},
+            "messages[1].text",
+        ),
         ({"messages": [pb.ChatMessage(role=pb.CHAT_ROLE_USER, text="x" * 50_001)] * 2}, "messages"),
         ({"messages": [HI, pb.ChatMessage(text="hi")]}, "messages[1].role"),
         ({"prompt": "hi", "max_tokens": -1}, "max_tokens"),
