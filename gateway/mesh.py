@@ -198,6 +198,7 @@ MODEL_SERVICE = PublicService(
     name="stepwire.api.model.v1.ModelService",
     upstream=Upstream.MODEL,
     methods={
+        "ListTextModels": Behaviour.READ,
         "Tokenize": Behaviour.READ,
         "Embed": Behaviour.READ,
         "Score": Behaviour.READ,

@@ -22,6 +22,8 @@ MAX_QUOTES: Final = 20
 MAX_LABELS: Final = 128
 MAX_LABEL_TEXTS: Final = 32
 MAX_TEMPERATURE: Final = 10.0
+MAX_PAGE_SIZE: Final = 1_000
+_DEFAULT_PAGE_SIZE: Final = 50
 _DEFAULT_QUOTES: Final = 2
 _DEFAULT_TEMPERATURE: Final = 0.05
 
@@ -111,6 +113,17 @@ def decode_priority(priority: int) -> int:
     if priority < 0:
         raise field_invalid("priority", "must not be negative")
     return priority
+
+
+def decode_page_size(size: int) -> int:
+    """Returns the number of entries on a page.
+
+    Raises:
+        StepwireError: FIELD_INVALID.
+    """
+    if size < 0:
+        raise field_invalid("page_size", "must not be negative")
+    return min(size or _DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
 
 def decode_top(top: int) -> int:

@@ -61,6 +61,7 @@ class EmbeddingModel:
         readouts: Readouts,
         prefixes: Mapping[Role | None, str],
         dimension: int,
+        matryoshka_dimensions: Sequence[int],
         vocabulary: int,
         positions: int,
         tokenizer_threads: Runner,
@@ -78,6 +79,7 @@ class EmbeddingModel:
             readouts: How its vectors can be read.
             prefixes: What it was trained to find before texts.
             dimension: Length of the vectors.
+            matryoshka_dimensions: Lengths to which it was trained to have them shortened.
             vocabulary: Number of different token ids; 0 if unknown.
             positions: Longest row of token ids that it can read.
             tokenizer_threads: Where longer texts are tokenized; closed by its owner.
@@ -92,6 +94,9 @@ class EmbeddingModel:
         self._readouts = readouts
         self._prefixes = prefixes
         self._dimension = dimension
+        self._matryoshka = sorted(
+            {length for length in matryoshka_dimensions if length <= dimension}
+        )
         self._vocabulary = vocabulary
         self._positions = positions
         self._tokenizer_threads = tokenizer_threads
@@ -107,6 +112,11 @@ class EmbeddingModel:
     def dimension(self) -> int:
         """See `Embedder`."""
         return self._dimension
+
+    @property
+    def matryoshka_dimensions(self) -> Sequence[int]:
+        """See `TextModel`."""
+        return self._matryoshka
 
     @property
     def max_tokens(self) -> int:

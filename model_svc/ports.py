@@ -125,6 +125,10 @@ class TextModel(Embedder, Protocol):
         """Longest input, special tokens included."""
 
     @property
+    def matryoshka_dimensions(self) -> Sequence[int]:
+        """Lengths to which it was trained to have its vectors shortened, the smallest first."""
+
+    @property
     def fallback(self) -> str:
         """Why it does not run where it was to run; empty if it does."""
 

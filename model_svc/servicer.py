@@ -11,11 +11,15 @@ from model_svc.generation.codec import decode_generate, encode_piece
 from model_svc.repository.repository import Repository
 from model_svc.text import compare
 from model_svc.text.extract import Extractor
-from stepwire.api.model.v1 import generate_pb2, text_pb2
+from stepwire.api.model.v1 import generate_pb2, text_model_pb2, text_pb2
 from stepwire.api.model.v1 import model_service_pb2 as pb
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceServicer
+from stepwire.call import current_call
+from stepwire.page_tokens import PageTokens
 
 MODEL_SERVICE_NAME: Final[str] = pb.DESCRIPTOR.services_by_name["ModelService"].full_name
+
+_PAGES: Final = PageTokens("ListTextModels")
 
 _Context = grpc.aio.ServicerContext[object, object]
 
@@ -26,6 +30,20 @@ class ModelServicer(ModelServiceServicer):
     def __init__(self, repository: Repository, extractor: Extractor) -> None:
         self._repository = repository
         self._extractor = extractor
+
+    async def ListTextModels(
+        self, request: text_model_pb2.ListTextModelsRequest, context: _Context
+    ) -> text_model_pb2.ListTextModelsResponse:
+        tenant_id = current_call().tenant_id
+        size = decode.decode_page_size(request.page_size)
+        after = _PAGES.read(tenant_id, request.page_token)
+        found = [each for each in await self._repository.text_models() if each.name > after]
+        response = text_model_pb2.ListTextModelsResponse(
+            models=[encode.encode_text_model(each) for each in found[:size]]
+        )
+        if len(found) > size:
+            response.next_page_token = _PAGES.make(tenant_id, found[size - 1].name)
+        return response
 
     async def Tokenize(self, request: pb.TokenizeRequest, context: _Context) -> pb.TokenizeResponse:
         texts = decode.decode_texts("texts", request.texts)

@@ -44,6 +44,7 @@ class EncoderConfig:
         layer_norm_epsilon: What layer normalization adds to the variance.
         pooling: How a text's vector is made of its tokens'.
         normalize: Whether the text's vector has Euclidean length 1.
+        matryoshka_dimensions: Lengths to which it was trained to have its vectors shortened.
     """
 
     layers: int
@@ -55,6 +56,7 @@ class EncoderConfig:
     layer_norm_epsilon: float
     pooling: Pooling
     normalize: bool
+    matryoshka_dimensions: tuple[int, ...] = ()
 
     @property
     def head_size(self) -> int:
@@ -89,7 +91,16 @@ def read_config(folder: Path) -> EncoderConfig:
         layer_norm_epsilon=float(config["layer_norm_eps"]),
         pooling=_pooling(folder / "1_Pooling" / "config.json"),
         normalize=modules[-1] == "Normalize",
+        matryoshka_dimensions=matryoshka_dimensions(config),
     )
+
+
+def matryoshka_dimensions(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Returns the lengths that a `config.json` says vectors were trained to be shortened to."""
+    lengths = config.get("matryoshka_dimensions")
+    if not isinstance(lengths, list):
+        return ()
+    return tuple(length for length in lengths if type(length) is int and length > 0)
 
 
 def fingerprint(folder: Path) -> str:

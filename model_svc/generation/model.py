@@ -12,7 +12,7 @@ import numpy as np
 from model_svc.faults import input_invalid, tensor_invalid
 from model_svc.generation.metrics import GenerationMetrics
 from model_svc.generation.process import DecoderDiedError, DecoderProcess
-from model_svc.generation.records import Ended, Finish, GenerateCall, Sampling
+from model_svc.generation.records import Ended, Finish, GenerateCall, Sampling, prompt_fault
 from model_svc.generation.stops import StopScanner
 from model_svc.metrics import ModelMetrics
 from model_svc.ports import InferCall, Inferred, Ran
@@ -121,6 +121,11 @@ class GenerationModel:
         return self._process.device
 
     @property
+    def context(self) -> int:
+        """See `TextGenerator`."""
+        return self._process.context
+
+    @property
     def fallback(self) -> str:
         """See `Model`."""
         return self._process.fallback
@@ -160,6 +165,8 @@ class GenerationModel:
             prompt = call.inputs[TEXT_INPUT][0].decode()
         except UnicodeDecodeError as error:
             raise tensor_invalid(self._name, TEXT_INPUT, f"must be UTF-8: {error}") from error
+        if fault := prompt_fault(prompt) or ("" if prompt else "must not be empty"):
+            raise tensor_invalid(self._name, TEXT_INPUT, fault)
         wanted = GenerateCall(prompt, priority=call.priority, timeout_seconds=call.timeout_seconds)
         parts: list[str] = []
         ran = Ran()

@@ -11,6 +11,10 @@ class TextGenerator(Protocol):
     """Writes texts."""
 
     @property
+    def context(self) -> int:
+        """Tokens of a prompt and its continuation together, at most."""
+
+    @property
     def fallback(self) -> str:
         """Why it does not run where it was to run; empty if it does."""
 

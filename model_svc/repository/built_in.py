@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from model_svc.repository.parameters import Parameters
-from model_svc.repository.sources import EncoderModel, Found, Loaded
+from model_svc.repository.sources import EncoderModel, Found, Loaded, TextUse
 from model_svc.sessions.errors import ModelLoadError
 from stepwire.api.inference import model_config_pb2 as pb
 
@@ -26,6 +26,10 @@ class BuiltInSource:
         """
         self._name = name
         self._load = load
+
+    def text_use(self) -> TextUse:
+        """See `Source`."""
+        return TextUse.READS
 
     def look(self) -> Found:
         """See `Source`; there is always the same."""

@@ -9,11 +9,12 @@ from typing import Final
 from model_svc.chains.model import Use
 from model_svc.chains.opening import chain_model
 from model_svc.export.cached import MODEL_FILE
+from model_svc.export.checkpoint import TOKENIZER_FILE
 from model_svc.generation.decoder import GENAI_FILE
 from model_svc.repository.config import CONFIG_FILE, read_config
 from model_svc.repository.parameters import parse_parameters
 from model_svc.repository.plans import run_plan
-from model_svc.repository.sources import Found, Loaded, Loader
+from model_svc.repository.sources import Found, Loaded, Loader, TextUse
 from model_svc.repository.text_files import text_plan
 from model_svc.repository.versions import choose_versions
 from model_svc.sessions.errors import ModelLoadError
@@ -41,6 +42,19 @@ class FolderSource:
         self._loader = loader
         self._use = use
         self._cache_bytes = cache_bytes
+
+    def text_use(self) -> TextUse | None:
+        """See `Source`; the latest version that has such files decides."""
+        try:
+            versions = [path for path in model_folders(self._home) if _is_version(path.name)]
+        except OSError:
+            return None
+        for home in sorted(versions, key=lambda path: int(path.name), reverse=True):
+            if (home / GENAI_FILE).is_file():
+                return TextUse.WRITES
+            if (home / TOKENIZER_FILE).is_file():
+                return TextUse.READS
+        return None
 
     def look(self) -> Found:
         """See `Source`."""

@@ -11,6 +11,7 @@ _POOLINGS: Final = ("mean", "cls", "none")
 _MAX_WEIGHT: Final = 1_000.0
 _MAX_THREADS: Final = 256
 _MAX_TOKENS: Final = 1 << 20
+_MAX_DIMENSION: Final = 1 << 20
 _TRUTH: Final = {"true": True, "false": False}
 
 
@@ -29,6 +30,8 @@ class Parameters:
         max_tokens: Longest text, in tokens; 0 for what the model's files say.
         query_prefix: Put before a text that asks; None for what the model's files say.
         document_prefix: Put before a text that is found; likewise.
+        matryoshka_dimensions: Lengths to which the model was trained to have its vectors
+            shortened; none for what the model's files say.
     """
 
     allow_interface_change: bool = False
@@ -39,6 +42,7 @@ class Parameters:
     max_tokens: int = 0
     query_prefix: str | None = None
     document_prefix: str | None = None
+    matryoshka_dimensions: tuple[int, ...] = ()
 
 
 def parse_parameters(config: pb.ModelConfig) -> Parameters:
@@ -56,6 +60,7 @@ def parse_parameters(config: pb.ModelConfig) -> Parameters:
         "max_tokens": lambda text: _count(text, _MAX_TOKENS),
         "query_prefix": str,
         "document_prefix": str,
+        "matryoshka_dimensions": _lengths,
     }
     values: dict[str, Any] = {}
     for name, parameter in sorted(config.parameters.items()):
@@ -94,6 +99,13 @@ def _weight(text: str) -> float:
     if not 0 < weight <= _MAX_WEIGHT:
         raise fault
     return weight
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(_count(part.strip(), _MAX_DIMENSION) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"numbers with commas between them, each {error}") from error
 
 
 def _count(text: str, limit: int) -> int:

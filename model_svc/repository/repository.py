@@ -11,6 +11,7 @@ from model_svc.ports import TextModel
 from model_svc.repository.catalogue import Catalogue
 from model_svc.repository.served import Lent, ServedModel
 from model_svc.repository.shelf import Entry, Shelf
+from model_svc.repository.text_models import TextModelEntry, text_models
 from model_svc.sessions.errors import ModelLoadError
 from stepwire.errors import Reason, StepwireError, field_invalid
 
@@ -18,6 +19,9 @@ _logger = logging.getLogger(__name__)
 
 # Models that are loaded at the same time at the start; each takes a core while it is.
 _LOADED_AT_ONCE: Final = 2
+
+# Models that an error names at most.
+_NAMED: Final = 20
 
 
 class Repository:
@@ -98,13 +102,8 @@ class Repository:
             StepwireError: MODEL_NOT_FOUND, MODEL_NOT_READY, or MODEL_INPUT_INVALID if the
                 model reads no texts.
         """
-        with self.use(name or self._default_model) as served:
-            if served.text is None:
-                raise StepwireError(
-                    Reason.MODEL_INPUT_INVALID,
-                    f"model {name!r} does not read texts",
-                    metadata={"model": name},
-                )
+        with self._find_embedder(name or self._default_model) as served:
+            assert served.text is not None
             yield served.name, served.text
 
     @contextmanager
@@ -123,6 +122,10 @@ class Repository:
                     metadata={"model": name},
                 )
             yield served.name, served.generator
+
+    async def text_models(self) -> list[TextModelEntry]:
+        """Returns the models that read or write texts, ready or not, by name."""
+        return await text_models(self._shelves, default=self._default_model)
 
     def versions(self, name: str) -> list[str]:
         """Returns the versions of a model that are served, the oldest first.
@@ -197,6 +200,28 @@ class Repository:
         if self._changes:
             await asyncio.wait(self._changes)
         await asyncio.gather(*(shelf.close() for shelf in self._shelves.values()))
+
+    def _find_embedder(self, name: str) -> Lent:
+        """Finds a model that reads texts; an error names those that do."""
+        try:
+            lent = self._find(name, "")
+            if lent.served.text is None:
+                raise _fault(
+                    Reason.MODEL_INPUT_INVALID, name, f"model {name!r} does not read texts"
+                )
+        except StepwireError as error:
+            names = [
+                each.name
+                for _, each in sorted(self._shelves.items())
+                if each.latest is not None and each.latest.served.text is not None
+            ]
+            told = ", ".join(names[:_NAMED]) or "none"
+            if len(names) > _NAMED:
+                told += ", …"
+            raise _fault(
+                error.reason, name, f"{error.message}; models that read texts: {told}"
+            ) from error
+        return lent
 
     def _only_generator(self) -> str:
         names = [

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
 
@@ -69,8 +70,21 @@ class Loaded:
     generator: TextGenerator | None = None
 
 
+class TextUse(Enum):
+    """What a model does with texts."""
+
+    READS = auto()
+    WRITES = auto()
+
+
 class Source(Protocol):
     """Where the versions of one model come from. Its methods block."""
+
+    def text_use(self) -> TextUse | None:
+        """Returns what the model does with texts, by its files; None for nothing.
+
+        Of a model that cannot be loaded, too, as far as its files tell it.
+        """
 
     def look(self) -> Found:
         """Returns what there is of the model now.

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from model_svc.export.checkpoint import TOKENIZER_FILE
+from model_svc.export.checkpoint import TOKENIZER_FILE, matryoshka_dimensions
 from model_svc.repository.parameters import Parameters
 from model_svc.running.plan import Pooling, TextPlan
 from model_svc.sessions.errors import ModelLoadError
@@ -47,6 +47,8 @@ def text_plan(folder: Path, parameters: Parameters) -> TextPlan | None:
         document_prefix=_first(
             parameters.document_prefix, prompts.get("document", prompts.get("passage"))
         ),
+        matryoshka_dimensions=parameters.matryoshka_dimensions
+        or matryoshka_dimensions(_read(folder / "config.json")),
     )
 
 

@@ -65,6 +65,7 @@ class TextPlan:
         normalize: Whether vectors have length 1 unless a call says otherwise.
         query_prefix: What the model was trained to find before a text that asks.
         document_prefix: The same before a text that is found.
+        matryoshka_dimensions: Lengths to which it was trained to have its vectors shortened.
     """
 
     tokenizer: Path
@@ -73,3 +74,4 @@ class TextPlan:
     normalize: bool = True
     query_prefix: str = ""
     document_prefix: str = ""
+    matryoshka_dimensions: tuple[int, ...] = ()

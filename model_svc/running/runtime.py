@@ -133,6 +133,7 @@ class Runtime:
             tokenizer=self._tokenizer(name, text.tokenizer, text.max_tokens),
             readouts=readouts,
             prefixes=prefixes,
+            matryoshka_dimensions=text.matryoshka_dimensions,
             vocabulary=0,
             positions=text.max_tokens,
         )
@@ -165,6 +166,7 @@ class Runtime:
             tokenizer=self._tokenizer(name, checkpoint / TOKENIZER_FILE, config.max_tokens),
             readouts=exported_readouts(config.pooling, normalized=config.normalize),
             prefixes={},
+            matryoshka_dimensions=config.matryoshka_dimensions,
             vocabulary=config.vocabulary,
             positions=config.positions,
         )

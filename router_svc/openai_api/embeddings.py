@@ -1,6 +1,7 @@
 """Embeddings as OpenAI asks for them and answers with them."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -51,8 +52,35 @@ class Embedded:
     model: str
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingModel:
+    """A model that can embed now.
+
+    Attributes:
+        name: Its name.
+        is_default: Whether it is taken where no model is named.
+        dimension: Length of its vectors.
+        matryoshka_dimensions: Lengths to which it was trained to have them shortened.
+        max_tokens: Longest text; what is longer is cut.
+    """
+
+    name: str
+    is_default: bool
+    dimension: int
+    matryoshka_dimensions: Sequence[int]
+    max_tokens: int
+
+
 class Embedder(Protocol):
     """Embeds texts."""
+
+    async def models(self) -> Sequence[EmbeddingModel]:
+        """Returns the models whose names `embed` takes now.
+
+        Raises:
+            StepwireError: DEPENDENCY_UNAVAILABLE, when they are not known.
+        """
+        ...
 
     async def embed(self, wanted: Wanted) -> Embedded:
         """Returns the vectors of the texts, in their order.

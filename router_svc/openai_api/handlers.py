@@ -11,6 +11,7 @@ from router_svc.openai_api.chat_answer import Chunks, completion, headers_of
 from router_svc.openai_api.chat_request import Chat, read_chat
 from router_svc.openai_api.embeddings import Embedder
 from router_svc.openai_api.faults import renamed
+from router_svc.openai_api.models import Served
 from stepwire.call import current_call
 from stepwire.errors import StepwireError
 from stepwire.http import Answer, Asked, Route, Stream
@@ -33,8 +34,8 @@ class Handlers:
     def routes(self) -> Sequence[Route]:
         """Returns the paths, each with what answers on it."""
         return (
-            Route("POST", "/v1/chat/completions", "openai/CreateChatCompletion", self.chat),
-            Route("POST", "/v1/embeddings", "openai/CreateEmbedding", self.embed),
+            Route("POST", models.CHAT_PATH, "openai/CreateChatCompletion", self.chat),
+            Route("POST", models.EMBEDDINGS_PATH, "openai/CreateEmbedding", self.embed),
             Route("GET", "/v1/models", "openai/ListModels", self.list_models),
             Route("GET", "/v1/models/", "openai/RetrieveModel", self.get_model),
         )
@@ -57,13 +58,20 @@ class Handlers:
         return Answer(embeddings.written(embedded, wanted))
 
     async def list_models(self, asked: Asked) -> Answer:
-        """Lists the catalogue."""
+        """Lists what requests may name as their model."""
         del asked
-        return Answer(models.listed(self._holder.catalogue))
+        return Answer(models.listed(await self._served()))
 
     async def get_model(self, asked: Asked) -> Answer:
-        """Answers with one model of the catalogue."""
-        return Answer(models.one(self._holder.catalogue, asked.rest))
+        """Answers with one model of that list."""
+        return Answer(models.one(await self._served(), asked.rest))
+
+    async def _served(self) -> Served:
+        catalogue = self._holder.catalogue
+        try:
+            return Served(catalogue, await self._embedder.models())
+        except StepwireError as error:
+            return Served(catalogue, missing=error)
 
     async def _events(self, chat: Chat) -> AsyncGenerator[bytes]:
         chunks = Chunks(chat)

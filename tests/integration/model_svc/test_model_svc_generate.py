@@ -23,7 +23,7 @@ from model_svc.sessions.devices import Device
 from model_svc.settings import ModelSettings
 from stepwire.api.inference import extensions_pb2 as extensions
 from stepwire.api.model.v1 import generate_pb2 as pb
-from stepwire.api.model.v1 import model_service_pb2
+from stepwire.api.model.v1 import model_service_pb2, text_model_pb2
 from stepwire.errors import Reason
 from stepwire.rpc import open_channel
 from stepwire.telemetry import meter
@@ -299,3 +299,10 @@ async def test_a_model_that_cannot_be_read_harms_no_other(service: RunningServic
     state, reason = index["broken", "1"]
     assert state == "UNAVAILABLE"
     assert reason
+
+
+async def test_a_model_that_writes_is_listed_as_such(service: RunningService) -> None:
+    response = await service.texts.ListTextModels(text_model_pb2.ListTextModelsRequest())
+    writer = {model.name: model for model in response.models}["writer"]
+    assert (writer.ready, list(writer.verbs)) == (True, [text_model_pb2.TEXT_VERB_GENERATE])
+    assert (writer.max_tokens, writer.dimension) == (CONTEXT, 0)

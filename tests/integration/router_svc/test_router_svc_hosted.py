@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from router_svc.generate.failures import FailureKind, ProviderFailure
+from router_svc.providers.embedder import ModelServiceEmbedder
 from router_svc.providers.hosted import HostedModel
 from router_svc.requests.records import Message as Said
 from router_svc.requests.records import Request
@@ -112,3 +113,8 @@ async def test_what_does_not_fit_is_another_models_matter(service: RunningServic
         with pytest.raises(ProviderFailure) as raised:
             await HostedModel(channel, "gone").complete(a_request("hi"), max_output_tokens=5)
         assert raised.value.kind is FailureKind.MISCONFIGURED
+
+
+async def test_a_model_that_writes_is_none_that_embeds(service: RunningService) -> None:
+    async with open_channel(service.address) as channel:
+        assert [model.name for model in await ModelServiceEmbedder(channel).models()] == ["tiny"]

@@ -351,13 +351,3 @@ async def test_texts_are_embedded(house: House) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         await house.client.embeddings.create(model="auto", input=[1, 2])
     assert caught.value.param == "input"
-
-
-async def test_models_are_listed(house: House) -> None:
-    assert [each.id async for each in house.client.models.list()] == [
-        *("auto", "east", "west", "quotes")
-    ]
-    assert (await house.client.models.retrieve("west")).owned_by == "openai"
-    assert (await house.client.models.retrieve("auto")).id == "auto"
-    with pytest.raises(openai.NotFoundError):
-        await house.client.models.retrieve("none")

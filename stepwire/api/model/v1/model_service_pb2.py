@@ -25,15 +25,18 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from stepwire.api.model.v1 import generate_pb2 as stepwire_dot_api_dot_model_dot_v1_dot_generate__pb2
 from stepwire.api.model.v1 import text_pb2 as stepwire_dot_api_dot_model_dot_v1_dot_text__pb2
+from stepwire.api.model.v1 import text_model_pb2 as stepwire_dot_api_dot_model_dot_v1_dot_text__model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)stepwire/api/model/v1/model_service.proto\x12\x15stepwire.api.model.v1\x1a\x1cgoogle/api/annotations.proto\x1a$stepwire/api/model/v1/generate.proto\x1a stepwire/api/model/v1/text.proto\"s\n\x0fTokenizeRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05texts\x18\x02 \x03(\tR\x05texts\x12\x34\n\x16without_special_tokens\x18\x03 \x01(\x08R\x14withoutSpecialTokens\"\x80\x01\n\x10TokenizeResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x37\n\x05texts\x18\x02 \x03(\x0b\x32!.stepwire.api.model.v1.TextTokensR\x05texts\x12\x1d\n\nmax_tokens\x18\x03 \x01(\x05R\tmaxTokens\"\xd3\x02\n\x0c\x45mbedRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05texts\x18\x02 \x03(\tR\x05texts\x12#\n\rrefuse_longer\x18\x03 \x01(\x08R\x0crefuseLonger\x12!\n\tnormalize\x18\x04 \x01(\x08H\x00R\tnormalize\x88\x01\x01\x12\x1e\n\ndimensions\x18\x05 \x01(\x05R\ndimensions\x12\x38\n\x07pooling\x18\x06 \x01(\x0e\x32\x1e.stepwire.api.model.v1.PoolingR\x07pooling\x12\x16\n\x06prefix\x18\x07 \x01(\tR\x06prefix\x12\x33\n\x04role\x18\x08 \x01(\x0e\x32\x1f.stepwire.api.model.v1.TextRoleR\x04role\x12\x1a\n\x08priority\x18\t \x01(\x05R\x08priorityB\x0c\n\n_normalize\"\xc1\x01\n\rEmbedResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1c\n\tdimension\x18\x02 \x01(\x05R\tdimension\x12\x18\n\x07vectors\x18\x03 \x01(\x0cR\x07vectors\x12\x16\n\x06tokens\x18\x04 \x01(\x05R\x06tokens\x12\x1c\n\ttruncated\x18\x05 \x01(\x05R\ttruncated\x12,\n\x03run\x18\x06 \x01(\x0b\x32\x1a.stepwire.api.model.v1.RunR\x03run\"t\n\x0cScoreRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\x12\x1e\n\ncandidates\x18\x03 \x03(\tR\ncandidates\x12\x1a\n\x08priority\x18\x04 \x01(\x05R\x08priority\"\x83\x01\n\rScoreResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x16\n\x06scores\x18\x02 \x03(\x02R\x06scores\x12\x16\n\x06tokens\x18\x03 \x01(\x05R\x06tokens\x12,\n\x03run\x18\x04 \x01(\x0b\x32\x1a.stepwire.api.model.v1.RunR\x03run\"\xc3\x01\n\x0f\x43lassifyRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05texts\x18\x02 \x03(\tR\x05texts\x12\x34\n\x06labels\x18\x03 \x03(\x0b\x32\x1c.stepwire.api.model.v1.LabelR\x06labels\x12 \n\x0btemperature\x18\x04 \x01(\x01R\x0btemperature\x12\x10\n\x03top\x18\x05 \x01(\x05R\x03top\x12\x1a\n\x08priority\x18\x06 \x01(\x05R\x08priority\"\xbf\x01\n\x10\x43lassifyResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12O\n\x0f\x63lassifications\x18\x02 \x03(\x0b\x32%.stepwire.api.model.v1.ClassificationR\x0f\x63lassifications\x12\x16\n\x06tokens\x18\x03 \x01(\x05R\x06tokens\x12,\n\x03run\x18\x04 \x01(\x0b\x32\x1a.stepwire.api.model.v1.RunR\x03run\"4\n\x0eSourceDocument\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\"\xae\x01\n\rRerankRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05query\x18\x02 \x01(\tR\x05query\x12\x43\n\tdocuments\x18\x03 \x03(\x0b\x32%.stepwire.api.model.v1.SourceDocumentR\tdocuments\x12\x10\n\x03top\x18\x04 \x01(\x05R\x03top\x12\x1a\n\x08priority\x18\x05 \x01(\x05R\x08priority\"\xb1\x01\n\x0eRerankResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x43\n\tdocuments\x18\x02 \x03(\x0b\x32%.stepwire.api.model.v1.RankedDocumentR\tdocuments\x12\x16\n\x06tokens\x18\x03 \x01(\x05R\x06tokens\x12,\n\x03run\x18\x04 \x01(\x0b\x32\x1a.stepwire.api.model.v1.RunR\x03run\"R\n\x05Quote\x12\x1f\n\x0b\x64ocument_id\x18\x01 \x01(\tR\ndocumentId\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n\x05score\x18\x03 \x01(\x02R\x05score\"\xc8\x01\n\rAnswerRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1a\n\x08question\x18\x02 \x01(\tR\x08question\x12\x43\n\tdocuments\x18\x03 \x03(\x0b\x32%.stepwire.api.model.v1.SourceDocumentR\tdocuments\x12#\n\rmax_sentences\x18\x04 \x01(\x05R\x0cmaxSentences\x12\x1b\n\tmin_score\x18\x05 \x01(\x02R\x08minScore\"\xba\x01\n\x0e\x41nswerResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x16\n\x06\x61nswer\x18\x02 \x01(\tR\x06\x61nswer\x12\x34\n\x06quotes\x18\x03 \x03(\x0b\x32\x1c.stepwire.api.model.v1.QuoteR\x06quotes\x12\x16\n\x06tokens\x18\x04 \x01(\x05R\x06tokens\x12,\n\x03run\x18\x05 \x01(\x0b\x32\x1a.stepwire.api.model.v1.RunR\x03run\"\x92\x01\n\x10SummarizeRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x43\n\tdocuments\x18\x02 \x03(\x0b\x32%.stepwire.api.model.v1.SourceDocumentR\tdocuments\x12#\n\rmax_sentences\x18\x03 \x01(\x05R\x0cmaxSentences\"\xbf\x01\n\x11SummarizeResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n\x07summary\x18\x02 \x01(\tR\x07summary\x12\x34\n\x06quotes\x18\x03 \x03(\x0b\x32\x1c.stepwire.api.model.v1.QuoteR\x06quotes\x12\x16\n\x06tokens\x18\x04 \x01(\x05R\x06tokens\x12,\n\x03run\x18\x05 \x01(\x0b\x32\x1a.stepwire.api.model.v1.RunR\x03run\"\xac\x01\n\x0e\x45xtractRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1a\n\x08question\x18\x02 \x01(\tR\x08question\x12\x43\n\tdocuments\x18\x03 \x03(\x0b\x32%.stepwire.api.model.v1.SourceDocumentR\tdocuments\x12#\n\rmax_sentences\x18\x04 \x01(\x05R\x0cmaxSentences\"u\n\x0f\x45xtractResponse\x12\x34\n\x06quotes\x18\x01 \x03(\x0b\x32\x1c.stepwire.api.model.v1.QuoteR\x06quotes\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n\x06tokens\x18\x03 \x01(\x05R\x06tokens2\x99\t\n\x0cModelService\x12\x83\x01\n\x08Tokenize\x12&.stepwire.api.model.v1.TokenizeRequest\x1a\'.stepwire.api.model.v1.TokenizeResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:tokenize:\x01*\x12w\n\x05\x45mbed\x12#.stepwire.api.model.v1.EmbedRequest\x1a$.stepwire.api.model.v1.EmbedResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/models/{model}:embed:\x01*\x12w\n\x05Score\x12#.stepwire.api.model.v1.ScoreRequest\x1a$.stepwire.api.model.v1.ScoreResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/models/{model}:score:\x01*\x12\x83\x01\n\x08\x43lassify\x12&.stepwire.api.model.v1.ClassifyRequest\x1a\'.stepwire.api.model.v1.ClassifyResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:classify:\x01*\x12{\n\x06Rerank\x12$.stepwire.api.model.v1.RerankRequest\x1a%.stepwire.api.model.v1.RerankResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:rerank:\x01*\x12{\n\x06\x41nswer\x12$.stepwire.api.model.v1.AnswerRequest\x1a%.stepwire.api.model.v1.AnswerResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:answer:\x01*\x12\x87\x01\n\tSummarize\x12\'.stepwire.api.model.v1.SummarizeRequest\x1a(.stepwire.api.model.v1.SummarizeResponse\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/models/{model}:summarize:\x01*\x12\x7f\n\x07\x45xtract\x12%.stepwire.api.model.v1.ExtractRequest\x1a&.stepwire.api.model.v1.ExtractResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/models/{model}:extract:\x01*\x12\x85\x01\n\x08Generate\x12&.stepwire.api.model.v1.GenerateRequest\x1a\'.stepwire.api.model.v1.GenerateResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:generate:\x01*0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)stepwire/api/model/v1/model_service.proto\x12\x15stepwire.api.model.v1\x1a\x1cgoogle/api/annotations.proto\x1a$stepwire/api/model/v1/generate.proto\x1a stepwire/api/model/v1/text.proto\x1a&stepwire/api/model/v1/text_model.proto\"s\n\x0fTokenizeRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05texts\x18\x02 \x03(\tR\x05texts\x12\x34\n\x16without_special_tokens\x18\x03 \x01(\x08R\x14withoutSpecialTokens\"\x80\x01\n\x10TokenizeResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x37\n\x05texts\x18\x02 \x03(\x0b\x32!.stepwire.api.model.v1.TextTokensR\x05texts\x12\x1d\n\nmax_tokens\x18\x03 \x01(\x05R\tmaxTokens\"\xd3\x02\n\x0c\x45mbedRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05texts\x18\x02 \x03(\tR\x05texts\x12#\n\rrefuse_longer\x18\x03 \x01(\x08R\x0crefuseLonger\x12!\n\tnormalize\x18\x04 \x01(\x08H\x00R\tnormalize\x88\x01\x01\x12\x1e\n\ndimensions\x18\x05 \x01(\x05R\ndimensions\x12\x38\n\x07pooling\x18\x06 \x01(\x0e\x32\x1e.stepwire.api.model.v1.PoolingR\x07pooling\x12\x16\n\x06prefix\x18\x07 \x01(\tR\x06prefix\x12\x33\n\x04role\x18\x08 \x01(\x0e\x32\x1f.stepwire.api.model.v1.TextRoleR\x04role\x12\x1a\n\x08priority\x18\t \x01(\x05R\x08priorityB\x0c\n\n_normalize\"\xc1\x01\n\rEmbedResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1c\n\tdimension\x18\x02 \x01(\x05R\tdimension\x12\x18\n\x07vectors\x18\x03 \x01(\x0cR\x07vectors\x12\x16\n\x06tokens\x18\x04 \x01(\x05R\x06tokens\x12\x1c\n\ttruncated\x18\x05 \x01(\x05R\ttruncated\x12,\n\x03run\x18\x06 \x01(\x0b\x32\x1a.stepwire.api.model.v1.RunR\x03run\"t\n\x0cScoreRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\x12\x1e\n\ncandidates\x18\x03 \x03(\tR\ncandidates\x12\x1a\n\x08priority\x18\x04 \x01(\x05R\x08priority\"\x83\x01\n\rScoreResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x16\n\x06scores\x18\x02 \x03(\x02R\x06scores\x12\x16\n\x06tokens\x18\x03 \x01(\x05R\x06tokens\x12,\n\x03run\x18\x04 \x01(\x0b\x32\x1a.stepwire.api.model.v1.RunR\x03run\"\xc3\x01\n\x0f\x43lassifyRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05texts\x18\x02 \x03(\tR\x05texts\x12\x34\n\x06labels\x18\x03 \x03(\x0b\x32\x1c.stepwire.api.model.v1.LabelR\x06labels\x12 \n\x0btemperature\x18\x04 \x01(\x01R\x0btemperature\x12\x10\n\x03top\x18\x05 \x01(\x05R\x03top\x12\x1a\n\x08priority\x18\x06 \x01(\x05R\x08priority\"\xbf\x01\n\x10\x43lassifyResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12O\n\x0f\x63lassifications\x18\x02 \x03(\x0b\x32%.stepwire.api.model.v1.ClassificationR\x0f\x63lassifications\x12\x16\n\x06tokens\x18\x03 \x01(\x05R\x06tokens\x12,\n\x03run\x18\x04 \x01(\x0b\x32\x1a.stepwire.api.model.v1.RunR\x03run\"4\n\x0eSourceDocument\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\"\xae\x01\n\rRerankRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05query\x18\x02 \x01(\tR\x05query\x12\x43\n\tdocuments\x18\x03 \x03(\x0b\x32%.stepwire.api.model.v1.SourceDocumentR\tdocuments\x12\x10\n\x03top\x18\x04 \x01(\x05R\x03top\x12\x1a\n\x08priority\x18\x05 \x01(\x05R\x08priority\"\xb1\x01\n\x0eRerankResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x43\n\tdocuments\x18\x02 \x03(\x0b\x32%.stepwire.api.model.v1.RankedDocumentR\tdocuments\x12\x16\n\x06tokens\x18\x03 \x01(\x05R\x06tokens\x12,\n\x03run\x18\x04 \x01(\x0b\x32\x1a.stepwire.api.model.v1.RunR\x03run\"R\n\x05Quote\x12\x1f\n\x0b\x64ocument_id\x18\x01 \x01(\tR\ndocumentId\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n\x05score\x18\x03 \x01(\x02R\x05score\"\xc8\x01\n\rAnswerRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1a\n\x08question\x18\x02 \x01(\tR\x08question\x12\x43\n\tdocuments\x18\x03 \x03(\x0b\x32%.stepwire.api.model.v1.SourceDocumentR\tdocuments\x12#\n\rmax_sentences\x18\x04 \x01(\x05R\x0cmaxSentences\x12\x1b\n\tmin_score\x18\x05 \x01(\x02R\x08minScore\"\xba\x01\n\x0e\x41nswerResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x16\n\x06\x61nswer\x18\x02 \x01(\tR\x06\x61nswer\x12\x34\n\x06quotes\x18\x03 \x03(\x0b\x32\x1c.stepwire.api.model.v1.QuoteR\x06quotes\x12\x16\n\x06tokens\x18\x04 \x01(\x05R\x06tokens\x12,\n\x03run\x18\x05 \x01(\x0b\x32\x1a.stepwire.api.model.v1.RunR\x03run\"\x92\x01\n\x10SummarizeRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x43\n\tdocuments\x18\x02 \x03(\x0b\x32%.stepwire.api.model.v1.SourceDocumentR\tdocuments\x12#\n\rmax_sentences\x18\x03 \x01(\x05R\x0cmaxSentences\"\xbf\x01\n\x11SummarizeResponse\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n\x07summary\x18\x02 \x01(\tR\x07summary\x12\x34\n\x06quotes\x18\x03 \x03(\x0b\x32\x1c.stepwire.api.model.v1.QuoteR\x06quotes\x12\x16\n\x06tokens\x18\x04 \x01(\x05R\x06tokens\x12,\n\x03run\x18\x05 \x01(\x0b\x32\x1a.stepwire.api.model.v1.RunR\x03run\"\xac\x01\n\x0e\x45xtractRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1a\n\x08question\x18\x02 \x01(\tR\x08question\x12\x43\n\tdocuments\x18\x03 \x03(\x0b\x32%.stepwire.api.model.v1.SourceDocumentR\tdocuments\x12#\n\rmax_sentences\x18\x04 \x01(\x05R\x0cmaxSentences\"u\n\x0f\x45xtractResponse\x12\x34\n\x06quotes\x18\x01 \x03(\x0b\x32\x1c.stepwire.api.model.v1.QuoteR\x06quotes\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n\x06tokens\x18\x03 \x01(\x05R\x06tokens2\xa2\n\n\x0cModelService\x12\x86\x01\n\x0eListTextModels\x12,.stepwire.api.model.v1.ListTextModelsRequest\x1a-.stepwire.api.model.v1.ListTextModelsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/text-models\x12\x83\x01\n\x08Tokenize\x12&.stepwire.api.model.v1.TokenizeRequest\x1a\'.stepwire.api.model.v1.TokenizeResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:tokenize:\x01*\x12w\n\x05\x45mbed\x12#.stepwire.api.model.v1.EmbedRequest\x1a$.stepwire.api.model.v1.EmbedResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/models/{model}:embed:\x01*\x12w\n\x05Score\x12#.stepwire.api.model.v1.ScoreRequest\x1a$.stepwire.api.model.v1.ScoreResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/models/{model}:score:\x01*\x12\x83\x01\n\x08\x43lassify\x12&.stepwire.api.model.v1.ClassifyRequest\x1a\'.stepwire.api.model.v1.ClassifyResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:classify:\x01*\x12{\n\x06Rerank\x12$.stepwire.api.model.v1.RerankRequest\x1a%.stepwire.api.model.v1.RerankResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:rerank:\x01*\x12{\n\x06\x41nswer\x12$.stepwire.api.model.v1.AnswerRequest\x1a%.stepwire.api.model.v1.AnswerResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:answer:\x01*\x12\x87\x01\n\tSummarize\x12\'.stepwire.api.model.v1.SummarizeRequest\x1a(.stepwire.api.model.v1.SummarizeResponse\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/models/{model}:summarize:\x01*\x12\x7f\n\x07\x45xtract\x12%.stepwire.api.model.v1.ExtractRequest\x1a&.stepwire.api.model.v1.ExtractResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/models/{model}:extract:\x01*\x12\x85\x01\n\x08Generate\x12&.stepwire.api.model.v1.GenerateRequest\x1a\'.stepwire.api.model.v1.GenerateResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:generate:\x01*0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwire.api.model.v1.model_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['ListTextModels']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['ListTextModels']._serialized_options = b'\202\323\344\223\002\021\022\017/v1/text-models'
   _globals['_MODELSERVICE'].methods_by_name['Tokenize']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['Tokenize']._serialized_options = b'\202\323\344\223\002 \"\033/v1/models/{model}:tokenize:\001*'
   _globals['_MODELSERVICE'].methods_by_name['Embed']._loaded_options = None
@@ -52,42 +55,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSERVICE'].methods_by_name['Extract']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/models/{model}:extract:\001*'
   _globals['_MODELSERVICE'].methods_by_name['Generate']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['Generate']._serialized_options = b'\202\323\344\223\002 \"\033/v1/models/{model}:generate:\001*'
-  _globals['_TOKENIZEREQUEST']._serialized_start=170
-  _globals['_TOKENIZEREQUEST']._serialized_end=285
-  _globals['_TOKENIZERESPONSE']._serialized_start=288
-  _globals['_TOKENIZERESPONSE']._serialized_end=416
-  _globals['_EMBEDREQUEST']._serialized_start=419
-  _globals['_EMBEDREQUEST']._serialized_end=758
-  _globals['_EMBEDRESPONSE']._serialized_start=761
-  _globals['_EMBEDRESPONSE']._serialized_end=954
-  _globals['_SCOREREQUEST']._serialized_start=956
-  _globals['_SCOREREQUEST']._serialized_end=1072
-  _globals['_SCORERESPONSE']._serialized_start=1075
-  _globals['_SCORERESPONSE']._serialized_end=1206
-  _globals['_CLASSIFYREQUEST']._serialized_start=1209
-  _globals['_CLASSIFYREQUEST']._serialized_end=1404
-  _globals['_CLASSIFYRESPONSE']._serialized_start=1407
-  _globals['_CLASSIFYRESPONSE']._serialized_end=1598
-  _globals['_SOURCEDOCUMENT']._serialized_start=1600
-  _globals['_SOURCEDOCUMENT']._serialized_end=1652
-  _globals['_RERANKREQUEST']._serialized_start=1655
-  _globals['_RERANKREQUEST']._serialized_end=1829
-  _globals['_RERANKRESPONSE']._serialized_start=1832
-  _globals['_RERANKRESPONSE']._serialized_end=2009
-  _globals['_QUOTE']._serialized_start=2011
-  _globals['_QUOTE']._serialized_end=2093
-  _globals['_ANSWERREQUEST']._serialized_start=2096
-  _globals['_ANSWERREQUEST']._serialized_end=2296
-  _globals['_ANSWERRESPONSE']._serialized_start=2299
-  _globals['_ANSWERRESPONSE']._serialized_end=2485
-  _globals['_SUMMARIZEREQUEST']._serialized_start=2488
-  _globals['_SUMMARIZEREQUEST']._serialized_end=2634
-  _globals['_SUMMARIZERESPONSE']._serialized_start=2637
-  _globals['_SUMMARIZERESPONSE']._serialized_end=2828
-  _globals['_EXTRACTREQUEST']._serialized_start=2831
-  _globals['_EXTRACTREQUEST']._serialized_end=3003
-  _globals['_EXTRACTRESPONSE']._serialized_start=3005
-  _globals['_EXTRACTRESPONSE']._serialized_end=3122
-  _globals['_MODELSERVICE']._serialized_start=3125
-  _globals['_MODELSERVICE']._serialized_end=4302
+  _globals['_TOKENIZEREQUEST']._serialized_start=210
+  _globals['_TOKENIZEREQUEST']._serialized_end=325
+  _globals['_TOKENIZERESPONSE']._serialized_start=328
+  _globals['_TOKENIZERESPONSE']._serialized_end=456
+  _globals['_EMBEDREQUEST']._serialized_start=459
+  _globals['_EMBEDREQUEST']._serialized_end=798
+  _globals['_EMBEDRESPONSE']._serialized_start=801
+  _globals['_EMBEDRESPONSE']._serialized_end=994
+  _globals['_SCOREREQUEST']._serialized_start=996
+  _globals['_SCOREREQUEST']._serialized_end=1112
+  _globals['_SCORERESPONSE']._serialized_start=1115
+  _globals['_SCORERESPONSE']._serialized_end=1246
+  _globals['_CLASSIFYREQUEST']._serialized_start=1249
+  _globals['_CLASSIFYREQUEST']._serialized_end=1444
+  _globals['_CLASSIFYRESPONSE']._serialized_start=1447
+  _globals['_CLASSIFYRESPONSE']._serialized_end=1638
+  _globals['_SOURCEDOCUMENT']._serialized_start=1640
+  _globals['_SOURCEDOCUMENT']._serialized_end=1692
+  _globals['_RERANKREQUEST']._serialized_start=1695
+  _globals['_RERANKREQUEST']._serialized_end=1869
+  _globals['_RERANKRESPONSE']._serialized_start=1872
+  _globals['_RERANKRESPONSE']._serialized_end=2049
+  _globals['_QUOTE']._serialized_start=2051
+  _globals['_QUOTE']._serialized_end=2133
+  _globals['_ANSWERREQUEST']._serialized_start=2136
+  _globals['_ANSWERREQUEST']._serialized_end=2336
+  _globals['_ANSWERRESPONSE']._serialized_start=2339
+  _globals['_ANSWERRESPONSE']._serialized_end=2525
+  _globals['_SUMMARIZEREQUEST']._serialized_start=2528
+  _globals['_SUMMARIZEREQUEST']._serialized_end=2674
+  _globals['_SUMMARIZERESPONSE']._serialized_start=2677
+  _globals['_SUMMARIZERESPONSE']._serialized_end=2868
+  _globals['_EXTRACTREQUEST']._serialized_start=2871
+  _globals['_EXTRACTREQUEST']._serialized_end=3043
+  _globals['_EXTRACTRESPONSE']._serialized_start=3045
+  _globals['_EXTRACTRESPONSE']._serialized_end=3162
+  _globals['_MODELSERVICE']._serialized_start=3165
+  _globals['_MODELSERVICE']._serialized_end=4479
 # @@protoc_insertion_point(module_scope)

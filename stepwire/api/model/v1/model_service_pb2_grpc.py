@@ -5,6 +5,7 @@ import warnings
 
 from stepwire.api.model.v1 import generate_pb2 as stepwire_dot_api_dot_model_dot_v1_dot_generate__pb2
 from stepwire.api.model.v1 import model_service_pb2 as stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2
+from stepwire.api.model.v1 import text_model_pb2 as stepwire_dot_api_dot_model_dot_v1_dot_text__model__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -46,6 +47,11 @@ class ModelServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.ListTextModels = channel.unary_unary(
+                '/stepwire.api.model.v1.ModelService/ListTextModels',
+                request_serializer=stepwire_dot_api_dot_model_dot_v1_dot_text__model__pb2.ListTextModelsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_text__model__pb2.ListTextModelsResponse.FromString,
+                _registered_method=True)
         self.Tokenize = channel.unary_unary(
                 '/stepwire.api.model.v1.ModelService/Tokenize',
                 request_serializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.TokenizeRequest.SerializeToString,
@@ -106,6 +112,15 @@ class ModelServiceServicer:
     says; a model without levels takes no notice. Of what waits, calls of a higher priority
     always go first; a batch that runs is never interrupted.
     """
+
+    def ListTextModels(self, request, context):
+        """Lists the models that read or write texts, ready or not, and says what each does. The
+        repository as a whole, with the models that are called by tensor alone, is listed by
+        the Open Inference Protocol.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Tokenize(self, request, context):
         """Turns texts into tokens, without running the model.
@@ -175,6 +190,11 @@ class ModelServiceServicer:
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'ListTextModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTextModels,
+                    request_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_text__model__pb2.ListTextModelsRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_model_dot_v1_dot_text__model__pb2.ListTextModelsResponse.SerializeToString,
+            ),
             'Tokenize': grpc.unary_unary_rpc_method_handler(
                     servicer.Tokenize,
                     request_deserializer=stepwire_dot_api_dot_model_dot_v1_dot_model__service__pb2.TokenizeRequest.FromString,
@@ -241,6 +261,33 @@ class ModelService:
     says; a model without levels takes no notice. Of what waits, calls of a higher priority
     always go first; a batch that runs is never interrupted.
     """
+
+    @staticmethod
+    def ListTextModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.api.model.v1.ModelService/ListTextModels',
+            stepwire_dot_api_dot_model_dot_v1_dot_text__model__pb2.ListTextModelsRequest.SerializeToString,
+            stepwire_dot_api_dot_model_dot_v1_dot_text__model__pb2.ListTextModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Tokenize(request,

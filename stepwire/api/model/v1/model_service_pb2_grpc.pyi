@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from stepwire.api.model.v1 import generate_pb2 as _generate_pb2
 from stepwire.api.model.v1 import model_service_pb2 as _model_service_pb2
+from stepwire.api.model.v1 import text_model_pb2 as _text_model_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -45,6 +46,11 @@ class ModelServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
+    ListTextModels: _grpc.UnaryUnaryMultiCallable[_text_model_pb2.ListTextModelsRequest, _text_model_pb2.ListTextModelsResponse]
+    """Lists the models that read or write texts, ready or not, and says what each does. The
+    repository as a whole, with the models that are called by tensor alone, is listed by
+    the Open Inference Protocol.
+    """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.TokenizeRequest, _model_service_pb2.TokenizeResponse]
     """Turns texts into tokens, without running the model."""
     Embed: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.EmbedRequest, _model_service_pb2.EmbedResponse]
@@ -84,6 +90,11 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    ListTextModels: _aio.UnaryUnaryMultiCallable[_text_model_pb2.ListTextModelsRequest, _text_model_pb2.ListTextModelsResponse]  # type: ignore[assignment]
+    """Lists the models that read or write texts, ready or not, and says what each does. The
+    repository as a whole, with the models that are called by tensor alone, is listed by
+    the Open Inference Protocol.
+    """
     Tokenize: _aio.UnaryUnaryMultiCallable[_model_service_pb2.TokenizeRequest, _model_service_pb2.TokenizeResponse]  # type: ignore[assignment]
     """Turns texts into tokens, without running the model."""
     Embed: _aio.UnaryUnaryMultiCallable[_model_service_pb2.EmbedRequest, _model_service_pb2.EmbedResponse]  # type: ignore[assignment]
@@ -120,6 +131,17 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     says; a model without levels takes no notice. Of what waits, calls of a higher priority
     always go first; a batch that runs is never interrupted.
     """
+
+    @_abc_1.abstractmethod
+    def ListTextModels(
+        self,
+        request: _text_model_pb2.ListTextModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_text_model_pb2.ListTextModelsResponse, _abc.Awaitable[_text_model_pb2.ListTextModelsResponse]]:
+        """Lists the models that read or write texts, ready or not, and says what each does. The
+        repository as a whole, with the models that are called by tensor alone, is listed by
+        the Open Inference Protocol.
+        """
 
     @_abc_1.abstractmethod
     def Tokenize(
