@@ -62,7 +62,7 @@ def open_generator(
             budget=RowBudget(_ONE_BY_ONE),
             # A second run would only wait for the process.
             plan=replace(plan, instances=1),
-            max_waiting=settings.max_texts_written,
+            max_waiting=plan.max_waiting or settings.max_texts_written,
             pool=lambda: pools[process.device],
             clock=clock,
             observer=metrics,
@@ -70,5 +70,5 @@ def open_generator(
         metrics=metrics,
         generation=GenerationMetrics(meter, model=name, version=version),
         runner=runner,
-        max_texts=settings.max_texts_written,
+        max_texts=plan.max_waiting or settings.max_texts_written,
     )

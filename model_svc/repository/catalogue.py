@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from model_svc.repository.folder import model_folders
+from model_svc.repository.folder import model_folders, told_name
 from model_svc.repository.shelf import Shelf
 from model_svc.repository.sources import Source
 from model_svc.sessions.errors import ModelLoadError
@@ -75,4 +75,4 @@ class Catalogue:
 
 
 def _homes(folder: Path) -> dict[str, Path]:
-    return {home.name: home for home in model_folders(folder)}
+    return {told_name(home): home for home in model_folders(folder)}

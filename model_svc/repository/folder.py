@@ -1,6 +1,8 @@
 """Models that lie in a folder, in Triton's layout."""
 
 import hashlib
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from model_svc.export.cached import MODEL_FILE
 from model_svc.export.checkpoint import TOKENIZER_FILE
 from model_svc.generation.decoder import GENAI_FILE
 from model_svc.repository.config import CONFIG_FILE, read_config
+from model_svc.repository.effects import Kind, check_effects, unheeded
 from model_svc.repository.parameters import parse_parameters
 from model_svc.repository.plans import run_plan
 from model_svc.repository.sources import Found, Loaded, Loader, TextUse
@@ -19,6 +22,8 @@ from model_svc.repository.text_files import text_plan
 from model_svc.repository.versions import choose_versions
 from model_svc.sessions.errors import ModelLoadError
 from stepwire.api.inference import model_config_pb2 as pb
+
+_logger = logging.getLogger(__name__)
 
 _DIGEST_BYTES: Final = 16
 
@@ -75,6 +80,8 @@ class FolderSource:
             raise ModelLoadError(str(error).replace(f"{self._home.parent}/", "")) from error
 
     def _look(self) -> Found:
+        if told_name(self._home) != self._home.name:
+            raise ModelLoadError(f"model folder {told_name(self._home)}: its name is not UTF-8")
         written = read_config(self._home)
         config = written or _default_config(self._home.name)
         parameters = parse_parameters(config)
@@ -88,7 +95,10 @@ class FolderSource:
 
     def _load(self, found: Found, version: str) -> Loaded:
         config, name = found.config, self._home.name
+        if fields := unheeded(config):
+            _logger.warning("fields are not heeded", extra={"model": name, "fields": fields})
         if config.HasField("ensemble_scheduling"):
+            check_effects(config, Kind.ENSEMBLE)
             return Loaded(chain_model(config, self._use))
         home = self._home / version
         path = home / config.default_model_filename
@@ -96,10 +106,12 @@ class FolderSource:
             config, found.parameters, configured=found.configured, cache_bytes=self._cache_bytes
         )
         if (home / GENAI_FILE).is_file():
+            check_effects(config, Kind.WRITES)
             generator = self._loader.load_generator(name, version, home, plan)
             return Loaded(generator, generator=generator)
         text = text_plan(home, found.parameters)
         if text is None:
+            check_effects(config, Kind.TENSORS)
             return Loaded(self._loader.load(name, version, path, plan))
         if config.input or config.output:
             raise ModelLoadError(
@@ -117,6 +129,11 @@ def model_folders(folder: Path) -> Iterator[Path]:
         OSError: The folder cannot be read.
     """
     return (path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != ".")
+
+
+def told_name(path: Path) -> str:
+    """Returns the name of a file as it can be told: bytes that are not UTF-8 are replaced."""
+    return os.fsencode(path.name).decode(errors="replace")
 
 
 def _default_config(name: str) -> pb.ModelConfig:
@@ -139,7 +156,7 @@ def _versions(home: Path, config: pb.ModelConfig) -> list[Path]:
         for folder in model_folders(home)
         if not files or any((folder / name).is_file() for name in (file, GENAI_FILE))
     ]
-    odd = [path.name for path in versions if not _is_version(path.name)]
+    odd = [told_name(path) for path in versions if not _is_version(path.name)]
     if odd or not versions:
         raise ModelLoadError(
             f"model folder {home}: expected <version>/{file} with whole numbers as versions"
@@ -158,8 +175,6 @@ def _fingerprint(version: Path, config: pb.ModelConfig) -> str:
     digest.update(config.SerializeToString(deterministic=True))
     for path in sorted(version.rglob("[!.]*")):
         status = path.stat()
-        digest.update(
-            f"{path.relative_to(version)}\0{status.st_size}\0{status.st_mtime_ns}\0"
-            f"{status.st_ino}\0".encode()
-        )
+        digest.update(os.fsencode(path.relative_to(version)))
+        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\0".encode())
     return digest.hexdigest()

@@ -29,7 +29,12 @@ from stepwire.rpc import open_channel
 from stepwire.telemetry import meter
 from stepwire.testing.poll import eventually
 from tests.integration.model_svc.graphs import write_encoder
-from tests.integration.model_svc.model_service import RunningService, infer, running_service
+from tests.integration.model_svc.model_service import (
+    RunningService,
+    configure,
+    infer,
+    running_service,
+)
 from tests.integration.model_svc.refusals import refusal
 from tests.integration.model_svc.tiny_decoder import CONTEXT, PlainLoop, write_decoder
 
@@ -45,6 +50,10 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
     write_encoder(folder / "tiny" / "1")
     write_decoder(folder / "writer" / "1")
     write_decoder(folder / "gpu_writer" / "1", provider="cuda")
+    configure(
+        folder / "gpu_writer",
+        "dynamic_batching { priority_levels: 3 default_queue_policy { max_queue_size: 1 } }",
+    )
     (folder / "broken" / "1").mkdir(parents=True)
     (folder / "broken" / "1" / "genai_config.json").write_text("{}")
     async with running_service(
@@ -94,6 +103,14 @@ async def runs(service: RunningService) -> tuple[int, int]:
     request = extensions.ModelStatisticsRequest(name="writer")
     (stats,) = (await service.inference.ModelStatistics(request)).model_stats
     return stats.execution_count, stats.inference_stats.fail.count
+
+
+async def has_room(service: RunningService, model: str) -> bool:
+    try:
+        await written(service, "blue", model=model, max_tokens=1)
+    except grpc.aio.AioRpcError:
+        return False
+    return True
 
 
 def decoder_process() -> psutil.Process:
@@ -206,15 +223,7 @@ async def test_a_model_writes_so_many_texts_at_a_time(service: RunningService) -
     assert (error.reason, error.metadata["limit"]) == (Reason.OVERLOADED, str(TEXTS))
     for call in calls:
         call.cancel()
-
-    async def has_room() -> bool:
-        try:
-            await written(service, "blue", max_tokens=1)
-        except grpc.aio.AioRpcError:
-            return False
-        return True
-
-    await eventually(has_room)
+    await eventually(lambda: has_room(service, "writer"))
 
 
 async def test_a_process_that_dies_is_started_again(
@@ -267,12 +276,58 @@ async def test_models_do_what_they_are_for(service: RunningService) -> None:
     assert error.reason is Reason.MODEL_INPUT_INVALID
 
 
+async def test_a_model_that_writes_has_the_queue_of_its_configuration(
+    service: RunningService,
+) -> None:
+    call = begin(service, "blue", model="gpu_writer", priority=4)
+    error = await refusal(call.read(), grpc.StatusCode.INVALID_ARGUMENT)
+    assert "priority is 4, must be from 1 to 3" in error.message
+    first = begin(service, ENDLESS, model="gpu_writer", priority=3, max_tokens=CONTEXT)
+    assert await first_text(first) == "0"
+    call = begin(service, "blue", model="gpu_writer", priority=1)
+    error = await refusal(call.read(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert (error.reason, error.metadata["limit"]) == (Reason.OVERLOADED, "1")
+    first.cancel()
+    await eventually(lambda: has_room(service, "gpu_writer"))
+
+
 async def test_a_model_that_writes_is_called_by_tensor_too(
     service: RunningService, plain: PlainLoop
 ) -> None:
     text = {"text_input": np.array([b"blue"], dtype=object)}
     response = await service.inference.ModelInfer(infer("writer", text))
     assert response.raw_output_contents[0][4:].decode() == plain.write("blue", 256)[0]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        (b"", "must not be empty"),
+        (b"to be \0 continued", "must not contain the character U+0000"),
+        (b"x" * 100_001, "must have at most 100000 characters"),
+    ],
+)
+async def test_prompts_by_tensor_have_the_limits_of_others(
+    service: RunningService, prompt: bytes, says: str
+) -> None:
+    call = service.inference.ModelInfer(
+        infer("writer", {"text_input": np.array([prompt], dtype=object)})
+    )
+    error = await refusal(call, grpc.StatusCode.INVALID_ARGUMENT)
+    assert (error.reason, error.metadata["tensor"]) == (Reason.MODEL_INPUT_INVALID, "text_input")
+    assert says in error.message
+
+
+async def test_a_process_goes_on_while_its_service_does(
+    service: RunningService, plain: PlainLoop
+) -> None:
+    call = begin(service, ENDLESS, max_tokens=CONTEXT)
+    assert await first_text(call) == "0"
+    process = decoder_process()
+    process.terminate()
+    assert (await written(service, "blue"))[0] == plain.write("blue", 256)[0]
+    call.cancel()
+    assert decoder_process() == process
 
 
 async def test_what_falls_back_to_the_cpu_says_so_everywhere(

