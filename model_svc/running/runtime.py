@@ -33,6 +33,7 @@ from model_svc.sessions.devices import Device, choose_device
 from model_svc.sessions.engine import Engine, Open
 from model_svc.sessions.errors import DeviceError, ModelLoadError
 from model_svc.sessions.runner import Runner
+from model_svc.sessions.same_file import same_file
 from model_svc.sessions.session import Session
 from model_svc.settings import ModelSettings
 from model_svc.tensors import are_batched
@@ -83,12 +84,13 @@ class Runtime:
         Raises:
             ModelLoadError: It cannot be served.
         """
-        engine = self._engine(name, plan, partial(_open, path), size=_size_of(path))
+        opener = same_file(path, partial(_open, path))
+        engine = self._engine(name, plan, opener, size=_size_of(path))
         rows = plan.max_batch_rows
         if rows is None:
             rows = _BATCH_ROWS if are_batched([*engine.inputs, *engine.outputs]) else 0
         metrics = self._metrics(name, version, engine, budget=rows, reads_text=False)
-        runner = self._runner(engine)
+        runner = self._runner()
         return GenericModel(
             name,
             engine=engine,
@@ -119,7 +121,8 @@ class Runtime:
         Raises:
             ModelLoadError: It cannot be served.
         """
-        engine = self._engine(name, plan, partial(_open_bound, path), size=_size_of(path))
+        opener = same_file(path, partial(_open_bound, path))
+        engine = self._engine(name, plan, opener, size=_size_of(path))
         try:
             readouts = graph_readouts(engine.outputs, text.pooling, normalized=text.normalize)
         except ValueError as error:
@@ -207,7 +210,7 @@ class Runtime:
     ) -> EmbeddingModel:
         budget = self._settings.batch_tokens(on_cpu=engine.device is Device.CPU)
         metrics = self._metrics(name, version, engine, budget=budget, reads_text=True)
-        runner = self._runner(engine)
+        runner = self._runner()
         execute = Encoder(engine, runner)
         return EmbeddingModel(
             name,
@@ -289,8 +292,9 @@ class Runtime:
             reads_text=reads_text,
         )
 
-    def _runner(self, engine: Engine) -> Runner:
-        return Runner(self._pools[engine.device].slots)
+    def _runner(self) -> Runner:
+        # A model that moves to the CPU has the slots of that.
+        return Runner(max(pool.slots for pool in self._pools.values()))
 
     @staticmethod
     def _tokenizer(name: str, path: Path, max_tokens: int) -> TextTokenizer:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from model_svc.sessions.devices import Device
-from model_svc.sessions.errors import DeviceError
+from model_svc.sessions.errors import DeviceError, ModelLoadError
 from model_svc.tensors import Tensor, TensorSpec
+from stepwire.errors import Reason, StepwireError
 
 _logger = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ class Engine:
 
         Raises:
             InputRefusedError: The inputs do not fit the model.
+            StepwireError: DEPENDENCY_UNAVAILABLE; the device failed, and the CPU cannot take
+                its place.
         """
         session = self._device
         if session is not None:
@@ -105,7 +108,14 @@ class Engine:
             else:
                 self._failures = 0
                 return results, session.device
-        whole, part = self._on_cpu()
+        try:
+            whole, part = self._on_cpu()
+        except ModelLoadError as error:
+            raise StepwireError(
+                Reason.DEPENDENCY_UNAVAILABLE,
+                f"the device failed, and the CPU cannot take its place: {error}",
+                metadata={"dependency": Device.CPU},
+            ) from error
         return (whole if alone else part).run(inputs, outputs), Device.CPU
 
     def _on_device(self, device: Device, *, strict: bool) -> Runnable:

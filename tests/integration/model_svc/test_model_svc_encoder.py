@@ -1,3 +1,5 @@
+import asyncio
+import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +12,17 @@ from model_svc.export.cached import exported_model
 from model_svc.ports import EmbedOptions
 from model_svc.readouts import Readout, exported_readouts, graph_readouts
 from model_svc.running.plan import Pooling
+from model_svc.running.runtime import Runtime
 from model_svc.sessions.devices import Device
 from model_svc.sessions.engine import Engine
 from model_svc.sessions.errors import DeviceError, InputRefusedError
 from model_svc.sessions.runner import Runner
+from model_svc.sessions.same_file import same_file
 from model_svc.sessions.session import Session
+from model_svc.settings import ModelSettings
 from model_svc.tensors import Tensor, TensorSpec, Tokens
+from stepwire.errors import Reason, StepwireError
+from stepwire.telemetry import meter
 from tests.integration.model_svc.tiny import HIDDEN, write_checkpoint
 
 OWN = Readout("sentence_embedding")
@@ -134,6 +141,29 @@ def test_what_a_gpu_cannot_do_is_done_on_the_cpu(opener: Opener) -> None:
     before = gpu.runs
     run(engine)
     assert gpu.runs == before
+
+
+def test_other_weights_do_not_take_the_place_of_a_device(model: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(model.parent, tmp_path / "model")) / model.name
+    opener = Opener(path)
+    engine = Engine(same_file(path, opener), device=Device.GPU, threads=1, twofold=False)
+    (gpu,) = opener.sessions
+    gpu.broken = True
+    path.with_name("new").write_bytes(model.read_bytes())
+    path.with_name("new").rename(path)
+    with pytest.raises(StepwireError, match="has changed since it was loaded") as raised:
+        run(engine)
+    assert raised.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+    gpu.broken = False
+    assert run(engine)[1] is Device.GPU
+
+
+async def test_a_model_that_may_move_to_the_cpu_has_threads_for_all_its_slots() -> None:
+    runtime = Runtime(ModelSettings(threads=3, gpu_slots=1), meter())
+    runner, all_at_once = runtime._runner(), threading.Barrier(3)
+    await asyncio.gather(*(runner.run(all_at_once.wait, 10) for _ in range(3)))
+    runner.close()
+    runtime.close()
 
 
 def test_inputs_that_are_refused_are_no_fault_of_the_device(opener: Opener) -> None:
