@@ -2,6 +2,7 @@
 
 from executor_svc.app import run
 from executor_svc.settings import ExecutorSettings
+from stepwire.environment import read_settings
 
 if __name__ == "__main__":
-    run(ExecutorSettings())
+    run(read_settings(ExecutorSettings))

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 
 import asyncpg
 import dramatiq
@@ -52,6 +53,7 @@ from executor_svc.work.subtasks import RecordSubtasks
 from executor_svc.workflows.resolver import Resolver
 from executor_svc.workflows.store import PostgresWorkflowStore
 from stepwire.db import check_migrated
+from stepwire.environment import read_settings
 from stepwire.lifecycle import StartError, Stopping, run_process
 from stepwire.mq import AmqpConnection, Topology, open_broker
 from stepwire.sdk.functions import default_registry
@@ -127,7 +129,10 @@ async def start_worker(
     try:
         default_registry.load(settings.step_modules)
     except ImportError as error:
-        raise StartError(f"step_modules: {error}") from error
+        raise StartError(
+            f"STEPWIRE_WORKER_STEP_MODULES: {error}; modules are looked for in the folder in "
+            f"which the process was started, {Path.cwd()}, and on PYTHONPATH"
+        ) from error
     # Functions that are not coroutines run in the loop's default executor.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(settings.python_threads, thread_name_prefix="step")
@@ -304,4 +309,4 @@ def run(settings: WorkerSettings) -> None:
 
 
 if __name__ == "__main__":
-    run(WorkerSettings())
+    run(read_settings(WorkerSettings))

@@ -17,6 +17,7 @@ from gateway.descriptors import DESCRIPTORS
 from gateway.edge.bootstrap import bootstrap
 from gateway.envoy.message import to_yaml
 from gateway.settings import GatewaySettings
+from stepwire.environment import read_settings
 
 
 def render(settings: GatewaySettings, *, descriptors: Path = DESCRIPTORS) -> str:
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--validate", action="store_true", help="let Envoy check what was written")
     parser.add_argument("--run", action="store_true", help="become Envoy, running what was written")
     options = parser.parse_args(arguments)
-    settings = GatewaySettings()
+    settings = read_settings(GatewaySettings)
     options.output.write_text(render(settings), encoding="utf-8")
     if options.validate:
         complaint = validate(options.output)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from stepwire import failpoints
+from stepwire.environment import misspelt
 from stepwire.settings import ProcessSettings
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def run_process(name: str, settings: ProcessSettings, main: Main) -> None:
     except MetricsPortError as error:
         _logger.critical("cannot start: %s", error)
         sys.exit(1)
+    for variable, meant in misspelt(type(settings)):
+        _logger.warning("%s is no setting; is %s meant?", variable, meant)
     failpoints.arm(settings.failpoints)
     _collect_less_often()
     loop_factory = uvloop.new_event_loop if settings.event_loop == "uvloop" else None

@@ -162,6 +162,14 @@ def _broker(options: StackOptions, node: RabbitServer | None) -> str:
     return "rabbitmq" if node is not None else "in-process"
 
 
+# Whom each process calls.
+CALLS: Mapping[str, tuple[str, ...]] = {
+    "GATEWAY": ("executor", "router", "vector", "model"),
+    "COMPANION": ("executor", "router", "vector", "model"),
+    "WORKER": ("router", "vector", "model"),
+    "ROUTER": ("vector", "model"),
+    "VECTOR": ("model",),
+}
 # The demo's step functions, besides the library that every worker has.
 DEMO_MODULES = '["stepwire.sdk.library", "stepwire.demo.functions"]'
 
@@ -170,8 +178,6 @@ def _environment(
     home: Path, *, ports: PortPlan, database_url: str, rabbitmq_url: str
 ) -> dict[str, str]:
     """Returns the variables of all processes together; each reads those of its prefix."""
-    executor, router = target(ports, "executor"), target(ports, "router")
-    vector, model = target(ports, "vector"), target(ports, "model")
     listening = {
         default.variable: str(ports.number(name))
         for name, default in DEFAULTS.items()
@@ -186,15 +192,9 @@ def _environment(
         "STEPWIRE_EXECUTOR_RABBITMQ_URL": rabbitmq_url,
         "STEPWIRE_WORKER_RABBITMQ_URL": rabbitmq_url,
         **{
-            f"STEPWIRE_{name}_{of}_TARGET": where
-            for name in ("EXECUTOR", "WORKER", "GATEWAY", "COMPANION", "ROUTER", "VECTOR")
-            for of, where in (
-                ("EXECUTOR", executor),
-                ("ROUTER", router),
-                ("VECTOR", vector),
-                ("MODEL", model),
-            )
-            if name != of
+            f"STEPWIRE_{name}_{called.upper()}_TARGET": target(ports, called)
+            for name, all_called in CALLS.items()
+            for called in all_called
         },
         "STEPWIRE_WORKER_STEP_MODULES": DEMO_MODULES,
         # ONNX Runtime reports its use to its maker unless this says no.

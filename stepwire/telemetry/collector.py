@@ -24,6 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from stepwire.environment import read_settings
 from stepwire.rpc.health import HealthServicer
 from stepwire.settings import MEBIBYTE, ProcessSettings
 from stepwire.telemetry.forward import Forwarder
@@ -127,7 +128,7 @@ async def run(settings: CollectorSettings) -> None:
 
 def main() -> None:
     """Reads the settings and runs the collector."""
-    settings = CollectorSettings()
+    settings = read_settings(CollectorSettings)
     setup_logging("collector", settings.log_level)
     asyncio.run(run(settings))
 

@@ -5,10 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from executor_svc.settings import ExecutorSettings, WorkerSettings
+from gateway.settings import CompanionSettings, GatewaySettings
+from model_svc.settings import ModelSettings
+from router_svc.settings import RouterSettings
+from stepwire.environment import misspelt
 from stepwire.stack.part import Part
 from stepwire.stack.plan import StackOptions, StackPlan, make_plan
 from stepwire.stack.ports import PortError, PortPlan
 from stepwire.stack.secrets import StackSecrets
+from stepwire.telemetry.collector import CollectorSettings
+from vector_svc.settings import VectorSettings
 
 SECRETS = StackSecrets(postgres_password="pg", rabbitmq_password="mq", home_key="k")
 SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -122,3 +129,23 @@ def test_spans_go_through_the_collector_to_the_users_endpoint(tmp_path: Path) ->
 def test_ports_that_do_not_exist(environment: dict[str, str], offset: int, message: str) -> None:
     with pytest.raises(PortError, match=message):
         PortPlan(offset, environment).number("model")
+
+
+def test_processes_are_told_only_what_is_a_setting_of_theirs(tmp_path: Path) -> None:
+    """Others would be warned of as misspelt, in every log."""
+    kinds = {
+        "executor": ExecutorSettings,
+        "worker-1": WorkerSettings,
+        "router": RouterSettings,
+        "vector": VectorSettings,
+        "model": ModelSettings,
+        "companion": CompanionSettings,
+        "gateway": GatewaySettings,
+        "collector": CollectorSettings,
+    }
+    plan = plan_for(tmp_path)
+    told = {
+        kind: list(misspelt(kind, environment_of(plan, name)))  # type: ignore[arg-type]
+        for name, kind in kinds.items()
+    }
+    assert not any(told.values()), told
