@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stepwire.cli.exits import ExitCode
+from stepwire.cli.options import Output, OutputOption
 from stepwire.stack.daemon import StackError, run_stack
 from stepwire.stack.detached import start_detached, stop_stack
 from stepwire.stack.doctor import Verdict, examine
@@ -21,6 +23,7 @@ from stepwire.stack.home import AlreadyRunningError, purge
 from stepwire.stack.logs import COMBINED, log_path
 from stepwire.stack.plan import StackOptions
 from stepwire.stack.ports import PORT_OFFSET_VARIABLE
+from stepwire.stack.readable import readable
 from stepwire.stack.state import (
     HOME_VARIABLE,
     Phase,
@@ -33,17 +36,8 @@ from stepwire.stack.tail import follow, last_lines
 from stepwire.stack.view import StackView
 
 MEBIBYTE = 1024 * 1024
-NOT_RUNNING = 3
-INTERRUPTED = 130
 out = Console()
 err = Console(stderr=True)
-
-
-class Output(StrEnum):
-    """How a command prints."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 Home = Annotated[
@@ -89,11 +83,20 @@ def up(
     """Start the whole system on this machine and keep it running until Ctrl-C."""
     with _faults_told():
         options = _options(home, port_offset, workers=workers, rabbitmq_url=rabbitmq_url)
+        was_up = (last := read_state(options.home)) is not None and last.is_running()
         with StackView(out) as view:
             if detach:
                 _tell_ready(start_detached(options, on_change=view))
             else:
                 run_stack(options, on_change=lambda state: _follow(view, state))
+    if was_up:
+        out.print(
+            "It was up already: options and settings of this call are not taken; "
+            "`stepwire down` first.",
+            style="yellow",
+            highlight=False,
+            soft_wrap=not out.is_terminal,
+        )
 
 
 def down(
@@ -117,7 +120,7 @@ def down(
 def status(
     *,
     home: Home = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Form.")] = Output.TABLE,
+    output: OutputOption = Output.TEXT,
 ) -> None:
     """Show every part: its process, ports, health, restarts and memory.
 
@@ -128,14 +131,14 @@ def status(
         state = read_state(folder)
     if state is None or not state.is_running():
         _tell_none(folder, state, output)
-        raise typer.Exit(NOT_RUNNING)
+        raise typer.Exit(ExitCode.NOT_FOUND)
     parts = asyncio.run(check_parts(folder, state))
     if output is Output.JSON:
         _print_json(_as_json(state, parts))
     else:
         out.print(_as_table(state, parts))
     if not all(part.healthy for part in parts):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def doctor(*, home: Home = None, port_offset: PortOffset = None) -> None:
@@ -162,7 +165,7 @@ def doctor(*, home: Home = None, port_offset: PortOffset = None) -> None:
         out.print(table, highlight=False)
         faults += finding.verdict is Verdict.FAULT
     if faults:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def logs(
@@ -177,33 +180,39 @@ def logs(
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, help="How many to begin with.")
     ] = 100,
+    output: Annotated[
+        Output,
+        typer.Option("--output", "-o", help="Lines as text, or as the parts wrote them: JSON."),
+    ] = Output.TEXT,
 ) -> None:
     """Print the log of a part, or of all parts together."""
     path = log_path(_home(home), part)
     if not path.exists():
         known = sorted(file.stem for file in path.parent.glob("*.log"))
-        _fail(f"there is no log of {part!r}; there are: {', '.join(known) or 'none'}")
-    for line in last_lines(path, lines):
-        typer.echo(line)
-    if follow_on:
-        for line in follow(path):
-            typer.echo(line)
+        told = f"there is no log of {part!r}; there are: {', '.join(known) or 'none'}"
+        _fail(told, ExitCode.NOT_FOUND)
+    with _faults_told():
+        for line in chain(last_lines(path, lines), follow(path) if follow_on else ()):
+            typer.echo(line if output is Output.JSON else readable(line))
 
 
 @contextmanager
 def _faults_told() -> Iterator[None]:
-    """Turns what can go wrong into a message and exit code 1."""
+    """Turns what can go wrong into a message and an exit code."""
     try:
         yield
-    except (StackError, StateError, AlreadyRunningError) as error:
+    except AlreadyRunningError as error:
+        _fail(str(error), ExitCode.CONFLICT)
+    except (StackError, StateError) as error:
         _fail(str(error))
     except KeyboardInterrupt as error:
-        raise typer.Exit(INTERRUPTED) from error
+        raise typer.Exit(ExitCode.INTERRUPTED) from error
 
 
-def _fail(message: str) -> NoReturn:
-    err.print(Text(message, style="red"), highlight=False, soft_wrap=not err.is_terminal)
-    raise typer.Exit(1)
+def _fail(message: str, code: ExitCode = ExitCode.FAILED) -> NoReturn:
+    told = Text(f"error: {message}", style="red")
+    err.print(told, highlight=False, soft_wrap=not err.is_terminal)
+    raise typer.Exit(code)
 
 
 def _home(home: Path | None) -> Path:

@@ -7,9 +7,9 @@ from pathlib import Path
 import psutil
 
 from stepwire.stack import postgres, rabbitmq
-from stepwire.stack.probes import grpc_serving, http_ok, port_open
+from stepwire.stack.probes import grpc_serving, http_ok, port_open, serves_metric
 from stepwire.stack.secrets import StackSecrets, stack_secrets
-from stepwire.stack.service import HEALTH_SERVICES
+from stepwire.stack.service import HEALTH_SERVICES, WORKER_SLOTS_SAMPLE
 from stepwire.stack.state import PartState, StackState
 
 
@@ -64,7 +64,7 @@ async def _answers(part: PartState, secrets: StackSecrets) -> bool:
     if "amqp" in ports:
         url = rabbitmq.url_of(ports["amqp"], secrets.rabbitmq_password)
         return await port_open(ports["amqp"]) and await asyncio.to_thread(rabbitmq.is_ready, url)
-    return await http_ok(ports["metrics"], "/metrics")
+    return await serves_metric(ports["metrics"], WORKER_SLOTS_SAMPLE)
 
 
 def _resident_bytes(part: PartState) -> int:

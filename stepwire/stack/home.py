@@ -35,7 +35,9 @@ def locked(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise AlreadyRunningError(f"a stack runs already in {home}") from error
+            raise AlreadyRunningError(
+                f"a stack runs already in {home}; `stepwire status` shows it"
+            ) from error
         yield
 
 

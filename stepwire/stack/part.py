@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from stepwire.stack.process import Command
+from stepwire.stack.readable import brief
 
 
 def nothing() -> None:
@@ -60,5 +61,5 @@ class PartError(Exception):
         """Returns the message, followed by the last lines that the part wrote."""
         if not self.log_lines:
             return str(self)
-        lines = (f"  {line}" for line in self.log_lines)
+        lines = (f"  {brief(line)}" for line in self.log_lines)
         return "\n".join([f"{self}. Its last log lines:", *lines])

@@ -89,7 +89,7 @@ def check_free(claims: Iterable[PortClaim]) -> None:
         PortError: One is not. The message names all that are not, their owners if
             they can be seen, and how to move them.
     """
-    faults = []
+    faults, held = [], []
     owners: dict[int, str] = {}
     for claim in claims:
         if claim.port in owners:
@@ -98,11 +98,17 @@ def check_free(claims: Iterable[PortClaim]) -> None:
                 f"set {claim.variable} to another"
             )
         elif not is_free(claim.port):
-            faults.append(
-                f"{claim.part} needs port {claim.port}, which {_holder(claim.port)} holds: end "
-                f"that, set {claim.variable}, or move all ports with --port-offset"
-            )
+            holder = _holder(claim.port)
+            faults.append(f"{claim.part} needs port {claim.port}, which {holder} holds")
+            held.append(claim.variable)
         owners[claim.port] = claim.part
+    if held:
+        # Many are held by one thing: mostly another stack. It is told once how they are moved.
+        faults.append(
+            f"-> end what holds {'it' if len(held) == 1 else 'them'}; or move all ports of this "
+            f"stack with --port-offset 100 or {PORT_OFFSET_VARIABLE}=100; or set {held[0]}"
+            + (", and so on" if len(held) > 1 else "")
+        )
     if faults:
         raise PortError("\n".join(faults))
 

@@ -29,12 +29,22 @@ async def grpc_serving(port: int, *, service: str = "") -> bool:
 
 async def http_ok(port: int, path: str) -> bool:
     """Returns whether the HTTP server on `port` answers `path` with 200."""
+    return await _got(port, path) is not None
+
+
+async def serves_metric(port: int, metric: str) -> bool:
+    """Returns whether the metrics on `port` have samples of this name."""
+    text = await _got(port, "/metrics")
+    return text is not None and f"\n{metric}" in text
+
+
+async def _got(port: int, path: str) -> str | None:
     async with httpx2.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
         try:
             response = await client.get(f"http://{LOOPBACK}:{port}{path}")
         except httpx2.HTTPError:
-            return False
-    return response.status_code == HTTP_OK
+            return None
+    return response.text if response.status_code == HTTP_OK else None
 
 
 async def port_open(port: int) -> bool:

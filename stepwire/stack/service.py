@@ -7,8 +7,9 @@ from pathlib import Path
 
 from stepwire.stack.part import Part
 from stepwire.stack.ports import DEFAULTS, LOOPBACK, PortPlan
-from stepwire.stack.probes import grpc_serving, http_ok
+from stepwire.stack.probes import grpc_serving, serves_metric
 from stepwire.stack.process import Command
+from stepwire.telemetry import names
 
 MODULES: Mapping[str, str] = {
     "collector": "stepwire.telemetry.collector",
@@ -21,6 +22,8 @@ MODULES: Mapping[str, str] = {
 # The companion answers health for the whole mesh; this is what it says of itself.
 HEALTH_SERVICES: Mapping[str, str] = {"companion": "grpc.health.v1.Health"}
 WORKER_MODULE = "executor_svc.worker"
+# As Prometheus writes the name of the metric.
+WORKER_SLOTS_SAMPLE = names.WORKER_SLOTS.replace(".", "_")
 
 
 def python_command(module: str, environment: Mapping[str, str]) -> Command:
@@ -81,13 +84,16 @@ def worker_part(
     needs: tuple[str, ...],
     uses: tuple[str, ...],
 ) -> Part:
-    """Returns the worker of this number, counted from 1: ready when it serves metrics."""
+    """Returns the worker of this number, counted from 1: ready when it has slots for steps.
+
+    Its metrics alone are there before, while it may still find that it cannot start.
+    """
     port = ports.number("worker-metrics") + number - 1
     variable = DEFAULTS["worker-metrics"].variable
     return Part(
         name=f"worker-{number}",
         command=lambda: python_command(WORKER_MODULE, {**environment(), variable: str(port)}),
-        is_ready=partial(http_ok, port, "/metrics"),
+        is_ready=partial(serves_metric, port, WORKER_SLOTS_SAMPLE),
         needs=needs,
         uses=uses,
         ports={"metrics": port},

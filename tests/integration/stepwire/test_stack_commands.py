@@ -1,15 +1,16 @@
 """The stack's commands where no stack runs: what they print, and their exit codes."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from stepwire.cli.app import app
-from stepwire.stack.home import make_home
+from stepwire.stack.home import locked, make_home
 from stepwire.stack.logs import StackLogs
-from stepwire.stack.mark import ProcessMark
+from stepwire.stack.mark import ProcessMark, mark_of
 from stepwire.stack.state import Phase, StackState, write_state
 
 
@@ -64,8 +65,37 @@ def test_logs_of_a_part_and_of_all(home: Path) -> None:
     assert run(home, "logs", "model", "-n", "1").stdout == "two\n"
     assert "model        two" in run(home, "logs").stdout
     refused = run(home, "logs", "modle")
-    assert refused.exit_code == 1
-    assert "there is no log of 'modle'; there are: model, stack" in refused.stderr
+    assert refused.exit_code == 3
+    assert "error: there is no log of 'modle'; there are: model, stack" in refused.stderr
+
+
+def test_logs_are_text_unless_json_is_wanted(home: Path) -> None:
+    line = '{"time":"12:00","level":"INFO","logger":"a","message":"ready","service":"model"}'
+    (home / "logs" / "model.log").write_text(f"{line}\n")
+    assert run(home, "logs", "model").stdout == "12:00 INFO     ready\n"
+    assert run(home, "logs", "model", "-o", "json").stdout == f"{line}\n"
+
+
+def test_a_second_up_says_that_its_options_are_not_taken(home: Path) -> None:
+    mark = mark_of(os.getpid())
+    assert mark is not None
+    state = StackState(
+        phase=Phase.READY,
+        supervisor=mark,
+        port_offset=0,
+        workers=2,
+        broker="rabbitmq",
+        gateway="127.0.0.1:8080",
+    )
+    write_state(home, state)
+    done = run(home, "up", "--detach", "--workers", "5")
+    assert done.exit_code == 0
+    told = " ".join(done.stdout.split())
+    assert "Stepwire is up: gateway at http://127.0.0.1:8080 It was up already" in told
+    with locked(home):
+        refused = run(home, "up")
+    assert refused.exit_code == 5
+    assert f"error: a stack runs already in {home}" in refused.stderr.replace("\n", " ")
 
 
 def test_doctor_finds_this_machine_fit_and_starts_nothing(home: Path) -> None:

@@ -65,7 +65,10 @@ def test_a_taken_port_is_found_before_anything_starts(
         start(StackOptions(home=home, port_offset=9), on_change=ignore)
     message = str(caught.value)
     assert f"model needs port {taken_port}, which process {os.getpid()} (" in message
-    assert "set STEPWIRE_MODEL_PORT, or move all ports with --port-offset" in message
+    assert message.count("--port-offset") == 1
+    assert (
+        "with --port-offset 100 or STEPWIRE_PORT_OFFSET=100; or set STEPWIRE_MODEL_PORT" in message
+    )
     state = read_state(home)
     assert state is not None
     assert state.phase is Phase.FAILED
