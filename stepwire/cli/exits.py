@@ -99,7 +99,10 @@ def _describe(error: Exception) -> Iterator[str]:
     if error.retry_after is not None:
         yield f"  try again in {error.retry_after.total_seconds():g} s"
     elif error.reason is Reason.DEPENDENCY_UNAVAILABLE:
-        yield "  Is Stepwire running? `stepwire status` tells, `stepwire up` starts it."
+        yield (
+            "  Is Stepwire running? `stepwire status` tells, `stepwire up` starts it. That of "
+            "another folder: --home or --gateway."
+        )
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:

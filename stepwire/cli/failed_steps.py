@@ -95,6 +95,8 @@ async def _failed(
         )
         return
     screen = console()
+    if not steps:
+        console(stderr=True).print("there are none")
     for each in first.reasons:
         screen.print(f"{each.steps:>8} {each.reason}")
     if first.reasons_capped:

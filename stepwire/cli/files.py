@@ -1,5 +1,7 @@
 """Reads what users write in YAML or JSON."""
 
+import difflib
+import re
 import sys
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -15,6 +17,14 @@ from stepwire.api.executor.v1.graph_pb2 import Graph
 from stepwire.cli.exits import CommandError
 
 STANDARD_INPUT = "-"
+
+_UNKNOWN_FIELD = re.compile(
+    r'has no field named "(?P<name>[^"]*)" at "(?P<place>[^"]*)"\.\s*'
+    r"Available Fields\(except extensions\): (?P<known>.*)",
+    re.DOTALL,
+)
+_QUOTED = re.compile(r"'(\w+)'")
+_CAPITAL = re.compile(r"([A-Z])")
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
@@ -81,7 +91,7 @@ def to_message(data: Mapping[str, Any], message: AnyMessage, *, source: str) -> 
     except ParseError as error:
         # The message's name is ours; paths in the file begin below it.
         where = str(error).replace(f"{message.DESCRIPTOR.name}.", "")
-        raise CommandError(f"{source}: {where}") from None
+        raise CommandError(f"{source}: {_unknown_field(where) or where}") from None
 
 
 def graph_of(data: Mapping[str, Any], *, source: str) -> Graph:
@@ -104,6 +114,17 @@ def texts_of(data: Any, *, source: str) -> dict[str, str]:
     if not isinstance(data or {}, dict):
         raise CommandError(f"{source}: expected an object of texts")
     return {str(key): str(value) for key, value in (data or {}).items()}
+
+
+def _unknown_field(complaint: str) -> str:
+    """Says what protobuf says of a field that is none, in the words of who wrote it; else ""."""
+    found = _UNKNOWN_FIELD.search(complaint)
+    if found is None:
+        return ""
+    known = [_CAPITAL.sub(r"_\1", name).lower() for name in _QUOTED.findall(found["known"])]
+    near = difflib.get_close_matches(found["name"], known, n=1)
+    told = f"is {near[0]} meant?" if near else f"known: {', '.join(sorted(known))}"
+    return f"{found['place']}: there is no field named {found['name']}; {told}"
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -15,6 +15,8 @@ from rich.text import Text
 from stepwire.api.executor.v1.task_pb2 import StepRun, StepState, Task, TaskState
 from stepwire.sdk.values import from_payload
 
+_PIPE_COLUMNS = 1000
+ID_COLUMNS = 36
 _SECOND = 1
 _LONG = 100
 _LONGEST_WORD = 200
@@ -33,8 +35,14 @@ STATE_STYLES = {
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Returns a console that prints what it is given, without guessing at colours."""
-    return Console(stderr=stderr, highlight=False, markup=False)
+    """Returns a console that prints what it is given, without guessing at colours.
+
+    Files and pipes are wide: what a program reads must not be cut.
+    """
+    screen = Console(stderr=stderr, highlight=False, markup=False)
+    if not screen.is_terminal:
+        screen.width = _PIPE_COLUMNS
+    return screen
 
 
 def tell(screen: Console, text: str | Text, *, style: str = "") -> None:

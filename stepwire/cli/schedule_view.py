@@ -15,7 +15,7 @@ from stepwire.api.executor.v1.schedule_service_pb2 import (
     ScheduleRun,
     ScheduleRunOutcome,
 )
-from stepwire.cli.output import console, styled, tell
+from stepwire.cli.output import ID_COLUMNS, console, styled, tell
 
 _SHORT = len("2026-11-21 06:30:00")
 _OUTCOME_STYLES = {"STARTED": "green", "FAILED": "bold red", "MISSED": "yellow"}
@@ -54,7 +54,8 @@ def print_schedule(schedule: Schedule) -> None:
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("FIRING", "OUTCOME", "TASK", "WHY"):
-        table.add_column(column, no_wrap=column != "WHY")
+        width = ID_COLUMNS if column == "TASK" else None
+        table.add_column(column, no_wrap=column != "WHY", min_width=width)
     for run in schedule.recent_runs:
         word = _outcome(run)
         table.add_row(

@@ -182,9 +182,15 @@ def deliveries(
 
 
 @subscriptions.command("delete")
-def delete(name: NameArgument, *, gateway: GatewayOption = None, home: HomeOption = None) -> None:
+def delete(
+    name: NameArgument,
+    *,
+    gateway: GatewayOption = None,
+    home: HomeOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
     """Delete a subscription; its deliveries under way fail."""
-    run(_delete(connect(gateway, home), name))
+    run(_delete(connect(gateway, home), name, output))
 
 
 async def _create(
@@ -269,9 +275,13 @@ async def _deliveries(
     show_deliveries(found)
 
 
-async def _delete(connection: Connection, name: str) -> None:
+async def _delete(connection: Connection, name: str, output: Output) -> None:
     async with connection as client:
         await client.subscriptions.delete(name)
+    if output is Output.JSON:
+        print_json({"name": name})
+    else:
+        typer.echo(f"{name} deleted")
 
 
 def _event(name: str) -> "TaskEventType.ValueType":

@@ -21,6 +21,7 @@ from stepwire.cli.filters import (
 )
 from stepwire.cli.options import GatewayOption, HomeOption, Output, OutputOption, TaskArgument
 from stepwire.cli.output import (
+    ID_COLUMNS,
     console,
     moment,
     print_json,
@@ -35,6 +36,7 @@ from stepwire.sdk.requests import Conditions
 from stepwire.sdk.values import from_payload
 
 _LARGEST_PAGE = 1000
+_STATE_COLUMNS = len("CANCELLED")
 
 tasks = typer.Typer(
     help="List and show tasks; cancel, retry, pause, resume, fork and signal them.",
@@ -107,19 +109,33 @@ async def _list(
     if output is Output.JSON:
         print_json([task_to_json(task) for task in found])
         return
+    if found:
+        console().print(task_rows(found))
+    else:
+        console(stderr=True).print("there are none")
+
+
+def task_rows(found: list[Task]) -> Table:
+    """Lays tasks out; ids are whole on any screen, and a column without a value is left out."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("TASK", "STATE", "CREATED", "TOOK", "WORKFLOW", "LABELS"):
-        table.add_column(column, no_wrap=column != "LABELS")
-    for task in found:
-        table.add_row(
-            task.task_id,
-            styled(task_state(task)),
-            moment(task.create_time),
-            span(task.start_time, task.end_time),
-            workflow_of(task),
-            " ".join(f"{key}={value}" for key, value in sorted(task.labels.items())),
-        )
-    console().print(table)
+    table.add_column("TASK", no_wrap=True, min_width=ID_COLUMNS)
+    table.add_column("STATE", no_wrap=True, min_width=_STATE_COLUMNS)
+    columns = {
+        "CREATED": [moment(task.create_time) for task in found],
+        "TOOK": [span(task.start_time, task.end_time) for task in found],
+        "WORKFLOW": [workflow_of(task) for task in found],
+        "LABELS": [
+            " ".join(f"{key}={value}" for key, value in sorted(task.labels.items()))
+            for task in found
+        ],
+    }
+    filled = {heading: values for heading, values in columns.items() if any(values)}
+    for heading in filled:
+        table.add_column(heading, overflow="fold")
+    for number, task in enumerate(found):
+        row = (values[number] for values in filled.values())
+        table.add_row(task.task_id, styled(task_state(task)), *row)
+    return table
 
 
 async def _get(connection: Connection, task_id: str, *, outputs: bool, output: Output) -> None:
@@ -145,10 +161,13 @@ async def _get(connection: Connection, task_id: str, *, outputs: bool, output: O
     if task.HasField("failure"):
         screen.print(f"{task.failure.reason}: {task.failure.message}", style="red")
     if outputs:
+        screen.print("outputs of its steps:")
         print_json(
             {step.step_id: without_long_words(from_payload(step.output)) for step in task.steps}
         )
     if task.HasField("output"):
+        if outputs:
+            screen.print("output of the task:")
         print_json(without_long_words(from_payload(task.output)))
 
 

@@ -36,8 +36,14 @@ def raising_ours(target: str) -> Iterator[None]:
 def _ours(error: grpc.aio.AioRpcError, target: str) -> StepwireError:
     code = error.code()
     reason = _REASONS.get(code, Reason.INTERNAL)
+    # What gRPC says of a connection that it did not get begins with these words, and goes on
+    # with its own inside.
+    if (error.details() or "").startswith("failed to connect to all addresses"):
+        told = f"nothing answers at {target}"
+    else:
+        told = f"{target} answered {code.name}: {error.details()}"
     return StepwireError(
         reason,
-        f"{target} answered {code.name}: {error.details()}",
+        told,
         metadata={"dependency": target, "status": code.name},
     )

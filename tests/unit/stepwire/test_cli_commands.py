@@ -1,12 +1,14 @@
 """Commands without a server: what they refuse, and how they say it."""
 
 import asyncio
+import io
 import json
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from stepwire.api.executor.v1.task_pb2 import Failure, StepRun, Task, TaskEvent, TaskEventType
@@ -14,6 +16,7 @@ from stepwire.cli.app import app
 from stepwire.cli.exits import CommandError, ExitCode, exit_code, run
 from stepwire.cli.output import duration, shortened, task_to_json
 from stepwire.cli.submit import read_task
+from stepwire.cli.tasks import task_rows
 from stepwire.cli.watch import describe_event
 from stepwire.cli.workflows import read_workflow
 from stepwire.errors import FieldFault, Reason, StepwireError
@@ -66,7 +69,14 @@ def test_a_task_file_may_name_a_workflow() -> None:
         (f"{GRAPH}\nworkflow: a", "f: expected one of the keys `graph` and `workflow`"),
         ("graph: 5", "f: expected an object with the key `graph`"),
         (f"{GRAPH}\ninputs: 1", "f: unknown keys inputs"),
-        ("graph: {steps: [{nam: a}]}", 'no field named "nam" at "graph.steps[0]"'),
+        (
+            "graph: {steps: [{depend_on: [a]}]}",
+            "f: graph.steps[0]: there is no field named depend_on; is depends_on meant?",
+        ),
+        (
+            "graph: {steps: [{q: a}]}",
+            "f: graph.steps[0]: there is no field named q; known: compensation, depends_on, embed,",
+        ),
         (f"{GRAPH}\ntimeout: 5", "f: Failed to parse timeout field"),
         (
             f"{GRAPH}\nstart_after: 2026-11-21T10:00:00",
@@ -160,8 +170,7 @@ def test_a_missing_file_is_refused() -> None:
 def test_a_gateway_that_does_not_answer_is_told(words: list[str], nowhere: str) -> None:
     result = runner.invoke(app, [*words, "--gateway", nowhere, "-o", "json"])
     assert result.exit_code == ExitCode.UNAVAILABLE
-    assert nowhere in result.stderr
-    assert "DEPENDENCY_UNAVAILABLE" in result.stderr
+    assert f"nothing answers at {nowhere} [DEPENDENCY_UNAVAILABLE]" in result.stderr
     assert "`stepwire up` starts it" in result.stderr
     assert result.stdout == ""
 
@@ -296,3 +305,14 @@ def test_spans_of_time_have_a_fitting_unit() -> None:
 def test_a_long_text_is_shortened_to_a_line() -> None:
     assert shortened("a\n  b  c", 10) == "a b c"
     assert shortened("abcdefgh", 5) == "abcd…"
+
+
+def test_ids_of_tasks_are_whole_on_a_narrow_screen_and_empty_columns_are_left_out() -> None:
+    found = [Task(task_id=f"01a200fa-1d45-7218-a2d0-4b4933aa79a{i}", state=4) for i in range(2)]
+    found[1].labels["stepwire.schedule"] = "a-name-that-is-rather-long-for-a-column"
+    screen = Console(width=80, file=io.StringIO(), record=True)
+    screen.print(task_rows(found))
+    text = screen.export_text()
+    assert all(task.task_id in text for task in found)
+    assert "LABELS" in text
+    assert "WORKFLOW" not in text

@@ -39,13 +39,13 @@ def test_a_stack_that_does_not_run_is_called_at_its_own_address(
     )
     code, text = told(tmp_path)
     assert code == ExitCode.UNAVAILABLE
-    assert "error: 127.0.0.1:9 " in text
+    assert "error: nothing answers at 127.0.0.1:9 " in text
 
 
 def test_where_no_stack_was_the_variables_of_up_say_the_address(tmp_path: Path) -> None:
     code, text = told(tmp_path, STEPWIRE_GATEWAY_PORT="9")
     assert code == ExitCode.UNAVAILABLE
-    assert "error: 127.0.0.1:9 " in text
+    assert "error: nothing answers at 127.0.0.1:9 " in text
 
 
 @pytest.mark.parametrize(
