@@ -99,6 +99,7 @@ class Reason(_NamedValue):
     INDEX_TOO_LARGE = auto()
     NOT_OF_MEMORIES = auto()
     SNAPSHOT_CUT_OFF = auto()
+    STORAGE_EXHAUSTED = auto()
     COLLECTION_BUSY = auto()
 
     DECISION_NOT_FOUND = auto()

@@ -60,7 +60,9 @@ class Builder:
                     await self._asked.wait()
 
     async def turn(self) -> None:
-        """Ask for builds that are due, and build what there is."""
+        """Clean up behind builds, ask for those that are due, and build what there is."""
+        # First: it may make the room that all else lacks.
+        await self._works.tidy()
         for collection in await self._works.unindexed():
             # Slow is better than never: nobody is there to be asked.
             await request_build(self._store, collection, limit=self._memory_bytes, allow_slow=True)

@@ -37,6 +37,10 @@ class BuildStore(Protocol):
 class Works(Protocol):
     """What there is to build, and the building."""
 
+    def tidy(self) -> Awaitable[None]:
+        """Drop what builds that have ended could not drop."""
+        ...
+
     def unindexed(self) -> Awaitable[Sequence[Collection]]:
         """Return collections that have become large enough for their index."""
         ...

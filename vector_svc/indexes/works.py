@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -22,6 +22,8 @@ from vector_svc.store.statements import points_statement
 queries = load_queries("vector_svc", "sql/indexes.sql")
 
 CONNECT_SECONDS: Final = 10.0
+# Longest wait for those who use the table of an index that nobody needs.
+DROP_SECONDS: Final = 5.0
 _KIBIBYTE: Final = 1024
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,19 @@ class PostgresWorks:
                 if rows >= wanted:
                     due.append(collection)
         return due
+
+    async def tidy(self) -> None:
+        """Drop what builds that have ended could not drop, as on a full disk."""
+        async with self._database.connection("leftovers", OWNER) as connection:
+            for row in await connection.fetch(queries.leftovers):
+                statement = f"DROP INDEX CONCURRENTLY IF EXISTS vector.{row['name']}"
+                try:
+                    await connection.execute(statement, timeout=DROP_SECONDS)
+                except (asyncpg.PostgresError, TimeoutError) as error:
+                    # Its turn comes again; builds must not wait for that.
+                    logger.warning(
+                        "an unfinished index was not dropped", extra={"cause": repr(error)}
+                    )
 
     async def open(self) -> Sequence[UUID]:
         """Return the builds that have not ended, the oldest first."""
@@ -103,7 +118,8 @@ class PostgresWorks:
             # The statement's own words: of memory, disk, or that it was cancelled.
             logger.warning("index build failed", extra={"cause": repr(error)})
             state, failure = BuildState.FAILED, str(error)
-            await _drop_indexes(connection, collection.id, valid=False)
+            with suppress(asyncpg.PostgresError):  # `tidy` does it as soon as it can be done
+                await _drop_indexes(connection, collection.id, valid=False)
         ended = await connection.fetchval(queries.end_build, build_id, state.value, failure)
         return BuildState(ended) if ended else BuildState.CANCELLED
 

@@ -61,6 +61,20 @@ WHERE index_built IS NULL AND index_kind <> 'none'
     )
 ORDER BY collection_id
 
+-- name: leftovers
+-- Vector indexes that were not finished, of which no build is open.
+SELECT relname AS name
+FROM pg_index
+JOIN pg_class ON pg_class.oid = indexrelid
+WHERE NOT indisvalid
+    AND relnamespace = 'vector'::regnamespace
+    AND relname ~ '^points_[0-9]+_embedding_[0-9a-f]+$'
+    AND NOT EXISTS (
+        SELECT FROM vector.index_builds
+        WHERE collection_id = split_part(relname, '_', 2)::bigint
+            AND state IN ('PENDING', 'RUNNING')
+    )
+
 -- name: open_builds_of_all
 SELECT build_id FROM vector.index_builds
 WHERE state IN ('PENDING', 'RUNNING')

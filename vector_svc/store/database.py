@@ -7,6 +7,7 @@ can fail has one meaning here.
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 from types import TracebackType
@@ -62,8 +63,16 @@ _GONE = (
     asyncpg.ForeignKeyViolationError,
 )
 
-# Out of memory, disk or connections; failures of the machine below.
+# Out of connections; failures of the machine below.
 _TROUBLE = (asyncpg.InsufficientResourcesError, asyncpg.PostgresSystemError)
+
+# What Postgres has run out of. The connection is whole, and trying again would not help.
+_EXHAUSTED: Final[Mapping[type, str]] = {
+    asyncpg.DiskFullError: "disk",
+    # Of all limits that are configured, temp_file_limit alone is met here.
+    asyncpg.ConfigurationLimitExceededError: "disk",
+    asyncpg.OutOfMemoryError: "memory",
+}
 
 
 def open_connections(
@@ -124,8 +133,9 @@ class Database:
         for `stepwire.db.retryable`.
 
         Raises:
-            StepwireError: OVERLOADED if no connection becomes free, or
-                DEPENDENCY_UNAVAILABLE if Postgres is in trouble.
+            StepwireError: OVERLOADED if no connection becomes free,
+                DEPENDENCY_UNAVAILABLE if Postgres is in trouble, or STORAGE_EXHAUSTED if it
+                has no disk or memory left.
             CollectionGoneError: the work named a table or column that is not there.
             TenantUnknownError: the tenant never had a collection.
         """
@@ -171,7 +181,7 @@ class Database:
         """Take a connection back whose work failed."""
         try:
             await self._give_back(connection)
-            if isinstance(error, LOST):
+            if isinstance(error, LOST) and type(error) not in _EXHAUSTED:
                 # The others are likely lost as well; on their way back the pool finds out.
                 await self.close()
         finally:
@@ -275,6 +285,13 @@ class Loan:
 
 
 def _meaning(error: BaseException | None) -> Exception | None:
+    resource = _EXHAUSTED.get(type(error))
+    if resource is not None:
+        return StepwireError(
+            Reason.STORAGE_EXHAUSTED,
+            f"the database has no {resource} left for this",
+            metadata={"dependency": "postgres", "resource": resource},
+        )
     if isinstance(error, LOST):
         return ConnectionResetError("the connection to Postgres was lost")
     if isinstance(error, _GONE):

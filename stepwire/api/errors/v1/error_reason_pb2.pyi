@@ -250,6 +250,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     start. Metadata: `limit`, the setting; `seconds`, its value; `waited_for`: `caller` or
     `postgres`.
     """
+    ERROR_REASON_STORAGE_EXHAUSTED: _ErrorReason.ValueType  # 181
+    """The database has no disk or memory left for what was asked. Nothing of it was done, and
+    reads go on; it takes an operator to make room. Code RESOURCE_EXHAUSTED. Metadata:
+    `dependency`; `resource`: `disk` or `memory`.
+    """
     ERROR_REASON_COLLECTION_BUSY: _ErrorReason.ValueType  # 206
     """The collection's table cannot be changed now: its index is being built, or its points are
     being exported or read at length. Code FAILED_PRECONDITION: wait, or end that. Metadata:
@@ -531,6 +536,11 @@ ERROR_REASON_SNAPSHOT_CUT_OFF: ErrorReason.ValueType  # 180
 took too long altogether. An import has left nothing. Code ABORTED: begin again, from the
 start. Metadata: `limit`, the setting; `seconds`, its value; `waited_for`: `caller` or
 `postgres`.
+"""
+ERROR_REASON_STORAGE_EXHAUSTED: ErrorReason.ValueType  # 181
+"""The database has no disk or memory left for what was asked. Nothing of it was done, and
+reads go on; it takes an operator to make room. Code RESOURCE_EXHAUSTED. Metadata:
+`dependency`; `resource`: `disk` or `memory`.
 """
 ERROR_REASON_COLLECTION_BUSY: ErrorReason.ValueType  # 206
 """The collection's table cannot be changed now: its index is being built, or its points are
