@@ -202,6 +202,7 @@ class EmbeddingModel:
         """See `Model`."""
         await self._batcher.close()
         self._runner.close()
+        self._engine.close()
 
     async def _embed(
         self, texts: Sequence[str], options: EmbedOptions, readout: Readout

@@ -154,6 +154,7 @@ class GenericModel:
         """See `Model`."""
         await self._batcher.close()
         self._runner.close()
+        self._engine.close()
 
     async def _infer(self, call: InferCall) -> Inferred:
         given = {

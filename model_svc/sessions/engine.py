@@ -118,6 +118,11 @@ class Engine:
             ) from error
         return (whole if alone else part).run(inputs, outputs), Device.CPU
 
+    def close(self) -> None:
+        """Lets go of the memory of the model, which is not run any more."""
+        # At once: what is left is held in a circle until the collector comes by.
+        self._device = self._cpu = None
+
     def _on_device(self, device: Device, *, strict: bool) -> Runnable:
         try:
             self._device = self._open(device, self._threads)

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 from onnx import TensorProto, helper
 
+from model_svc.sessions.session import Session
 from stepwire.api.inference import extensions_pb2 as extensions
 from stepwire.api.inference import open_inference_pb2 as pb
 from stepwire.api.model.v1 import model_service_pb2 as model_pb
@@ -167,6 +169,28 @@ async def test_models_come_and_go_when_asked(service: RunningService, folder: Pa
     await service.load("new")
     assert (await service.index(ready=True))["new", "3"] == ("READY", "")
     assert await service.scale("new") == 5
+
+
+async def test_what_leaves_service_leaves_memory(service: RunningService, folder: Path) -> None:
+    def sessions() -> int:
+        return sum(type(each) is Session for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = sessions()
+        for version in ("1", "2"):
+            write_scale(folder / "other" / version, 3)
+        await service.load("other")
+        of_two = sessions() - before
+        assert of_two > 0
+        shutil.rmtree(folder / "other" / "1")
+        await service.load("other")
+        await eventually(lambda: sessions() == before + of_two // 2)
+        await service.unload("other")
+        await eventually(lambda: sessions() == before)
+    finally:
+        gc.enable()
 
 
 async def test_only_what_lies_in_the_folder_can_be_loaded(service: RunningService) -> None:
