@@ -105,6 +105,8 @@ def graph_readouts(
 
 def read_vectors(readout: Readout, output: Tensor, mask: Tokens) -> Vectors:
     """Returns the vectors of a batch, [batch, dimension]; zeros of texts without tokens."""
+    # Sums over tokens leave the range, and the precision, of float16.
+    output = output.astype(np.float32, copy=False)
     if readout.pooling is Pooling.FIRST:
         kept = mask[:, :1, np.newaxis].astype(output.dtype)
         vectors = (output[:, :1] * kept).sum(axis=1)
@@ -113,7 +115,6 @@ def read_vectors(readout: Readout, output: Tensor, mask: Tokens) -> Vectors:
         vectors = (output * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)
     else:
         vectors = output
-    vectors = vectors.astype(np.float32, copy=False)
     return _normalized(vectors) if readout.normalize else vectors
 
 

@@ -157,6 +157,15 @@ def test_what_is_asked_for_has_one_digest() -> None:
     assert len({call([1, 2]), *others}) == 1 + len(others)
 
 
+def test_long_texts_in_float16_have_their_mean() -> None:
+    tokens = np.full((1, 4_000, 2), 30.03, dtype=np.float16)
+    mean = read_vectors(
+        Readout("tokens", Pooling.MEAN), tokens, np.ones(tokens.shape[:2], np.int64)
+    )
+    assert mean.dtype == np.float32
+    assert mean[0].tolist() == pytest.approx([float(tokens[0, 0, 0])] * 2, rel=1e-5)
+
+
 @pytest.mark.parametrize("pooling", list(Pooling))
 def test_a_text_without_tokens_has_a_vector_of_zeros(pooling: Pooling) -> None:
     """Alone, where there is no first token, and beside others, where there is only padding."""
