@@ -81,7 +81,8 @@ ORDER BY points.id
 FOR UPDATE OF points
 
 -- name: upsert
--- Points that are the same already are left alone: a repeated request costs little.
+-- Points that are the same already are left alone: a repeated request costs little. One whose
+-- time had come is not there: what takes its place is inserted, as vector.revive() counts.
 -- $1 ids, ascending, $2 embeddings, $3 payloads, $4 expires_at, null for never
 WITH written AS (
     INSERT INTO vector.points_{collection_id} AS points (id, embedding, payload, expires_at)
@@ -90,14 +91,15 @@ WITH written AS (
         AS new (id, embedding, payload, expires_at)
     ON CONFLICT (id) DO UPDATE
     SET embedding = excluded.embedding, payload = excluded.payload,
-        expires_at = excluded.expires_at, updated_at = now()
+        expires_at = excluded.expires_at,
+        updated_at = CASE WHEN {live} THEN now() ELSE vector.revive() END
     WHERE points.embedding <> excluded.embedding OR points.payload <> excluded.payload
-        OR points.expires_at <> excluded.expires_at
+        OR points.expires_at <> excluded.expires_at OR NOT {live}
     RETURNING points.xmax = 0 AS inserted
 )
 SELECT cardinality($1::text[]) AS upserted,
-    count(*) FILTER (WHERE inserted) AS inserted,
-    count(*) FILTER (WHERE NOT inserted) AS updated
+    count(*) FILTER (WHERE inserted) + vector.revived() AS inserted,
+    count(*) FILTER (WHERE NOT inserted) - vector.revived() AS updated
 FROM written
 
 -- name: insert_only
@@ -222,14 +224,15 @@ WITH written AS (
     SELECT id, embedding, payload, expires_at FROM pg_temp.staged
     ON CONFLICT (id) DO UPDATE
     SET embedding = excluded.embedding, payload = excluded.payload,
-        expires_at = excluded.expires_at, updated_at = now()
+        expires_at = excluded.expires_at,
+        updated_at = CASE WHEN {live} THEN now() ELSE vector.revive() END
     WHERE points.embedding <> excluded.embedding OR points.payload <> excluded.payload
-        OR points.expires_at <> excluded.expires_at
+        OR points.expires_at <> excluded.expires_at OR NOT {live}
     RETURNING points.xmax = 0 AS inserted
 )
 SELECT (SELECT count(*) FROM pg_temp.staged) AS upserted,
-    count(*) FILTER (WHERE inserted) AS inserted,
-    count(*) FILTER (WHERE NOT inserted) AS updated
+    count(*) FILTER (WHERE inserted) + vector.revived() AS inserted,
+    count(*) FILTER (WHERE NOT inserted) - vector.revived() AS updated
 FROM written
 
 -- name: sweep

@@ -158,6 +158,17 @@ CREATE FUNCTION vector.is_timestamp(v jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(jsonb_typeof(v), 'null') = 'null' OR vector.timestamp_of(v) IS NOT NULL;
 
+-- Counts, for the transaction, a point that takes the place of one whose time had come; returns
+-- the time. A statement cannot tell by itself what was in a row before it.
+CREATE FUNCTION vector.revive() RETURNS timestamptz LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM set_config('stepwire.revived', (vector.revived() + 1)::text, true);
+    RETURN now();
+END
+$$;
+CREATE FUNCTION vector.revived() RETURNS bigint LANGUAGE sql VOLATILE
+RETURN coalesce(nullif(current_setting('stepwire.revived', true), ''), '0')::bigint;
+
 -- What a point holds, in short: its vector, as its type writes it, and its payload.
 CREATE FUNCTION vector.content_hash(embedding bytea, payload jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -95,7 +95,7 @@ class UpsertPointsResponse(_message.Message):
     upserted: _builtins.int
     """Number of points that are stored as the request has them."""
     inserted: _builtins.int
-    """Of these, those that did not exist before."""
+    """Of these, those that did not exist before, or had expired."""
     updated: _builtins.int
     """Of these, those that were stored otherwise before."""
     def __init__(
@@ -173,7 +173,7 @@ class BulkUpsertPointsResponse(_message.Message):
     upserted: _builtins.int
     """Number of points that are stored as the messages have them."""
     inserted: _builtins.int
-    """Of these, those that did not exist before."""
+    """Of these, those that did not exist before, or had expired."""
     updated: _builtins.int
     """Of these, those that were stored otherwise before."""
     def __init__(
