@@ -70,25 +70,34 @@ def read_config(folder: Path) -> EncoderConfig:
     Raises:
         CheckpointError: A file is missing, or it describes a model of another kind.
     """
-    config = _read_json(folder / "config.json")
+    path = folder / "config.json"
+    config = _read_json(path, dict)
     _require(config, "model_type", "bert", folder)
     _require(config, "hidden_act", "gelu", folder)
     _require(config, "position_embedding_type", "absolute", folder, if_absent="absolute")
     modules = [
-        str(module["type"]).rsplit(".", 1)[-1] for module in _read_json(folder / "modules.json")
+        str(module.get("type") if isinstance(module, dict) else module).rsplit(".", 1)[-1]
+        for module in _read_json(folder / "modules.json", list)
     ]
     if modules not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise CheckpointError(f"{folder / 'modules.json'}: modules {modules} are not supported")
-    sentence = _read_json(folder / "sentence_bert_config.json")
-    positions = int(config["max_position_embeddings"])
+    sentence = folder / "sentence_bert_config.json"
+    longest = _count(sentence, _read_json(sentence, dict), "max_seq_length")
+    heads, hidden = (_count(path, config, key) for key in ("num_attention_heads", "hidden_size"))
+    if hidden % heads:
+        raise CheckpointError(f"{path}: {heads} heads do not share {hidden} numbers evenly")
+    epsilon = config.get("layer_norm_eps")
+    if not isinstance(epsilon, float) or not 0 < epsilon < 1:
+        raise CheckpointError(f"{path}: layer_norm_eps is {epsilon!r}, must be between 0 and 1")
+    positions = _count(path, config, "max_position_embeddings")
     return EncoderConfig(
-        layers=int(config["num_hidden_layers"]),
-        heads=int(config["num_attention_heads"]),
-        hidden=int(config["hidden_size"]),
-        vocabulary=int(config["vocab_size"]),
+        layers=_count(path, config, "num_hidden_layers"),
+        heads=heads,
+        hidden=hidden,
+        vocabulary=_count(path, config, "vocab_size"),
         positions=positions,
-        max_tokens=min(int(sentence["max_seq_length"]), positions),
-        layer_norm_epsilon=float(config["layer_norm_eps"]),
+        max_tokens=min(longest, positions),
+        layer_norm_epsilon=epsilon,
         pooling=_pooling(folder / "1_Pooling" / "config.json"),
         normalize=modules[-1] == "Normalize",
         matryoshka_dimensions=matryoshka_dimensions(config),
@@ -140,16 +149,25 @@ class Weights:
 
 @contextmanager
 def open_weights(folder: Path) -> Iterator[Weights]:
-    """Opens the weights of a folder for the block."""
+    """Opens the weights of a folder for the block.
+
+    Raises:
+        CheckpointError: They are missing, or no safetensors.
+    """
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise CheckpointError(f"{path} is missing")
-    with safe_open(path, "numpy") as tensors:
+    try:
+        opened = safe_open(path, "numpy")
+    except Exception as error:
+        # see `Weights`
+        raise CheckpointError(f"{path}: {error}") from error
+    with opened as tensors:
         yield Weights(tensors)
 
 
 def _pooling(path: Path) -> Pooling:
-    modes = {name for name, value in _read_json(path).items() if value is True}
+    modes = {name for name, value in _read_json(path, dict).items() if value is True}
     modes.discard("include_prompt")
     if modes == {"pooling_mode_mean_tokens"}:
         return Pooling.MEAN
@@ -158,13 +176,23 @@ def _pooling(path: Path) -> Pooling:
     raise CheckpointError(f"{path}: pooling {sorted(modes)} is not supported")
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path, kind: type) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    if not isinstance(content, kind):
+        raise CheckpointError(f"{path}: must be {'an object' if kind is dict else 'a list'}")
+    return content
+
+
+def _count(path: Path, config: Mapping[str, object], key: str) -> int:
+    value = config.get(key)
+    if type(value) is not int or value < 1:
+        raise CheckpointError(f"{path}: {key} is {value!r}, must be a whole number from 1 on")
+    return value
 
 
 def _require(

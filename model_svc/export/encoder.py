@@ -32,7 +32,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from onnx import TensorProto
 
-from model_svc.export.checkpoint import Array, EncoderConfig, Weights
+from model_svc.export.checkpoint import Array, CheckpointError, EncoderConfig, Weights
 from model_svc.export.graph import GraphWriter
 from model_svc.export.tensor_names import ATTENTION_MASK, INPUT_IDS, OUTPUT, POOLED
 from model_svc.running.plan import Pooling
@@ -72,7 +72,7 @@ def add_encoder(
         packed: Whether padding is left out of the matrix products.
 
     Raises:
-        CheckpointError: A weight is missing.
+        CheckpointError: A weight is missing, or has another shape than the configuration says.
     """
     _Encoder(graph, config, weights, packed=packed).add()
 
@@ -126,12 +126,12 @@ class _Encoder:
         )
 
     def _embeddings(self, layout: _Layout) -> str:
-        node, weights = self._graph.node, self._weights
-        words = self._graph.weight("words", weights["embeddings.word_embeddings.weight"])
+        node, weights, config = self._graph.node, self._weights, self._config
+        words = self._graph.weight("words", self._table("word", config.vocabulary))
         # Every token is of type 0: the type's vector is part of the position's.
         places = self._graph.weight(
             "places",
-            weights["embeddings.position_embeddings.weight"]
+            self._table("position", config.positions)
             + weights["embeddings.token_type_embeddings.weight"][0],
         )
         ids = INPUT_IDS
@@ -141,6 +141,13 @@ class _Encoder:
         if self._packed:
             row = node("Unsqueeze", row, self._graph.integers(0))
         return self._norm(row, "embeddings.LayerNorm")
+
+    def _table(self, kind: str, rows: int) -> Array:
+        name = f"embeddings.{kind}_embeddings.weight"
+        table, wanted = self._weights[name], (rows, self._config.hidden)
+        if table.shape != wanted:
+            raise CheckpointError(f"tensor {name}: has shape {table.shape}, must have {wanted}")
+        return table
 
     def _attention(self, layout: _Layout, row: str, prefix: str) -> str:
         node, weights = self._graph.node, self._weights

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -216,6 +217,48 @@ def test_other_poolings_are_refused(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "tiny", pooling="pooling_mode_max_tokens")
     with pytest.raises(CheckpointError, match="pooling_mode_max_tokens"):
         read_config(folder)
+
+
+def load_checkpoint(folder: Path, cache: Path) -> None:
+    """As the service does it."""
+    read_config(folder)
+    exported_model(folder, cache)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"hidden_size": None}, "hidden_size is None"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"num_attention_heads": 3}, "3 heads do not share 16 numbers evenly"),
+        ({"layer_norm_eps": math.nan}, "layer_norm_eps is nan"),
+        ({"vocab_size": 10}, r"has shape \(50, 16\), must have \(10, 16\)"),
+    ],
+)
+def test_a_configuration_that_is_not_that_of_the_weights_is_refused(
+    tmp_path: Path, config: dict[str, object], says: str
+) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", config=config)
+    with pytest.raises(CheckpointError, match=says):
+        load_checkpoint(folder, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", b"[]"),
+        ("config.json", b"\xff"),
+        ("modules.json", b"[1]"),
+        ("1_Pooling/config.json", b"[]"),
+        ("model.safetensors", b"half"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = write_checkpoint(tmp_path / "tiny")
+    (folder / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=name) as raised:
+        load_checkpoint(folder, tmp_path / "cache")
+    assert "Traceback" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "1_Pooling/config.json"])
