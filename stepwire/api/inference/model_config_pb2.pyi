@@ -3,7 +3,8 @@
 isort:skip_file
 How a model is served: what stands in its `config.pbtxt`, and what ModelConfig
 answers. The part of Triton's configuration that this server acts on, under
-Triton's names and numbers; a `config.pbtxt` with any other field is refused.
+Triton's names and numbers; a `config.pbtxt` with any other field is refused, and
+so is a field that has no effect on the kind of model that it is for.
 """
 
 from collections import abc as _abc
@@ -130,7 +131,7 @@ class ModelInstanceGroup(_message.Message):
     """Name of the group; not used."""
     count: _builtins.int
     """Number of batches that may run at a time; at most 64. 0 means as many as the
-    device has room for.
+    device has room for. A model that writes texts has one.
     """
     kind: Global___ModelInstanceGroup.Kind.ValueType
     """Where they run. Unset means KIND_AUTO."""
@@ -346,9 +347,10 @@ class ModelQueuePolicy(_message.Message):
     `timeout`.
     """
     max_queue_size: _builtins.int
-    """What may wait, in rows (in requests, if `max_batch_size` is 0; in tokens, of a
-    model that reads texts); more is refused with OVERLOADED. 0 means 4,096 rows, or
-    what the server's settings say of tokens.
+    """What may wait, in requests (in tokens, of a model that reads texts; of one that
+    writes them, what it writes at a time); more is refused with OVERLOADED, a request
+    that is more by itself with MODEL_INPUT_INVALID. 0 means 4,096 requests, or what
+    the server's settings say of tokens and of texts.
     """
     def __init__(
         self,
@@ -380,19 +382,23 @@ class ModelDynamicBatching(_message.Message):
     DEFAULT_QUEUE_POLICY_FIELD_NUMBER: _builtins.int
     max_queue_delay_microseconds: _builtins.int
     """How long a batch that is not full waits for more, in microseconds, while nothing
-    else of the model runs. 0 means not at all.
+    else of the model runs. 0 means not at all; needs a `max_batch_size`, or texts.
     """
     preserve_ordering: _builtins.bool
-    """Taken notice of by no one: every caller gets the answer of its own request."""
+    """Taken notice of by no one but the log: every caller gets the answer of its own
+    request.
+    """
     priority_levels: _builtins.int
-    """Number of priorities; requests have one from 1, the highest, to this. 0 means
-    that priorities are ignored.
+    """Number of priorities, at most 64; requests have one from 1, the highest, to this.
+    0 means that priorities are ignored.
     """
     default_priority_level: _builtins.int
     """Priority of a request that has none. 0 means the middle one."""
     @_builtins.property
     def preferred_batch_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Taken notice of by no one: a batch is whatever waits, up to `max_batch_size`."""
+        """Taken notice of by no one but the log: a batch is whatever waits, up to
+        `max_batch_size`.
+        """
 
     @_builtins.property
     def default_queue_policy(self) -> Global___ModelQueuePolicy:
@@ -475,7 +481,7 @@ class ModelEnsembling(_message.Message):
         model_name: _builtins.str
         """Its name. Required; it may not be an ensemble."""
         model_version: _builtins.int
-        """Its version. -1 or 0 means the latest."""
+        """Its version. -1 or 0 means the latest; less is refused."""
         @_builtins.property
         def input_map(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
             """The tensor that each of its inputs is given, by the input's name."""
@@ -609,8 +615,9 @@ class ModelConfig(_message.Message):
     backend: _builtins.str
     """Empty or `onnxruntime`."""
     max_batch_size: _builtins.int
-    """Most rows of one request, and of a batch. 0 means that the first dimension of the
-    tensors is no batch dimension, and that nothing is batched.
+    """Most rows of one request, and of a batch; of a model that reads texts, of one
+    request by tensor. 0 means that the first dimension of the tensors is no batch
+    dimension, and that nothing is batched but texts.
     """
     default_model_filename: _builtins.str
     """Name of the file in a version's folder. Empty means `model.onnx`."""
@@ -628,7 +635,9 @@ class ModelConfig(_message.Message):
 
     @_builtins.property
     def dynamic_batching(self) -> Global___ModelDynamicBatching:
-        """Requests of several callers run together."""
+        """Requests of several callers run together. Without a `max_batch_size` it must say
+        how they wait: `priority_levels` or `default_queue_policy`.
+        """
 
     @_builtins.property
     def ensemble_scheduling(self) -> Global___ModelEnsembling:
@@ -636,17 +645,21 @@ class ModelConfig(_message.Message):
 
     @_builtins.property
     def instance_group(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInstanceGroup]:
-        """Where it runs, and how often side by side; at most one group."""
+        """Where it runs, and how often side by side; at most one group, and none of an
+        ensemble.
+        """
 
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___ModelParameter]:
         """What Triton has no field for; see docs/how-to/serve-your-own-model.md. Unknown
-        names are refused.
+        names are refused, and those that have no effect on the model.
         """
 
     @_builtins.property
     def response_cache(self) -> Global___ModelResponseCache:
-        """Whether answers are kept and given again."""
+        """Whether answers are kept and given again; not of an ensemble, or a model that
+        writes texts.
+        """
 
     def __init__(
         self,
