@@ -20,7 +20,7 @@ TEST_PROCESSES ?= 3
 # How long chaos reigns, once every oracle has been seen red on a build that is broken.
 MINUTES ?= 5
 
-.PHONY: help demo test lint collect proto proto-check bench chaos up down lock clean rabbitmq
+.PHONY: help demo test lint collect proto proto-check bench chaos up down lock clean rabbitmq redis
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,7 +28,7 @@ help: ## Show the targets.
 demo: $(VENV)/.installed rabbitmq ## Set up, start everything, run the main example.
 	@$(BIN)/stepwire demo
 
-test: $(VENV)/.installed-dev rabbitmq ## Lint, then all tests, against a real Postgres and RabbitMQ.
+test: $(VENV)/.installed-dev rabbitmq redis ## Lint, then all tests, against a real Postgres and RabbitMQ.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint collect
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
@@ -82,6 +82,10 @@ clean: down ## Remove the environment and all that was built; data under .stepwi
 
 rabbitmq:
 	@tools/bootstrap.sh rabbitmq
+
+# Not both at a time: apt-get is for one.
+redis: | rabbitmq
+	@tools/bootstrap.sh redis
 
 # A new lock file, or a change of the package's own definition, installs anew.
 $(VENV)/.installed: requirements.lock pyproject.toml

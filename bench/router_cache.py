@@ -1,12 +1,12 @@
 """What the router's caches give again: how often rightly, how often wrongly, and how fast.
 
-Starts Postgres, model_svc, vector_svc, a simulated provider and two routers: one as it comes,
-one without memory, whose hits come from Postgres. Each pair of questions in
-`router_cache_pairs.yaml` is asked in a scope of its own, so that the one answer kept there is
-the only one that can be found. `hits` is the share of the questions with the same meaning
-that got it, `false_hits` that of the others. Without the guard, those that it refused would
-have got it too. What a request gets through the router is held against what the vectors
-and the guard say; the shares at other thresholds are taken from those alone.
+Starts Postgres, Redis, model_svc, vector_svc, a simulated provider and three routers: one as
+it comes, and two without memory, whose hits come from Postgres and from Redis. Each pair of
+questions in `router_cache_pairs.yaml` is asked in a scope of its own, so that the one answer
+kept there is the only one that can be found. `hits` is the share of the questions with the
+same meaning that got it, `false_hits` that of the others. Without the guard, those that it
+refused would have got it too. What a request gets through the router is held against what
+the vectors and the guard say; the shares at other thresholds are taken from those alone.
 """
 
 import asyncio
@@ -44,6 +44,7 @@ from stepwire.stack.ports import free_port
 from stepwire.testing.fleet import EndpointPlan, running_fleet
 from stepwire.testing.poll import eventually
 from stepwire.testing.postgres import fresh_database, postgres_server
+from stepwire.testing.redis import find_server, redis_server
 
 PAIRS = Path(__file__).parent / "router_cache_pairs.yaml"
 SAME = "same"
@@ -73,6 +74,8 @@ class Mesh:
 
     router: Any
     recorded: Any
+    redis: Any
+    redis_cache: Any
     cache: Any
     vectors: Any
     models: Any
@@ -142,7 +145,7 @@ async def _ask(mesh: Mesh, lists: Lists, judged: Sequence[Judged], least: float)
     # A cosine at the very edge may be rounded either way.
     unsure = [abs(each.cosine - least) < 1e-4 for each in judged]
     assert all(a == b or c for a, b, c in zip(hits, wanted, unsure, strict=True)), "not as judged"
-    stats = (await mesh.cache.GetCacheStats(cache_service_pb.GetCacheStatsRequest())).stats
+    stats = await _stats(mesh.cache)
     assert stats.counts.semantic_hits == sum(hits)
     assert stats.counts.errors == 0, stats.semantic_error
     same = [hit for hit, each in zip(hits, judged, strict=True) if each.kind == SAME]
@@ -178,6 +181,7 @@ async def _times(mesh: Mesh) -> dict[str, float]:
 
     same = [_request("How much did the river rise?", EXACT, scope=run)] * CALLS
     await mesh.router.Generate(same[0])
+    await eventually(lambda: _in_redis(mesh, same[0]), START_SECONDS)
     near = "In June, how high did the river rise?"
     there = [_request(near, SEMANTIC, scope=await _near(mesh, near, run))] * CALLS
     figures: dict[str, float] = {}
@@ -185,6 +189,7 @@ async def _times(mesh: Mesh) -> dict[str, float]:
         ("off", mesh.router, new(OFF), 0),
         ("exact_hit", mesh.router, same, cache_pb2.CACHE_HIT_KIND_EXACT),
         ("record_hit", mesh.recorded, same, cache_pb2.CACHE_HIT_KIND_EXACT),
+        ("redis_hit", mesh.redis, same, cache_pb2.CACHE_HIT_KIND_EXACT),
         ("semantic_hit", mesh.router, there, cache_pb2.CACHE_HIT_KIND_SEMANTIC),
         ("exact_miss", mesh.router, new(EXACT, "Who was hurt?"), 0),
         ("semantic_miss", mesh.router, new(SEMANTIC, "Where was it dry?"), 0),
@@ -198,7 +203,21 @@ async def _times(mesh: Mesh) -> dict[str, float]:
         took.sort()
         figures[f"{name}_ms_p50"] = took[len(took) // 2]
         figures[f"{name}_ms_p99"] = took[int(len(took) * 0.99)]
+    # Not one of them had to go on to Postgres.
+    assert not (await _stats(mesh.redis_cache)).counts.errors
     return figures
+
+
+async def _in_redis(mesh: Mesh, request: pb.GenerateRequest) -> bool:
+    """Returns whether a request got its answer from Redis."""
+    before = await _stats(mesh.redis_cache)
+    await mesh.redis.Generate(request)
+    after = await _stats(mesh.redis_cache)
+    return after.counts.redis_finds > before.counts.redis_finds
+
+
+async def _stats(cache: Any) -> cache_pb2.CacheStats:
+    return (await cache.GetCacheStats(cache_service_pb.GetCacheStatsRequest())).stats
 
 
 async def _near(mesh: Mesh, near: str, run: str) -> str:
@@ -222,8 +241,11 @@ def _request(text: str, mode: int, *, scope: str) -> pb.GenerateRequest:
 
 @asynccontextmanager
 async def _mesh() -> AsyncIterator[Mesh]:
+    program = find_server()
+    assert program is not None, "no Redis is installed (Debian: apt-get install valkey-server)"
     with (
         tempfile.TemporaryDirectory(prefix="stepwire-bench-") as folder,
+        redis_server(program) as redis,
         postgres_server() as server,
         fresh_database(server) as database,
     ):
@@ -244,10 +266,15 @@ async def _mesh() -> AsyncIterator[Mesh]:
             given |= {"VECTOR_TARGET": vector, "CATALOGUE_PATH": str(catalogue)}
             given |= {"CACHE_DEADLINE_SECONDS": "5", "HTTP_PORT": "0"}
             _, router = await serve("router", **given)
-            _, recorded = await serve("router", **given, CACHE_MEMORY_BYTES="0")
+            given |= {"CACHE_MEMORY_BYTES": "0"}
+            _, recorded = await serve("router", **given)
+            given |= {"CACHE_REDIS_URL": redis.url, "CACHE_REDIS_DEADLINE_SECONDS": "5"}
+            _, near = await serve("router", **given)
             yield Mesh(
                 RouterServiceStub(router),
                 RouterServiceStub(recorded),
+                RouterServiceStub(near),
+                CacheServiceStub(near),
                 CacheServiceStub(router),
                 CollectionServiceStub(vectors),
                 ModelServiceStub(models),

@@ -221,6 +221,18 @@ class RouterSettings(ServiceSettings):
         description="Longest wait of a request for a part of the cache: the database, or the "
         "question's meaning and those near it. A request goes on without what comes later.",
     )
+    cache_redis_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Secret. A Redis or Valkey where kept answers are looked for before the "
+        "database, as redis://user:password@host:port/number, or rediss:// with TLS. Needs the "
+        "extra `redis` and STEPWIRE_ROUTER_POSTGRES_URL. Empty means none.",
+    )
+    cache_redis_deadline_seconds: float = Field(
+        default=0.05,
+        gt=0,
+        description="Longest wait of a request for Redis. A Redis that fails or is later than "
+        "that is left alone for a second.",
+    )
     record_prompts: bool = Field(
         default=False,
         description="Whether traces hold what was asked and answered.",

@@ -3,6 +3,7 @@
 #
 #   tools/bootstrap.sh environment LOCKFILE   .venv with the packages of a lock file
 #   tools/bootstrap.sh rabbitmq               Debian's rabbitmq-server, if missing
+#   tools/bootstrap.sh redis                  its valkey-server or redis-server, for tests
 #
 # As root on Debian it installs what the system lacks; otherwise it says what is missing.
 set -euo pipefail
@@ -32,6 +33,22 @@ apt_install() {
         return 1
     fi
     rm -f "$log"
+}
+
+# apt_install_idle PACKAGE: a server that runs only where Stepwire starts one of its own.
+apt_install_idle() {
+    # The package starts the server unless this says no.
+    local policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+        trap "rm -f $policy" EXIT
+    fi
+    apt_install "$1" || return 1
+    if command -v systemctl >/dev/null; then
+        # Not at the next start of the machine either.
+        systemctl --quiet disable "$1" 2>/dev/null || true
+    fi
 }
 
 # A Python that is new enough: $PYTHON if set, else the first one found.
@@ -130,25 +147,29 @@ rabbitmq() {
         say "The in-process broker is used instead."
         return
     fi
-    # The package starts a node of its own unless this says no. Stepwire runs a private one.
-    local policy=/usr/sbin/policy-rc.d
-    if [ ! -e $policy ]; then
-        printf '#!/bin/sh\nexit 101\n' >$policy
-        chmod 755 $policy
-        trap "rm -f $policy" EXIT
-    fi
-    if ! apt_install rabbitmq-server; then
+    if ! apt_install_idle rabbitmq-server; then
         say "rabbitmq-server could not be installed: the in-process broker is used instead."
+    fi
+}
+
+redis() {
+    local package=valkey-server
+    if command -v valkey-server redis-server >/dev/null; then
         return
     fi
-    if command -v systemctl >/dev/null; then
-        # Not at the next start of the machine either.
-        systemctl --quiet disable rabbitmq-server 2>/dev/null || true
+    if ! can_install; then
+        say "valkey-server and redis-server are missing: the tests that need one are skipped."
+        return
     fi
+    # Debian has Valkey from 13 on, and before that a Redis under the same free licence.
+    apt-get update >/dev/null 2>&1 || true
+    apt-cache show $package >/dev/null 2>&1 || package=redis-server
+    apt_install_idle $package ||
+        say "$package could not be installed: the tests that need it are skipped."
 }
 
 case "${1:-}" in
 environment) environment "${2:?a lock file}" ;;
-rabbitmq) rabbitmq ;;
-*) fail "usage: tools/bootstrap.sh environment LOCKFILE | rabbitmq" ;;
+rabbitmq | redis) "$1" ;;
+*) fail "usage: tools/bootstrap.sh environment LOCKFILE | rabbitmq | redis" ;;
 esac

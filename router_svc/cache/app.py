@@ -11,9 +11,12 @@ import asyncpg
 import grpc.aio
 
 from router_svc.cache.answers import Answers, Record
+from router_svc.cache.backlog import Backlog
 from router_svc.cache.behind import Behind
+from router_svc.cache.between import Between
 from router_svc.cache.client import VectorNeighbours
 from router_svc.cache.front import CachedRouter, Clocks, Levels
+from router_svc.cache.invalidations import Invalidations
 from router_svc.cache.memory import MemoryAnswers
 from router_svc.cache.metrics import CacheMetrics
 from router_svc.cache.operating import CacheOperations
@@ -25,12 +28,14 @@ from router_svc.cache.sharing import Sharing
 from router_svc.cache.store import PostgresAnswerStore
 from router_svc.catalogue.holder import CatalogueHolder
 from router_svc.generate.ports import Answering, UsageRecorder
-from router_svc.settings import RouterSettings
+from router_svc.settings import ENV_PREFIX, RouterSettings
 from stepwire.api.router.v1.cache_service_pb2_grpc import add_CacheServiceServicer_to_server
+from stepwire.lifecycle import StartError
 from stepwire.rpc import Service, open_channel
 from stepwire.telemetry import meter
 
 NO_VECTORS = "the settings name no vector service"
+_REDIS_URL = f"{ENV_PREFIX}CACHE_REDIS_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +74,23 @@ async def wire(
 
     Raises:
         StepwireError: DEPENDENCY_UNAVAILABLE, when Postgres cannot be reached.
+        StartError: Redis is wanted and cannot be had as the settings are. Whether it answers
+            is found out by the first request.
     """
     ttl = settings.cache_ttl_seconds
     metrics = CacheMetrics(meter())
-    memory = MemoryAnswers(settings.cache_memory_bytes, ttl_seconds=ttl, clock=time.time)
+    known = Invalidations(time.monotonic)
+    memory = MemoryAnswers(settings.cache_memory_bytes, known, ttl_seconds=ttl, clock=time.time)
     metrics.watch_memory(lambda: memory.size_bytes)
     record = await _record(pool, memory, settings, stack)
-    answers = Answers(memory, record, metrics, deadline_seconds=settings.cache_deadline_seconds)
+    between = await _between(record, known, metrics, settings, stack)
+    answers = Answers(
+        memory, between, record, metrics, deadline_seconds=settings.cache_deadline_seconds
+    )
     meaning = Part("meaning", time.monotonic)
     neighbours = await _neighbours(model, meaning, settings, stack)
     behind = Behind(record, neighbours, meaning, metrics, ttl_seconds=ttl)
-    # Answers of the last moments are written when the rest has ended.
-    stack.push_async_callback(behind.drain)
-    stack.callback(asyncio.create_task(behind.run(), name="kept answers").cancel)
+    _write(behind.backlog, "kept answers", stack)
     same = None
     if neighbours is not None:
         same = SameMeaning(
@@ -101,7 +110,7 @@ async def wire(
         ttl_seconds=ttl,
         clocks=Clocks(time.time, time.monotonic),
     )
-    servicer = CacheServicer(CacheOperations(memory, record, meaning, metrics))
+    servicer = CacheServicer(CacheOperations(memory, record, between, meaning, metrics))
     add = partial(add_CacheServiceServicer_to_server, servicer)
     return Caching(cached, [Service(SERVICE_NAME, add)])
 
@@ -121,6 +130,50 @@ async def _record(
     await sharing.begin()
     stack.callback(asyncio.create_task(sharing.run(), name="cache sharing").cancel)
     return Record(store, Part("record", time.monotonic))
+
+
+async def _between(
+    record: Record | None,
+    known: Invalidations,
+    metrics: CacheMetrics,
+    settings: RouterSettings,
+    stack: AsyncExitStack,
+) -> Between | None:
+    url = settings.cache_redis_url.get_secret_value()
+    if not url:
+        return None
+    if record is None:
+        raise StartError(
+            f"{_REDIS_URL} is of use only with {ENV_PREFIX}POSTGRES_URL: Redis does not know "
+            "which answers were invalidated"
+        )
+    try:
+        from router_svc.cache.redis_store import open_redis  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise StartError(
+            f"{_REDIS_URL} needs the package redis: pip install 'stepwire[redis]'"
+        ) from error
+    try:
+        store = await stack.enter_async_context(open_redis(url))
+    except ValueError:
+        # What it says may repeat a part of the password.
+        raise StartError(f"{_REDIS_URL} is no URL of a Redis") from None
+    between = Between(
+        store,
+        known,
+        metrics,
+        deadline_seconds=settings.cache_redis_deadline_seconds,
+        ttl_seconds=settings.cache_ttl_seconds,
+        clock=time.monotonic,
+    )
+    _write(between.backlog, "answers to Redis", stack)
+    return between
+
+
+def _write(backlog: Backlog, name: str, stack: AsyncExitStack) -> None:
+    """Writes from now on, and what is left of the last moments when the rest has ended."""
+    stack.push_async_callback(backlog.drain)
+    stack.callback(asyncio.create_task(backlog.run(), name=name).cancel)
 
 
 async def _neighbours(

@@ -1,12 +1,10 @@
 """Writes down answers behind the calls."""
 
-import asyncio
 import logging
-from collections import deque
 from collections.abc import Sequence
-from typing import Final
 
 from router_svc.cache.answers import Record
+from router_svc.cache.backlog import Backlog
 from router_svc.cache.metrics import CacheMetrics
 from router_svc.cache.part import Part
 from router_svc.cache.ports import Keeping, Neighbours
@@ -15,12 +13,6 @@ from stepwire.call import call_context
 from stepwire.errors import StepwireError
 
 _logger = logging.getLogger(__name__)
-
-MAX_WAITING: Final = 1_000
-"""Answers that wait to be written; more are kept in memory only."""
-MAX_BATCH: Final = 64
-LINGER_SECONDS: Final = 0.05
-DRAIN_SECONDS: Final = 5.0
 
 
 class Behind:
@@ -48,43 +40,17 @@ class Behind:
         self._meaning = meaning
         self._metrics = metrics
         self._ttl_seconds = ttl_seconds
-        self._waiting: deque[Keeping] = deque()
-        self._news = asyncio.Event()
-        self._writing = asyncio.Lock()
+        self.backlog = Backlog(self._write_and_show)
 
     def keep(self, keeping: Keeping) -> None:
         """Takes an answer. Returns at once, and never raises."""
-        if len(self._waiting) >= MAX_WAITING:
+        if not self.backlog.add(keeping):
             self._metrics.failed(keeping.kept.tenant_id, "writer")
-            return
-        self._waiting.append(keeping)
-        self._news.set()
 
-    async def run(self) -> None:
-        """Writes for ever."""
-        while True:
-            await self._news.wait()
-            # Others come meanwhile, and are written together.
-            await asyncio.sleep(LINGER_SECONDS)
-            self._news.clear()
-            await self.flush()
-
-    async def drain(self) -> None:
-        """Writes what waits at the end; not for ever, when somebody is away."""
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await self.flush()
-        except TimeoutError:
-            _logger.warning("answers were not kept", extra={"answers": len(self._waiting)})
-
-    async def flush(self) -> None:
-        """Writes all that waits. What cannot be written is counted, and in memory only."""
-        async with self._writing:
-            while self._waiting:
-                count = min(MAX_BATCH, len(self._waiting))
-                batch = [self._waiting.popleft() for _ in range(count)]
-                if await self._write(batch):
-                    await self._show(batch)
+    async def _write_and_show(self, batch: Sequence[Keeping]) -> None:
+        """Writes answers. What cannot be written is counted, and in memory only."""
+        if await self._write(batch):
+            await self._show(batch)
 
     async def _write(self, batch: Sequence[Keeping]) -> bool:
         if self._record is None:

@@ -1,11 +1,11 @@
-"""Turns kept answers into bytes, for the record, and back."""
+"""Turns kept answers into bytes, for the record and for Redis, and back."""
 
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
 
-from router_svc.cache.records import Kept
+from router_svc.cache.records import Kept, Marked
 from router_svc.generate.records import Citation, Completion, FinishReason
 from router_svc.generate.usage import Usage
 from router_svc.requests.records import ToolCall
@@ -68,3 +68,30 @@ def decode_kept(data: bytes, *, key: bytes, tenant_id: str, kept_at: float) -> K
         tags=tuple(read["tags"]),
         kept_at=kept_at,
     )
+
+
+def encode_marked(marked: Marked, *, clock_ahead_seconds: float) -> bytes:
+    """Returns an answer as Redis has it: a line about it, and what `encode_kept` makes.
+
+    Args:
+        marked: The answer.
+        clock_ahead_seconds: How far the clock of Redis is ahead of one's own.
+    """
+    kept = marked.kept
+    kept_at = kept.kept_at + clock_ahead_seconds
+    about = [FORM, kept.key.hex(), kept.tenant_id, marked.mark, kept_at]
+    return orjson.dumps(about) + b"\n" + encode_kept(kept)
+
+
+def decode_marked(data: bytes, *, key: bytes, clock_ahead_seconds: float) -> Marked | None:
+    """Returns what `encode_marked` made; None for what it did not make, or not of this key."""
+    try:
+        line, _, answer = data.partition(b"\n")
+        form, named, tenant_id, mark, kept_at = orjson.loads(line)
+        if (form, named) != (FORM, key.hex()):
+            return None
+        there = kept_at - clock_ahead_seconds
+        kept = decode_kept(answer, key=key, tenant_id=tenant_id, kept_at=there)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return None if kept is None else Marked(kept, mark)

@@ -250,7 +250,7 @@ class CachedRouter:
         if not is_worth_keeping(answer):
             return
         kept = kept_of(answer, asked.ask, tags=asked.request.cache.tags, now=self._clocks.wall())
-        if self._levels.memory.put(kept, seen=seen):
+        if self._levels.answers.keep(kept, seen=seen):
             self._levels.behind.keep(Keeping(kept, seen, meaning))
 
     def _again(self, found: Found) -> Answer | None:

@@ -1,16 +1,13 @@
 """Kept answers in memory: bounded by bytes, by age, and by what was invalidated."""
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from router_svc.cache.codec import encode_kept
+from router_svc.cache.invalidations import Invalidations
 from router_svc.cache.records import Holding, Invalidation, Kept, ModelShare, Selection
 from stepwire.lru import LruCache
 
-REMEMBERED: Final = 1_000
-"""Invalidations, for answers that were begun before; an answer begun before the oldest of
-them is not kept."""
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 """Of one answer; a longer one is not kept, here or elsewhere."""
 
@@ -20,17 +17,28 @@ class MemoryAnswers:
 
     Args:
         max_bytes: Of all of them.
+        known: What was invalidated.
         ttl_seconds: For how long each is kept.
         clock: Seconds of the wall clock.
     """
 
-    def __init__(self, max_bytes: int, *, ttl_seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        known: Invalidations,
+        *,
+        ttl_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
         self._answers = LruCache[bytes, Kept](max_bytes)
+        self.known = known
         self._ttl_seconds = ttl_seconds
         self._clock = clock
-        self._invalidations: deque[Invalidation] = deque(maxlen=REMEMBERED)
-        self.seen = 0
+
+    @property
+    def seen(self) -> int:
         """Number of the last invalidation that is known."""
+        return self.known.seen
 
     @property
     def size_bytes(self) -> int:
@@ -62,7 +70,7 @@ class MemoryAnswers:
             Whether it may be kept elsewhere too.
         """
         size = len(encode_kept(kept))
-        if size > MAX_ANSWER_BYTES or self._is_gone(kept, seen):
+        if size > MAX_ANSWER_BYTES or self.known.removes(kept, since=seen):
             return False
         known = self._answers.get(kept.key)
         if known is None or known.kept_at <= kept.kept_at:
@@ -71,10 +79,8 @@ class MemoryAnswers:
 
     def invalidate(self, invalidation: Invalidation) -> int:
         """Removes answers, here and of those under way; returns how many were here."""
-        if invalidation.number <= self.seen:
+        if not self.known.add(invalidation):
             return 0
-        self.seen = invalidation.number
-        self._invalidations.append(invalidation)
         return self._answers.drop_if(invalidation.removes)
 
     def select(self, selection: Selection) -> Invalidation:
@@ -101,11 +107,3 @@ class MemoryAnswers:
             oldest = kept.kept_at if oldest is None else min(oldest, kept.kept_at)
         ranked = sorted(shares.values(), key=lambda share: -share.answers)
         return Holding(tuple(ranked), oldest)
-
-    def _is_gone(self, kept: Kept, seen: int) -> bool:
-        if seen == self.seen:
-            return False
-        known = self._invalidations
-        if len(known) == known.maxlen and known[0].number > seen + 1:
-            return True
-        return any(each.removes(kept) for each in known if each.number > seen)

@@ -14,6 +14,7 @@ LOOKUPS: Final = "stepwire.router.cache.lookups"
 REFUSED: Final = "stepwire.router.cache.refused"
 ERRORS: Final = "stepwire.router.cache.errors"
 SAVED: Final = "stepwire.router.cache.saved"
+FOUND: Final = "stepwire.router.cache.found"
 MEMORY: Final = "stepwire.router.cache.memory"
 RESULT: Final = "stepwire.router.cache.result"
 DIFFERENCE: Final = "stepwire.router.cache.difference"
@@ -34,6 +35,7 @@ class Counts:
     refused: int = 0
     errors: int = 0
     saved_micro_usd: int = 0
+    found: Counter[str] = field(default_factory=Counter)
 
 
 class CacheMetrics:
@@ -52,6 +54,9 @@ class CacheMetrics:
         )
         self._errors = meter.create_counter(
             ERRORS, unit="{error}", description="Times that a part of the cache was not there."
+        )
+        self._found = meter.create_counter(
+            FOUND, unit="{answer}", description="Kept answers that were found, by where."
         )
         self._saved = meter.create_counter(
             SAVED, unit="{USD}", description="What the answers that were given again had cost."
@@ -90,6 +95,11 @@ class CacheMetrics:
         """Counts an answer that was not given for a difference that matters."""
         self._refused.add(1, {DIFFERENCE: difference})
         self.of(tenant_id).refused += 1
+
+    def found(self, tenant_id: str, part: str) -> None:
+        """Counts a kept answer, whether it is given or not."""
+        self._found.add(1, {PART: part})
+        self.of(tenant_id).found[part] += 1
 
     def failed(self, tenant_id: str, part: str) -> None:
         """Counts a part that was not there."""

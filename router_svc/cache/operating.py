@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from router_svc.cache.answers import Record
+from router_svc.cache.between import Between
 from router_svc.cache.memory import MemoryAnswers
 from router_svc.cache.metrics import CacheMetrics, Counts
 from router_svc.cache.part import Part
@@ -12,11 +13,12 @@ from router_svc.cache.sharing import catch_up
 
 @dataclass(frozen=True, slots=True)
 class CacheView:
-    """A tenant's cache as people see it; `semantic_error` is empty when all is well."""
+    """A tenant's cache as people see it; errors are empty when all is well."""
 
     holding: Holding
     counts: Counts
     semantic_error: str
+    redis_error: str
 
 
 class CacheOperations:
@@ -25,15 +27,22 @@ class CacheOperations:
     Args:
         memory: The answers of this process.
         record: Those of all instances; None without a database.
+        between: Those in Redis; None without one.
         meaning: Whether questions can be found by meaning.
         metrics: Has the counts.
     """
 
     def __init__(
-        self, memory: MemoryAnswers, record: Record | None, meaning: Part, metrics: CacheMetrics
+        self,
+        memory: MemoryAnswers,
+        record: Record | None,
+        between: Between | None,
+        meaning: Part,
+        metrics: CacheMetrics,
     ) -> None:
         self._memory = memory
         self._record = record
+        self._between = between
         self._meaning = meaning
         self._metrics = metrics
 
@@ -66,4 +75,5 @@ class CacheOperations:
             holding = self._memory.holding(tenant_id)
         else:
             holding = await self._record.store.holding(tenant_id)
-        return CacheView(holding, self._metrics.of(tenant_id), self._meaning.why)
+        redis_error = "" if self._between is None else self._between.why
+        return CacheView(holding, self._metrics.of(tenant_id), self._meaning.why, redis_error)

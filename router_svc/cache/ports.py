@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from router_svc.cache.records import Embedded, Holding, Invalidation, Kept, Near, Selection
+from router_svc.cache.records import (
+    Embedded,
+    Holding,
+    Invalidation,
+    Kept,
+    Marked,
+    Near,
+    Selection,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +58,24 @@ class AnswerStore(Protocol):
         """Returns what was invalidated after that number, in order."""
         ...
 
-    async def newest_invalidation(self) -> int:
-        """Returns the number of the newest one; 0 when there is none."""
+    async def newest_invalidations(self, most: int) -> Sequence[Invalidation]:
+        """Returns the last ones, in order."""
         ...
 
     async def purge(self, *, most: int, ttl_seconds: float, limit: int) -> int:
         """Removes what has expired, and the oldest beyond `most`; returns how many went."""
+        ...
+
+
+class PassingStore(Protocol):
+    """Keeps answers for all instances, and may lose them. May be away: ConnectionError then."""
+
+    async def find(self, keys: Sequence[bytes]) -> Sequence[Marked]:
+        """Returns the answers of these keys that are there, of whatever tenants."""
+        ...
+
+    async def keep(self, answers: Sequence[Marked], *, ttl_seconds: float) -> None:
+        """Keeps answers until they are that old."""
         ...
 
 

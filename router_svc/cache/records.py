@@ -64,6 +64,14 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Marked:
+    """A kept answer, and the mark of the last invalidation that it is known to have outlived."""
+
+    kept: Kept
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """A kept answer, and how it was found."""
 
@@ -122,11 +130,14 @@ class Invalidation:
         number: Rises from one to the next.
         selection: What was removed.
         kept_until: Answers kept later, in seconds of the wall clock, stay; None for none.
+        mark: Drawn at random, so that none of another database, or of this one before it was
+            restored, has the same; empty without a database.
     """
 
     number: int
     selection: Selection
     kept_until: float | None
+    mark: str = ""
 
     def removes(self, kept: Kept) -> bool:
         """Returns whether it is about `kept`."""

@@ -2,6 +2,7 @@
 
 import grpc.aio
 
+from router_svc.cache.between import REDIS
 from router_svc.cache.operating import CacheOperations, CacheView
 from router_svc.cache.records import Selection
 from router_svc.generate.records import HitKind
@@ -81,8 +82,10 @@ def _stats(view: CacheView) -> cache_pb2.CacheStats:
             refused=counts.refused,
             errors=counts.errors,
             saved_micro_usd=counts.saved_micro_usd,
+            redis_finds=counts.found[REDIS],
         ),
         semantic_error=view.semantic_error,
+        redis_error=view.redis_error,
     )
     if view.holding.oldest is not None:
         told.oldest_time.FromNanoseconds(int(view.holding.oldest * 1e9))

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
+from router_svc.cache.invalidations import REMEMBERED
 from router_svc.cache.memory import MemoryAnswers
 from router_svc.cache.ports import AnswerStore
 
@@ -16,9 +17,11 @@ _PURGED_AT_ONCE: Final = 1_000
 
 async def catch_up(memory: MemoryAnswers, store: AnswerStore) -> None:
     """Drops from memory what was invalidated anywhere."""
+    begun = memory.known.now()
     while found := await store.invalidations(after=memory.seen):
         for each in found:
             memory.invalidate(each)
+    memory.known.caught_up(begun)
 
 
 class Sharing:
@@ -41,7 +44,10 @@ class Sharing:
 
     async def begin(self) -> None:
         """Takes note of what was invalidated before this instance knew anything."""
-        self._memory.seen = await self._store.newest_invalidation()
+        begun = self._memory.known.now()
+        for each in await self._store.newest_invalidations(REMEMBERED):
+            self._memory.invalidate(each)
+        self._memory.known.caught_up(begun)
 
     async def run(self) -> None:
         """Goes on until cancelled."""

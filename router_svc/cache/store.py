@@ -79,9 +79,9 @@ class PostgresAnswerStore:
         return [_invalidation(row) for row in rows]
 
     @retryable()
-    async def newest_invalidation(self) -> int:
-        number: int | None = await self._pool.fetchval(queries.newest_invalidation)
-        return number or 0
+    async def newest_invalidations(self, most: int) -> Sequence[Invalidation]:
+        rows = await self._pool.fetch(queries.newest_invalidations, most)
+        return [_invalidation(row) for row in reversed(rows)]
 
     @retryable()
     async def purge(self, *, most: int, ttl_seconds: float, limit: int) -> int:
@@ -121,4 +121,5 @@ def _invalidation(row: asyncpg.Record) -> Invalidation:
         number=row["number"],
         selection=Selection(row["tenant_id"], row["tag"], row["model"], row["model_version"], age),
         kept_until=None if age is None else time.time() - age,
+        mark=str(row["mark"]),
     )

@@ -73,9 +73,10 @@ VALUES ($1, $2, $3, $4, now() - make_interval(secs => $5))
 SELECT *, extract(epoch FROM now() - kept_until)::float8 AS age_seconds
 FROM router.invalidations WHERE number > $1 ORDER BY number LIMIT $2
 
--- name: newest_invalidation
--- Reads the number of the newest one.
-SELECT max(number) FROM router.invalidations
+-- name: newest_invalidations
+-- Reads the last ones, the newest first. $1 most rows.
+SELECT *, extract(epoch FROM now() - kept_until)::float8 AS age_seconds
+FROM router.invalidations ORDER BY number DESC LIMIT $1
 
 -- name: holding
 -- Sums up what is kept for a tenant. $1 tenant, $2 most rows.

@@ -100,7 +100,10 @@ class Instance:
 
     async def written(self) -> None:
         """Waits until all that was kept can be found by others, and by its meaning."""
-        await cast("CachedRouter", self.router)._levels.behind.flush()
+        levels = cast("CachedRouter", self.router)._levels
+        await levels.behind.backlog.flush()
+        if levels.answers._between is not None:
+            await levels.answers._between.backlog.flush()
 
     async def stream(self, request: Request) -> tuple[list[str], Answer]:
         """Returns the texts of a stream, and its end."""

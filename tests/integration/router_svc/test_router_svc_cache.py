@@ -362,7 +362,7 @@ async def test_what_the_record_cannot_hold_keeps_no_later_answer_out(
         one.maker.change = {"completion": replace(whole, model="a\0b")}
         with call_context(tenant_id=tenant):
             await one.ask(exact("bad"))
-            await eventually(lambda: not behind_of(one)._waiting)
+            await eventually(lambda: not behind_of(one).backlog._waiting)
             one.maker.change = {}
             await one.ask(exact("good"))
 

@@ -8,12 +8,14 @@ from opentelemetry.metrics import NoOpMeter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from router_svc.cache import invalidations as invalidations_module
 from router_svc.cache import memory as memory_module
-from router_svc.cache.codec import decode_kept, encode_kept
+from router_svc.cache.codec import decode_kept, decode_marked, encode_kept, encode_marked
+from router_svc.cache.invalidations import CURRENT_SECONDS, Invalidations
 from router_svc.cache.memory import MemoryAnswers
 from router_svc.cache.metrics import CacheMetrics
 from router_svc.cache.part import REST_SECONDS, Part
-from router_svc.cache.records import Invalidation, Kept, Selection
+from router_svc.cache.records import Invalidation, Kept, Marked, Selection
 from router_svc.generate.records import CacheHit, Citation, Completion, FinishReason, HitKind
 from router_svc.generate.usage import Usage
 from router_svc.requests.records import ToolCall
@@ -56,7 +58,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def memory(clock: Clock) -> MemoryAnswers:
-    return MemoryAnswers(10_000, ttl_seconds=60, clock=clock)
+    return MemoryAnswers(10_000, Invalidations(clock), ttl_seconds=60, clock=clock)
 
 
 def test_an_answer_is_the_same_after_it_was_bytes() -> None:
@@ -67,6 +69,25 @@ def test_an_answer_is_the_same_after_it_was_bytes() -> None:
 def test_a_form_of_another_version_is_unknown() -> None:
     data = encode_kept(KEPT).replace(b'"form":1', b'"form":2')
     assert decode_kept(data, key=KEPT.key, tenant_id="ours", kept_at=100.0) is None
+
+
+def test_an_answer_is_the_same_after_it_was_in_redis_whatever_the_clocks_say() -> None:
+    data = encode_marked(Marked(KEPT, "m"), clock_ahead_seconds=7.0)
+    read = decode_marked(data, key=KEPT.key, clock_ahead_seconds=-2.0)
+    assert read == Marked(replace(KEPT, kept_at=109.0), "m")
+
+
+def test_what_redis_has_of_others_is_not_there() -> None:
+    data = encode_marked(Marked(KEPT, "m"), clock_ahead_seconds=0.0)
+    for other, key in [
+        (data, b"K" * 32),
+        (data.replace(b"[1,", b"[2,", 1), KEPT.key),
+        (data.replace(b'"form":1', b'"form":2'), KEPT.key),
+        (data[:-2], KEPT.key),
+        (b"", KEPT.key),
+        (b"7\n{}", KEPT.key),
+    ]:
+        assert decode_marked(other, key=key, clock_ahead_seconds=0.0) is None, other
 
 
 def test_an_answer_lives_as_long_as_it_may(memory: MemoryAnswers, clock: Clock) -> None:
@@ -110,12 +131,35 @@ def test_what_was_begun_before_an_invalidation_is_not_kept_after_it(
 def test_more_invalidations_than_are_remembered_may_be_about_anything(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_module, "REMEMBERED", 2)
-    memory = MemoryAnswers(10_000, ttl_seconds=60, clock=clock)
+    monkeypatch.setattr(invalidations_module, "REMEMBERED", 2)
+    memory = MemoryAnswers(10_000, Invalidations(clock), ttl_seconds=60, clock=clock)
     for number in (1, 2, 3):
         memory.invalidate(Invalidation(number, Selection("theirs"), None))
     assert not memory.put(KEPT, seen=0)
     assert memory.put(KEPT, seen=1)
+
+
+def test_marks_are_known_as_long_as_all_since_are(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invalidations_module, "REMEMBERED", 2)
+    known = Invalidations(clock)
+    assert (known.mark, known.number_of("")) == ("", None)
+    for number, mark in ((4, "a"), (6, "b"), (7, "c")):
+        assert known.add(Invalidation(number, Selection("theirs"), None, mark))
+    assert known.mark == "c"
+    assert [known.number_of(mark) for mark in ("a", "b", "c", "d")] == [None, 6, 7, None]
+
+
+def test_what_is_known_is_all_for_a_moment_only(clock: Clock) -> None:
+    known = Invalidations(clock)
+    assert not known.is_current
+    begun = known.now()
+    clock.now += 1
+    known.caught_up(begun)
+    assert known.is_current
+    clock.now = begun + CURRENT_SECONDS
+    assert not known.is_current
 
 
 def test_a_part_that_failed_is_left_alone_for_a_while(clock: Clock) -> None:
@@ -139,6 +183,7 @@ def test_what_becomes_of_requests_is_measured() -> None:
         metrics.answered("ours", CacheHit(kind, saved_micro_usd=2_000_000))
     metrics.refused("ours", "numbers")
     metrics.failed("ours", "record")
+    metrics.found("ours", "memory")
     data = reader.get_metrics_data()
     assert data is not None
     found = {
@@ -159,6 +204,7 @@ def test_what_becomes_of_requests_is_measured() -> None:
         ("lookups", "joined"): 1,
         ("refused", "numbers"): 1,
         ("errors", "record"): 1,
+        ("found", "memory"): 1,
         ("saved",): 6.0,
         ("memory",): 42,
     }

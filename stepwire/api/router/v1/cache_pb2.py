@@ -26,21 +26,21 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"stepwire/api/router/v1/cache.proto\x12\x16stepwire.api.router.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x01\n\x08\x43\x61\x63heHit\x12\x38\n\x04kind\x18\x01 \x01(\x0e\x32$.stepwire.api.router.v1.CacheHitKindR\x04kind\x12+\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x61ge\x12\x1e\n\nsimilarity\x18\x03 \x01(\x01R\nsimilarity\"y\n\x0cModelAnswers\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12\x18\n\x07\x61nswers\x18\x03 \x01(\x03R\x07\x61nswers\x12\x14\n\x05\x62ytes\x18\x04 \x01(\x03R\x05\x62ytes\"\x9b\x02\n\nCacheStats\x12\x18\n\x07\x61nswers\x18\x01 \x01(\x03R\x07\x61nswers\x12\x14\n\x05\x62ytes\x18\x02 \x01(\x03R\x05\x62ytes\x12;\n\x0boldest_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noldestTime\x12<\n\x06models\x18\x04 \x03(\x0b\x32$.stepwire.api.router.v1.ModelAnswersR\x06models\x12;\n\x06\x63ounts\x18\x05 \x01(\x0b\x32#.stepwire.api.router.v1.CacheCountsR\x06\x63ounts\x12%\n\x0esemantic_error\x18\x06 \x01(\tR\rsemanticError\"\xdf\x01\n\x0b\x43\x61\x63heCounts\x12\x1a\n\x08requests\x18\x01 \x01(\x03R\x08requests\x12\x1d\n\nexact_hits\x18\x02 \x01(\x03R\texactHits\x12#\n\rsemantic_hits\x18\x03 \x01(\x03R\x0csemanticHits\x12\x16\n\x06joined\x18\x04 \x01(\x03R\x06joined\x12\x18\n\x07refused\x18\x05 \x01(\x03R\x07refused\x12\x16\n\x06\x65rrors\x18\x06 \x01(\x03R\x06\x65rrors\x12&\n\x0fsaved_micro_usd\x18\x07 \x01(\x03R\rsavedMicroUsd*\x80\x01\n\x0c\x43\x61\x63heHitKind\x12\x1e\n\x1a\x43\x41\x43HE_HIT_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41\x43HE_HIT_KIND_EXACT\x10\x01\x12\x1b\n\x17\x43\x41\x43HE_HIT_KIND_SEMANTIC\x10\x02\x12\x19\n\x15\x43\x41\x43HE_HIT_KIND_JOINED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"stepwire/api/router/v1/cache.proto\x12\x16stepwire.api.router.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x01\n\x08\x43\x61\x63heHit\x12\x38\n\x04kind\x18\x01 \x01(\x0e\x32$.stepwire.api.router.v1.CacheHitKindR\x04kind\x12+\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x61ge\x12\x1e\n\nsimilarity\x18\x03 \x01(\x01R\nsimilarity\"y\n\x0cModelAnswers\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12\x18\n\x07\x61nswers\x18\x03 \x01(\x03R\x07\x61nswers\x12\x14\n\x05\x62ytes\x18\x04 \x01(\x03R\x05\x62ytes\"\xbc\x02\n\nCacheStats\x12\x18\n\x07\x61nswers\x18\x01 \x01(\x03R\x07\x61nswers\x12\x14\n\x05\x62ytes\x18\x02 \x01(\x03R\x05\x62ytes\x12;\n\x0boldest_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noldestTime\x12<\n\x06models\x18\x04 \x03(\x0b\x32$.stepwire.api.router.v1.ModelAnswersR\x06models\x12;\n\x06\x63ounts\x18\x05 \x01(\x0b\x32#.stepwire.api.router.v1.CacheCountsR\x06\x63ounts\x12%\n\x0esemantic_error\x18\x06 \x01(\tR\rsemanticError\x12\x1f\n\x0bredis_error\x18\x07 \x01(\tR\nredisError\"\x80\x02\n\x0b\x43\x61\x63heCounts\x12\x1a\n\x08requests\x18\x01 \x01(\x03R\x08requests\x12\x1d\n\nexact_hits\x18\x02 \x01(\x03R\texactHits\x12#\n\rsemantic_hits\x18\x03 \x01(\x03R\x0csemanticHits\x12\x16\n\x06joined\x18\x04 \x01(\x03R\x06joined\x12\x18\n\x07refused\x18\x05 \x01(\x03R\x07refused\x12\x16\n\x06\x65rrors\x18\x06 \x01(\x03R\x06\x65rrors\x12&\n\x0fsaved_micro_usd\x18\x07 \x01(\x03R\rsavedMicroUsd\x12\x1f\n\x0bredis_finds\x18\x08 \x01(\x03R\nredisFinds*\x80\x01\n\x0c\x43\x61\x63heHitKind\x12\x1e\n\x1a\x43\x41\x43HE_HIT_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41\x43HE_HIT_KIND_EXACT\x10\x01\x12\x1b\n\x17\x43\x41\x43HE_HIT_KIND_SEMANTIC\x10\x02\x12\x19\n\x15\x43\x41\x43HE_HIT_KIND_JOINED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwire.api.router.v1.cache_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CACHEHITKIND']._serialized_start=911
-  _globals['_CACHEHITKIND']._serialized_end=1039
+  _globals['_CACHEHITKIND']._serialized_start=977
+  _globals['_CACHEHITKIND']._serialized_end=1105
   _globals['_CACHEHIT']._serialized_start=128
   _globals['_CACHEHIT']._serialized_end=273
   _globals['_MODELANSWERS']._serialized_start=275
   _globals['_MODELANSWERS']._serialized_end=396
   _globals['_CACHESTATS']._serialized_start=399
-  _globals['_CACHESTATS']._serialized_end=682
-  _globals['_CACHECOUNTS']._serialized_start=685
-  _globals['_CACHECOUNTS']._serialized_end=908
+  _globals['_CACHESTATS']._serialized_end=715
+  _globals['_CACHECOUNTS']._serialized_start=718
+  _globals['_CACHECOUNTS']._serialized_end=974
 # @@protoc_insertion_point(module_scope)

@@ -131,6 +131,7 @@ class CacheStats(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     SEMANTIC_ERROR_FIELD_NUMBER: _builtins.int
+    REDIS_ERROR_FIELD_NUMBER: _builtins.int
     answers: _builtins.int
     """Answers kept for all instances; without a database, those of the instance that
     answers.
@@ -140,6 +141,10 @@ class CacheStats(_message.Message):
     semantic_error: _builtins.str
     """Why answers of the same meaning cannot be found at this moment; empty when they can, or
     when nobody has asked for any lately.
+    """
+    redis_error: _builtins.str
+    """Why Redis cannot be read or written at this moment; empty when it can, when nobody has
+    asked for it lately, or when the settings name none.
     """
     @_builtins.property
     def oldest_time(self) -> _timestamp_pb2.Timestamp:
@@ -162,10 +167,11 @@ class CacheStats(_message.Message):
         models: _abc.Iterable[Global___ModelAnswers] | None = ...,
         counts: Global___CacheCounts | None = ...,
         semantic_error: _builtins.str = ...,
+        redis_error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "oldest_time", b"oldest_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "bytes", b"bytes", "counts", b"counts", "models", b"models", "oldest_time", b"oldest_time", "semantic_error", b"semantic_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "bytes", b"bytes", "counts", b"counts", "models", b"models", "oldest_time", b"oldest_time", "redis_error", b"redis_error", "semantic_error", b"semantic_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -184,6 +190,7 @@ class CacheCounts(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     SAVED_MICRO_USD_FIELD_NUMBER: _builtins.int
+    REDIS_FINDS_FIELD_NUMBER: _builtins.int
     requests: _builtins.int
     """Requests."""
     exact_hits: _builtins.int
@@ -200,6 +207,8 @@ class CacheCounts(_message.Message):
     """Times that a part of the cache could not be used, and the request went on without."""
     saved_micro_usd: _builtins.int
     """What the answers that were given again had cost, in millionths of a US dollar."""
+    redis_finds: _builtins.int
+    """Answers that were found in Redis. 0 where the settings name none."""
     def __init__(
         self,
         *,
@@ -210,10 +219,11 @@ class CacheCounts(_message.Message):
         refused: _builtins.int = ...,
         errors: _builtins.int = ...,
         saved_micro_usd: _builtins.int = ...,
+        redis_finds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "exact_hits", b"exact_hits", "joined", b"joined", "refused", b"refused", "requests", b"requests", "saved_micro_usd", b"saved_micro_usd", "semantic_hits", b"semantic_hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "exact_hits", b"exact_hits", "joined", b"joined", "redis_finds", b"redis_finds", "refused", b"refused", "requests", b"requests", "saved_micro_usd", b"saved_micro_usd", "semantic_hits", b"semantic_hits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
