@@ -83,7 +83,7 @@ class ChatMessage(_message.Message):
     role: Global___ChatRole.ValueType
     """Who. Required."""
     text: _builtins.str
-    """What. Empty for nothing."""
+    """What, without the character U+0000. Empty for nothing."""
     def __init__(
         self,
         *,
@@ -171,8 +171,8 @@ class GenerateRequest(_message.Message):
     there are none or several.
     """
     prompt: _builtins.str
-    """Text that the model continues, as it is: at most 100,000 characters. Either this or
-    `messages` must be given.
+    """Text that the model continues, as it is: at most 100,000 characters, without U+0000.
+    Either this or `messages` must be given.
     """
     max_tokens: _builtins.int
     """Tokens that are written at most, and never more than the model's context leaves.
