@@ -169,7 +169,13 @@ def _services(
     )
     points, point_service = _points(settings, database, collections, embedder, metrics)
     searches, search_service = search.wire(
-        settings, database, collections, embedder=embedder, reranker=reranker, metrics=metrics
+        settings,
+        database,
+        collections,
+        embedder=embedder,
+        reranker=reranker,
+        metrics=metrics,
+        stack=stack,
     )
     return [
         Service(COLLECTIONS, partial(add_CollectionServiceServicer_to_server, catalogue)),

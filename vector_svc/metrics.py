@@ -10,6 +10,8 @@ WALKS_GIVEN_UP: Final = "stepwire.vector.walks_given_up"
 POINTS_WRITTEN: Final = "stepwire.vector.points_written"
 POINTS_DELETED: Final = "stepwire.vector.points_deleted"
 POINTS_EXPIRED: Final = "stepwire.vector.points_expired"
+QUERIES_KEPT: Final = "stepwire.vector.queries_kept"
+QUERIES_DROPPED: Final = "stepwire.vector.queries_dropped"
 INDEX_BUILDS: Final = "stepwire.vector.index_builds"
 STATE: Final = "stepwire.vector.state"
 PLAN: Final = "stepwire.vector.plan"
@@ -37,6 +39,15 @@ class VectorMetrics:
 
         self.points_expired = meter().create_counter(
             POINTS_EXPIRED, unit="{point}", description="Points removed when their time had come."
+        )
+        self.queries_kept = meter().create_counter(
+            QUERIES_KEPT, unit="{query}", description="Searches kept to measure recall by."
+        )
+        self.queries_dropped = meter().create_counter(
+            QUERIES_DROPPED,
+            unit="{query}",
+            description="Searches that were to be kept, and for which there was no room or that "
+            "could not be written.",
         )
         self._index_builds = meter().create_counter(
             INDEX_BUILDS, unit="{build}", description="Builds of indexes by how they ended."

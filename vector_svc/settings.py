@@ -141,6 +141,19 @@ class VectorSettings(ServiceSettings):
         description="Points that a filtered search looks at through the index before it compares "
         "with every match instead.",
     )
+    query_sample_rate: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of the searches of a collection with query_samples that are kept to "
+        "measure its recall by.",
+    )
+    query_sample_seconds: float = Field(
+        default=5,
+        gt=0,
+        description="Time between two batches of searches that are kept. What was not written "
+        "when the process ends is lost.",
+    )
     payload_max_bytes: int = Field(
         default=256 * 1024,
         ge=2,

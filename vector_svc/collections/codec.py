@@ -41,7 +41,7 @@ _QUANTIZATIONS: Final[Mapping[int, Quantization]] = {
 _TYPES: Final[Mapping[int, FieldType]] = {
     pb.FieldType.Value(f"FIELD_TYPE_{type_.name}"): type_ for type_ in FieldType
 }
-_READERS: Final = ("index", "fields", "default_ttl")
+_READERS: Final = ("index", "fields", "default_ttl", "query_samples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ def config_of(message: pb.Collection, defaults: IndexDefaults) -> CollectionConf
         fields=_fields_of(message.fields),
         text=_text_of(message.text),
         default_ttl=_ttl_of(message),
+        query_samples=message.query_samples,
     )
 
 
@@ -91,6 +92,7 @@ def edit_of(message: service_pb.UpdateCollectionRequest, defaults: IndexDefaults
         fields=_fields_of(wanted.fields) if "fields" in paths else None,
         sets_ttl="default_ttl" in paths,
         default_ttl=_ttl_of(wanted),
+        query_samples=wanted.query_samples if "query_samples" in paths else None,
     )
 
 
@@ -117,6 +119,7 @@ def write_collection(sized: SizedCollection, into: pb.Collection) -> None:
         into.text.language = config.text.language
     if config.default_ttl is not None:
         into.default_ttl.FromTimedelta(config.default_ttl)
+    into.query_samples = config.query_samples
     into.index_state = _state_of(sized)
     into.etag = collection.etag
     into.create_time.FromDatetime(collection.created_at)
@@ -131,6 +134,7 @@ def write_stats(stats: Stats, into: pb.CollectionStats) -> None:
     into.vector_index_bytes = stats.vector_index_bytes
     into.other_index_bytes = stats.index_bytes - stats.vector_index_bytes
     into.dead_points = stats.dead_points
+    into.query_samples = stats.query_samples
     if isinstance(stats.analyzed_at, datetime):
         into.analyze_time.FromDatetime(stats.analyzed_at)
 

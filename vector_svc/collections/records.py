@@ -16,12 +16,14 @@ class Edit:
         fields: Its promoted fields; None for no change.
         sets_ttl: Whether `default_ttl` changes.
         default_ttl: For how long points are kept; None for ever.
+        query_samples: Most searches that are kept to measure recall by; None for no change.
     """
 
     index: IndexOptions | None
     fields: Mapping[str, FieldType] | None
     sets_ttl: bool
     default_ttl: timedelta | None
+    query_samples: int | None
 
     def apply(self, config: CollectionConfig) -> CollectionConfig:
         """Return a configuration after the change."""
@@ -30,6 +32,9 @@ class Edit:
             index=config.index if self.index is None else self.index,
             fields=config.fields if self.fields is None else self.fields,
             default_ttl=self.default_ttl if self.sets_ttl else config.default_ttl,
+            query_samples=(
+                config.query_samples if self.query_samples is None else self.query_samples
+            ),
         )
 
 
@@ -44,3 +49,4 @@ class Stats:
     vector_index_bytes: int
     dead_points: int
     analyzed_at: datetime | None
+    query_samples: int

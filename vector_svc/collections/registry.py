@@ -8,7 +8,13 @@ from stepwire.errors import Reason, StepwireError
 from stepwire.page_tokens import PageTokens
 from vector_svc.collections.ports import CollectionStore
 from vector_svc.collections.records import Edit, Stats
-from vector_svc.collections.rules import check_config, check_fields, check_index, check_ttl
+from vector_svc.collections.rules import (
+    check_config,
+    check_fields,
+    check_index,
+    check_query_samples,
+    check_ttl,
+)
 from vector_svc.engine.cache import Cache
 from vector_svc.engine.fields import check_name, page_size_of
 from vector_svc.engine.ports import CollectionGoneError
@@ -113,6 +119,7 @@ class Collections:
             check_index(config)
             check_fields(config.fields)
             check_ttl(config.default_ttl)
+            check_query_samples(config.query_samples)
             return config
 
         if await self._store.update(tenant_id, name, change) is None:

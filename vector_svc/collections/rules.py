@@ -24,6 +24,7 @@ MAX_INDEXED_SHORTENED: Final = {Quantization.HALF: 4_000, Quantization.BINARY: 6
 MAX_MODEL_CHARACTERS: Final = 128
 MAX_FIELDS: Final = 16
 MAX_LISTS: Final = 32_768
+MAX_QUERY_SAMPLES: Final = 1_000
 MAX_TTL: Final = timedelta(days=36_500)
 MIN_TTL: Final = timedelta(seconds=1)
 
@@ -59,6 +60,7 @@ def check_config(config: CollectionConfig) -> None:
     check_index(config)
     check_fields(config.fields)
     check_ttl(config.default_ttl)
+    check_query_samples(config.query_samples)
     if config.text is not None:
         _check_text(config.text)
 
@@ -105,6 +107,16 @@ def check_ttl(ttl: timedelta | None) -> None:
     """
     if ttl is not None and not MIN_TTL <= ttl <= MAX_TTL:
         raise field_invalid("collection.default_ttl", "must be from a second to 36,500 days, or 0")
+
+
+def check_query_samples(count: int) -> None:
+    """Check how many searches are kept to measure recall by.
+
+    Raises:
+        StepwireError: FIELD_INVALID.
+    """
+    if not 0 <= count <= MAX_QUERY_SAMPLES:
+        raise field_invalid("collection.query_samples", f"must be from 0 to {MAX_QUERY_SAMPLES}")
 
 
 def _check_vectors(config: CollectionConfig) -> None:

@@ -108,8 +108,11 @@ class PostgresCollections:
                 *_index_arguments(new.index),
                 _fields_argument(new.fields),
                 new.default_ttl,
+                new.query_samples,
             )
             assert row is not None, "it is locked"
+            if new.query_samples < old.config.query_samples:
+                await connection.execute(queries.drop_queries, old.id)
             return collection_of(row)
 
     @retryable()
@@ -308,13 +311,14 @@ def collection_of(row: asyncpg.Record) -> Collection:
         fields={name: FieldType(type_) for name, type_ in fields.items()},
         text=text,
         default_ttl=row["default_ttl"],
+        query_samples=row["query_samples"],
     )
     return Collection(
         id=row["collection_id"],
         tenant_id=row["tenant_id"],
         config=config,
         revision=row["revision"],
-        built=None if row["index_built"] is None else _built_of(row["index_built"]),
+        built=built_of(row["index_built"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
@@ -403,10 +407,14 @@ def _arguments(config: CollectionConfig) -> Sequence[object]:
         text.field,
         text.language,
         config.default_ttl,
+        config.query_samples,
     )
 
 
-def _built_of(data: bytes) -> IndexOptions:
+def built_of(data: bytes | None) -> IndexOptions | None:
+    """Read what an index was made with from a column `index_built`."""
+    if data is None:
+        return None
     built = orjson.loads(data)
     return IndexOptions(
         kind=IndexKind(built["kind"]),

@@ -107,6 +107,7 @@ class CollectionConfig:
         fields: Types of the promoted fields, by name.
         text: Full-text search; None without.
         default_ttl: For how long points are kept; None for ever.
+        query_samples: Most searches that are kept to measure recall by; 0 for none.
     """
 
     name: str
@@ -119,6 +120,7 @@ class CollectionConfig:
     fields: Mapping[str, FieldType] = field(default_factory=dict)
     text: TextOptions | None = None
     default_ttl: timedelta | None = None
+    query_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """The parts of searching, put together."""
 
+import asyncio
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
@@ -11,8 +13,9 @@ from vector_svc.embedding.ports import Embedder, Reranker
 from vector_svc.metrics import VectorMetrics
 from vector_svc.search.estimates import Estimates
 from vector_svc.search.recall import Recalls
-from vector_svc.search.recall_store import PostgresRecalls
+from vector_svc.search.recall_store import PostgresQuerySamples, PostgresRecalls
 from vector_svc.search.reranking import Reranking
+from vector_svc.search.samples import QuerySamples
 from vector_svc.search.search import Searches
 from vector_svc.search.servicer import SearchServicer
 from vector_svc.search.store import PostgresSearches
@@ -31,6 +34,7 @@ def wire(
     embedder: Embedder,
     reranker: Reranker,
     metrics: VectorMetrics,
+    stack: AsyncExitStack,
 ) -> tuple[Searches, Service]:
     """Return searches, and SearchService."""
     store = PostgresSearches(database, hnsw_max_scan_tuples=settings.hnsw_max_scan_tuples)
@@ -39,12 +43,20 @@ def wire(
         cache_entries=settings.estimate_cache_entries,
         cache_seconds=settings.estimate_cache_seconds,
     )
+    samples = QuerySamples(
+        PostgresQuerySamples(database),
+        metrics,
+        rate=settings.query_sample_rate,
+        every_seconds=settings.query_sample_seconds,
+    )
+    stack.callback(asyncio.create_task(samples.run(), name="query samples").cancel)
     searches = Searches(
         store,
         targets=Targets(store, embedder),
         reranking=Reranking(reranker),
         collections=collections,
         estimates=estimates,
+        samples=samples,
         metrics=metrics,
         hnsw_ef_search=settings.hnsw_ef_search,
     )

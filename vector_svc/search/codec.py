@@ -13,10 +13,11 @@ from stepwire.api.vector.v1 import search_pb2, search_service_pb2
 from stepwire.errors import field_invalid
 from stepwire.payload import json_to_value
 from vector_svc.engine.fields import check_ids, search_limit
+from vector_svc.engine.records import IndexKind
 from vector_svc.filters.codec import MAX_WORDS_CHARACTERS, filter_of, path_of
 from vector_svc.filters.records import Path, Scalar
 from vector_svc.points.codec import MAX_TEXT_CHARACTERS, write_point
-from vector_svc.search.planner import MAX_EF_SEARCH
+from vector_svc.search.efforts import MAX_EF_SEARCH, MAX_PROBES, fewest
 from vector_svc.search.records import (
     Diversity,
     Examples,
@@ -24,6 +25,7 @@ from vector_svc.search.records import (
     PayloadSelection,
     Plan,
     Recall,
+    RecallQueries,
     Recency,
     Report,
     Rerank,
@@ -54,6 +56,11 @@ _PLANS: Final[Mapping[Plan, "search_pb2.SearchPlan.ValueType"]] = {
     Plan.INDEX: search_pb2.SEARCH_PLAN_INDEX,
     Plan.ITERATIVE: search_pb2.SEARCH_PLAN_ITERATIVE,
     Plan.WORDS: search_pb2.SEARCH_PLAN_WORDS,
+}
+
+_QUERIES: Final[Mapping[RecallQueries, "search_pb2.RecallQueries.ValueType"]] = {
+    RecallQueries.POINTS: search_pb2.RECALL_QUERIES_POINTS,
+    RecallQueries.SEARCHES: search_pb2.RECALL_QUERIES_SEARCHES,
 }
 
 
@@ -91,6 +98,7 @@ def search_of(
         payload=_payload(message.payload, f"{field}payload"),
         target_recall=_within(message.target_recall, f"{field}target_recall", 0, 1),
         ef_search=int(_within(message.ef_search, f"{field}ef_search", 0, MAX_EF_SEARCH)),
+        probes=int(_within(message.probes, f"{field}probes", 0, MAX_PROBES)),
         oversampling=_oversampling(message.oversampling, f"{field}oversampling"),
         field=field,
     )
@@ -175,6 +183,7 @@ def write_report(report: Report, into: search_pb2.SearchReport) -> None:
     into.may_be_short = report.may_be_short
     into.recall_estimate = report.recall
     into.ef_search = report.ef_search
+    into.probes = report.probes
     into.walk_given_up = report.walk_given_up
     into.points_reranked = report.reranked
 
@@ -186,17 +195,22 @@ def write_group(value: Scalar, found: Sequence[Found], into: search_pb2.PointGro
         write_found(each, into.points.add())
 
 
-def write_recall(
-    recall: Recall, ef_search: int, into: search_service_pb2.MeasureRecallResponse
-) -> None:
-    """Fill in what was measured."""
-    into.ef_search = ef_search
+def write_recall(recall: Recall, into: search_service_pb2.MeasureRecallResponse) -> None:
+    """Fill in what was measured, and what follows for searches for the fewest points."""
     into.unreachable_share = recall.unreachable
     into.samples = recall.samples
+    if recall.index is None or not recall.figures:
+        return
+    into.queries = _QUERIES[recall.queries]
+    into.limit = recall.figures[0].nearest
+    name = "probes" if recall.index.kind is IndexKind.IVFFLAT else "ef_search"
+    chosen = fewest([each for each in recall.figures if each.nearest == into.limit], recall.target)
+    setattr(into, name, chosen.effort if chosen else 0)
     for figure in recall.figures:
         written = into.figures.add(
-            ef_search=figure.ef_search, recall=figure.recall, milliseconds=figure.milliseconds
+            recall=figure.recall, milliseconds=figure.milliseconds, limit=figure.nearest
         )
+        setattr(written, name, figure.effort)
         written.measure_time.FromDatetime(recall.measured_at.astimezone(UTC))
 
 

@@ -1,7 +1,7 @@
 """Sizes that a search is planned by: read from the store, believed for a short time."""
 
 from vector_svc.engine.cache import Cache
-from vector_svc.engine.records import Collection
+from vector_svc.engine.records import Collection, IndexKind
 from vector_svc.filters.records import Node
 from vector_svc.search.ports import SearchStore, Sizes
 
@@ -37,12 +37,27 @@ class Estimates:
             self._sizes.put(collection.id, known)
         return known
 
-    async def matches(self, collection: Collection, filter_: Node, *, at_most: int) -> int:
-        """Return how many points match a filter; `at_most` if there are more."""
+    async def matches(
+        self, collection: Collection, filter_: Node, *, at_most: int, rows: int
+    ) -> int:
+        """Return how many points match a filter; `at_most` or more if there are more.
+
+        How many more counts where an index has lists: how many are to be looked into
+        follows from it.
+
+        Args:
+            collection: The collection.
+            filter_: The filter.
+            at_most: Up to where they are counted.
+            rows: Number of points in the collection.
+        """
         key = (collection.id, filter_, at_most)
         known = self._matches.get(key)
         if known is None:
             known = await self._store.count_matches(collection, filter_, at_most=at_most)
+            if known == at_most and collection.index.kind is IndexKind.IVFFLAT:
+                guess = await self._store.estimate_matches(collection, filter_, rows=rows)
+                known = max(known, guess)
             self._matches.put(key, known)
         return known
 

@@ -11,13 +11,18 @@ can miss a point for good, whatever it may cost: among many points that nearly e
 other, the edges that lead to one that does not are given up for shorter ones. Where
 measuring has shown that no walk reaches the recall that is asked, points are compared one
 by one as long as there are not too many.
+
+A walk through lists compares every point of them. What it costs follows from how many it
+looks into, and comparing with every match is cheaper below as many matches as cost that.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from vector_svc.search.records import Figure, Plan, Recall
+from vector_svc.engine.records import IndexKind, IndexOptions, Quantization
+from vector_svc.search.efforts import MAX_EF_SEARCH, Effort, Walk, effort_of
+from vector_svc.search.records import Plan, Recall
 
 # A point looked at through the index costs this many times a point compared directly.
 # Measured with 384 dimensions: 8.5 against 1.4 microseconds.
@@ -34,12 +39,16 @@ ALWAYS_EXACT_LEAST: Final = 1_000
 # asked for: about 25 ms. 51,369 points of 384 dimensions.
 EXACT_INSTEAD_VALUES: Final = 30_000_000
 
-# A filtered walk keeps so many times the candidates that reach a recall without a filter.
-# Measured with 100,000 points of which a tenth fits: 0.92 with 20 candidates, which find
-# 0.96 of the nearest without a filter, and 0.96 with 64, in no more time.
-FILTERED_CANDIDATES: Final = 3
+# So many points of lists that are looked into cost as much as one match compared. Measured
+# with 384 dimensions: 0.6 against 1.3 to 3.1 microseconds.
+LISTED_PER_MATCH: Final = 3.0
 
-MAX_EF_SEARCH: Final = 1_000
+# Candidates of a shortened index per point wanted, that are ranked by their whole vectors.
+OVERSAMPLING: Final = {Quantization.NONE: 1.0, Quantization.HALF: 2.0, Quantization.BINARY: 4.0}
+# Most of them.
+MAX_RANKED: Final = 10_000
+
+HNSW: Final = IndexOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +60,25 @@ class Situation:
         dimension: Length of their vectors.
         wanted: Points that are wanted of the index.
         exact: Whether the caller asks for an exact search.
-        has_index: Whether there is an index to walk.
+        index: The index to walk; None if there is none.
         matches: Points that the filter leaves; any number above `exact_up_to` stands for
             more; None without a filter.
-        ef_search: Candidates that the caller wants kept; 0 for what is necessary.
+        effort: Candidates or lists that the caller wants; 0 for what is necessary.
         target_recall: Share of the nearest that is asked for; 0 for the measured target.
         recall: What was measured of the index; None if it was not.
+        default_ef_search: Candidates to keep as long as nothing was measured.
     """
 
     rows: int
     dimension: int
     wanted: int
     exact: bool = False
-    has_index: bool = True
+    index: IndexOptions | None = HNSW
     matches: int | None = None
-    ef_search: int = 0
+    effort: int = 0
     target_recall: float = 0.0
     recall: Recall | None = None
+    default_ef_search: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +87,17 @@ class Decision:
 
     Attributes:
         plan: The way.
-        ef_search: Candidates to keep during a walk; 0 without one.
+        effort: Candidates to keep, or lists to look into, during a walk; 0 without one.
         points_compared: Points that it will compare, more or less.
         recall: Share of the nearest that it finds; 0 if that was not measured.
+        most_lists: Lists to look into before a walk gives up; 0 without one of lists.
     """
 
     plan: Plan
-    ef_search: int
+    effort: int
     points_compared: int
     recall: float
+    most_lists: int = 0
 
 
 def always_exact(dimension: int) -> int:
@@ -92,39 +105,37 @@ def always_exact(dimension: int) -> int:
     return max(ALWAYS_EXACT_VALUES // (dimension + POINT_VALUES), ALWAYS_EXACT_LEAST)
 
 
-def exact_up_to(*, rows: int, wanted: int, dimension: int) -> int:
+def exact_up_to(situation: Situation) -> int:
     """Return the most matches of a filter with which an exact search is the cheaper one.
 
-    A power of two, so that counts of matches up to it can be kept while `rows` changes
-    a little.
-
-    Args:
-        rows: Number of points in the collection, more or less.
-        wanted: Number of points wanted.
-        dimension: Length of the collection's vectors.
+    With more a walk is; through lists it may be with fewer as well. A power of two, so that
+    counts of matches up to it can be kept while the number of points changes a little.
+    `situation.matches` does not count.
     """
-    break_even = math.ceil(math.sqrt(WALK_COST * wanted * rows))
-    most = max(break_even, always_exact(dimension), wanted)
-    return 1 << (most - 1).bit_length()
+    least = max(always_exact(situation.dimension), situation.wanted)
+    if _of_lists(situation.index):
+        most = _power_of_two(least)
+        while most < situation.rows and most <= _walk_in_matches(situation, most):
+            most *= 2
+        return most
+    break_even = math.ceil(math.sqrt(WALK_COST * situation.wanted * situation.rows))
+    return _power_of_two(max(break_even, least))
 
 
-def decide(situation: Situation, *, default_ef_search: int) -> Decision:
-    """Choose the way of a search.
-
-    Args:
-        situation: What it depends on.
-        default_ef_search: Candidates to keep as long as nothing was measured.
-    """
-    if not _worth_a_walk(situation):
+def decide(situation: Situation) -> Decision:
+    """Choose the way of a search."""
+    if situation.index is None or not _worth_a_walk(situation):
         return exactly(situation)
-    ef_search, recall = _ef_search(situation, default_ef_search)
-    if ef_search is None:
-        return exactly(situation)
-    matches = situation.matches
-    if matches is None:
-        return Decision(Plan.INDEX, ef_search, max(ef_search, situation.wanted), recall)
-    looked_at = math.ceil(situation.wanted * situation.rows / max(matches, 1))
-    return Decision(Plan.ITERATIVE, ef_search, max(ef_search, looked_at), recall)
+    effort = _effort(situation, situation.index, situation.matches)
+    if not effort.enough:
+        cost = situation.rows * (situation.dimension + POINT_VALUES)
+        if cost <= EXACT_INSTEAD_VALUES:
+            return exactly(situation)
+    plan = Plan.INDEX if situation.matches is None else Plan.ITERATIVE
+    among = _among(situation, situation.matches)
+    if not _of_lists(situation.index):
+        return Decision(plan, effort.value, max(effort.value, among), effort.recall)
+    return _through_lists(situation, plan, effort, among)
 
 
 def exactly(situation: Situation) -> Decision:
@@ -134,39 +145,90 @@ def exactly(situation: Situation) -> Decision:
     return Decision(Plan.FILTER_FIRST, 0, situation.matches, 1.0)
 
 
-def recall_of(figures: tuple[Figure, ...], ef_search: int) -> float:
-    """Return the recall measured with the most candidates up to `ef_search`; 0 if none was."""
-    return max((each.recall for each in figures if each.ef_search <= ef_search), default=0.0)
+def ranked_by_whole_vectors(
+    decision: Decision, index: IndexOptions, *, wanted: int, oversampling: float
+) -> tuple[Decision, int]:
+    """Return a decision, and how many candidates of a shortened index are to be ranked.
+
+    Args:
+        decision: The decision.
+        index: The index.
+        wanted: Number of points wanted.
+        oversampling: Candidates per point wanted that the caller asks for; 0 for as many as
+            are usual, and all that a walk keeps.
+    """
+    shortened = index.quantization is not Quantization.NONE
+    usual = oversampling or OVERSAMPLING[index.quantization]
+    candidates = min(round(wanted * usual), MAX_RANKED)
+    if not shortened or not decision.plan.walks or _of_lists(index):
+        return decision, candidates
+    # A walk gives as many points as it keeps candidates.
+    effort = min(max(decision.effort, candidates), MAX_EF_SEARCH)
+    return replace(decision, effort=effort), candidates if oversampling else max(candidates, effort)
 
 
 def _worth_a_walk(situation: Situation) -> bool:
-    rows, dimension = situation.rows, situation.dimension
-    if situation.exact or not situation.has_index or rows <= always_exact(dimension):
+    if situation.exact or situation.rows <= always_exact(situation.dimension):
         return False
-    if situation.matches is None:
+    matches = situation.matches
+    if matches is None:
         return True
-    return situation.matches > exact_up_to(rows=rows, wanted=situation.wanted, dimension=dimension)
+    if not _of_lists(situation.index):
+        return matches > exact_up_to(situation)
+    least = max(always_exact(situation.dimension), situation.wanted)
+    return matches > least and matches > _walk_in_matches(situation, matches)
 
 
-def _ef_search(situation: Situation, default: int) -> tuple[int | None, float]:
-    """Return the candidates to keep and their recall; None if only an exact search will do."""
-    figures = situation.recall.figures if situation.recall else ()
-    if situation.ef_search:
-        ef_search = max(situation.ef_search, min(situation.wanted, MAX_EF_SEARCH))
-        return ef_search, recall_of(figures, ef_search)
-    if situation.recall is None or not figures:
-        # As long as nothing was measured, more candidates for more is the only guess.
-        least = MAX_EF_SEARCH if situation.target_recall >= 1 else default
-        return max(least, min(situation.wanted, MAX_EF_SEARCH)), 0.0
-    target = situation.target_recall or situation.recall.target
-    enough = next((each.ef_search for each in figures if each.recall >= target), None)
-    if enough is None:
-        cost = situation.rows * (situation.dimension + POINT_VALUES)
-        if cost <= EXACT_INSTEAD_VALUES:
-            return None, 1.0
-        enough = figures[-1].ef_search
-    reached = min(max(enough, situation.wanted), MAX_EF_SEARCH)
-    recall = recall_of(figures, reached)
-    if situation.matches is None:
-        return reached, recall
-    return min(max(enough * FILTERED_CANDIDATES, reached), MAX_EF_SEARCH), recall
+def _effort(situation: Situation, index: IndexOptions, matches: int | None) -> Effort:
+    recall = situation.recall
+    return effort_of(
+        Walk(
+            index=index,
+            wanted=situation.wanted,
+            among=_among(situation, matches),
+            filtered=matches is not None,
+            asked=situation.effort,
+            target=situation.target_recall or (recall.target if recall else 0.0),
+            figures=recall.figures if recall else (),
+            default_ef_search=situation.default_ef_search,
+        )
+    )
+
+
+def _among(situation: Situation, matches: int | None) -> int:
+    """Return the number of nearest points among which the wanted ones are."""
+    if matches is None:
+        return situation.wanted
+    return math.ceil(situation.wanted * situation.rows / max(matches, 1))
+
+
+def _of_lists(index: IndexOptions | None) -> bool:
+    return index is not None and index.kind is IndexKind.IVFFLAT
+
+
+def _walk_in_matches(situation: Situation, matches: int) -> float:
+    """Return how many matches cost as much to compare as a walk that so many are left to."""
+    assert situation.index is not None
+    probes = _effort(situation, situation.index, matches).value
+    return probes * situation.rows / situation.index.lists / LISTED_PER_MATCH
+
+
+def _through_lists(situation: Situation, plan: Plan, effort: Effort, among: int) -> Decision:
+    """Return a walk that gives up once comparing with every match would have cost as much."""
+    assert situation.index is not None
+    lists = situation.index.lists
+    per_list = situation.rows / lists
+    most = lists
+    if situation.matches is not None:
+        most = math.ceil(situation.matches * LISTED_PER_MATCH / per_list)
+    return Decision(
+        plan,
+        effort.value,
+        max(math.ceil(effort.value * per_list), among),
+        effort.recall,
+        most_lists=min(max(most, effort.value), lists),
+    )
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << (least - 1).bit_length()

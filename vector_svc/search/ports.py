@@ -7,7 +7,7 @@ from typing import Protocol
 
 from vector_svc.engine.records import Collection, Matrix
 from vector_svc.filters.records import Node
-from vector_svc.search.records import Found, Plan, Recall, WordQuery
+from vector_svc.search.records import Found, Plan, QuerySample, Recall, WordQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,14 @@ class Order:
         offset: Points to leave out from the best on.
         filter: Which points count; None for every point.
         words: A ranking by words; None without.
-        ef_search: Candidates to keep during a walk.
+        effort: Candidates to keep during a walk, or lists to look into.
         candidates: Points that a shortened index gives to be ranked.
         depth: Points of each ranking, where there are two.
         max_distance: Largest distance of a point by nearness; None for any.
         payloads: Whether the points carry their payloads.
         vectors: Whether the points carry their vectors.
         times: Whether the points carry the times of their last change.
+        most_lists: Lists to look into before giving up, where an index has lists.
     """
 
     plan: Plan
@@ -44,13 +45,14 @@ class Order:
     offset: int
     filter: Node | None
     words: WordQuery | None
-    ef_search: int
+    effort: int
     candidates: int
     depth: int
     max_distance: float | None
     payloads: bool
     vectors: bool
     times: bool = False
+    most_lists: int = 0
 
 
 class SearchStore(Protocol):
@@ -71,6 +73,12 @@ class SearchStore(Protocol):
         self, collection: Collection, filter_: Node, *, at_most: int
     ) -> Awaitable[int]:
         """Return the number of points that match a filter, `at_most` if there are more."""
+        ...
+
+    def estimate_matches(
+        self, collection: Collection, filter_: Node, *, rows: int
+    ) -> Awaitable[int]:
+        """Return the number of points that match a filter, more or less, of so many points."""
         ...
 
     def search(self, collection: Collection, order: Order) -> Awaitable[list[Found]]:
@@ -102,12 +110,40 @@ class RecallStore(Protocol):
         """Return the ids and vectors of points by chance."""
         ...
 
-    def nearest(
-        self, collection: Collection, vector: Matrix, *, plan: Plan, ef_search: int, limit: int
+    def queries(self, collection: Collection, count: int) -> Awaitable[list[QuerySample]]:
+        """Return query samples by chance."""
+        ...
+
+    def exact(self, collection: Collection, vector: Matrix, *, limit: int) -> Awaitable[list[Near]]:
+        """Return the nearest points, of all that there are."""
+        ...
+
+    def walk(
+        self, collection: Collection, vector: Matrix, *, effort: int, limit: int, goes_on: bool
     ) -> Awaitable[tuple[list[Near], float]]:
-        """Return the nearest points, and the milliseconds that it took."""
+        """Return the nearest points that a walk finds, and the milliseconds that it took.
+
+        Args:
+            collection: The collection.
+            vector: A matrix of one row.
+            effort: Candidates to keep, or lists to look into.
+            limit: Number of points wanted.
+            goes_on: Whether more lists are looked into where these have too few points.
+        """
         ...
 
     def keep(self, collection: Collection, recall: Recall) -> Awaitable[datetime]:
         """Keep what was measured, in place of what was; return when."""
+        ...
+
+
+class QuerySampleStore(Protocol):
+    """Keeps what was searched for."""
+
+    def keep(self, collection: Collection, queries: Sequence[QuerySample]) -> Awaitable[None]:
+        """Keep queries, in place of the oldest where there are as many as are wanted.
+
+        Raises:
+            CollectionGoneError: the collection is no longer there.
+        """
         ...

@@ -1,12 +1,12 @@
 """What is searched for, and what is found. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from vector_svc.engine.records import Collection, StoredPoint
+from vector_svc.engine.records import Collection, IndexOptions, Matrix, StoredPoint
 from vector_svc.filters.records import Node, Path
 
 # Postings read of each word, without and with a filter, which refuses some of them.
@@ -130,7 +130,8 @@ class Search:
         rerank: A second ranking by texts; None without.
         payload: What the points carry of their payloads.
         target_recall: Share of the nearest to be found; 0 for the collection's target.
-        ef_search: Candidates kept during a walk; 0 for what the target takes.
+        ef_search: Candidates kept during a walk of HNSW; 0 for what the target takes.
+        probes: Lists of IVFFlat that a walk looks into; 0 for what the target takes.
         oversampling: Candidates of a quantized index per point wanted; 0 for the default.
         field: Path of the request's fields, for errors: "" or ending in a dot.
     """
@@ -151,6 +152,7 @@ class Search:
     payload: PayloadSelection = PayloadSelection()
     target_recall: float = 0.0
     ef_search: int = 0
+    probes: int = 0
     oversampling: float = 0.0
     field: str = ""
 
@@ -184,7 +186,8 @@ class Report:
         points_compared: Points compared with the vector, more or less.
         may_be_short: Whether there may be more points than the fewer that were found.
         recall: Share of the nearest that such a search finds; 0 if it was not measured.
-        ef_search: Candidates kept during the walk; 0 without one.
+        ef_search: Candidates kept during the walk of HNSW; 0 without one.
+        probes: Lists of IVFFlat that the walk looked into at first; 0 without one.
         walk_given_up: Whether a walk gave up before.
         reranked: Points that were ranked again by their texts.
     """
@@ -194,6 +197,7 @@ class Report:
     may_be_short: bool = False
     recall: float = 0.0
     ef_search: int = 0
+    probes: int = 0
     walk_given_up: bool = False
     reranked: int = 0
 
@@ -209,11 +213,41 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What walks with one number of candidates find, and their median time."""
+    """What walks of one effort find, and their median time.
 
-    ef_search: int
+    Attributes:
+        effort: Candidates that HNSW keeps, or lists of IVFFlat that are looked into.
+        recall: Share of the nearest points that they find.
+        milliseconds: Median time.
+        nearest: Number of nearest points that count.
+    """
+
+    effort: int
     recall: float
     milliseconds: float
+    nearest: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySample:
+    """What a caller has searched for.
+
+    Attributes:
+        vector: A matrix of one row.
+        wanted: Number of points that were wanted, with those to leave out.
+    """
+
+    vector: Matrix
+    wanted: int
+
+
+class RecallQueries(StrEnum):
+    """What was searched for to measure recall; the values are those of the column."""
+
+    POINTS = "points"
+    """Stored points, by their own vectors."""
+    SEARCHES = "searches"
+    """What callers had searched for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,14 +256,22 @@ class Recall:
 
     Attributes:
         target: Share of the nearest points to be found.
-        figures: By rising `ef_search`; none if there was no index to measure.
+        index: What the index was made with; None if there was none to measure.
+        figures: By rising numbers of nearest points, then efforts; none without an index.
         unreachable: Share of points that no walk finds by their own vectors.
-        samples: Number of points that were sampled.
+        samples: Number of points or searches that were sampled.
+        queries: Which of these.
         measured_at: When.
     """
 
     target: float
+    index: IndexOptions | None
     figures: tuple[Figure, ...]
     unreachable: float
     samples: int
+    queries: RecallQueries
     measured_at: datetime
+
+    def of(self, index: IndexOptions | None) -> "Recall":
+        """Return what this says of an index: the target alone if another one was measured."""
+        return self if self.index == index else replace(self, index=index, figures=())

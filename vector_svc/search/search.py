@@ -8,7 +8,7 @@ from typing import Final
 
 from stepwire.errors import field_invalid
 from vector_svc.collections.registry import Collections
-from vector_svc.engine.records import Collection, Matrix, Quantization
+from vector_svc.engine.records import Collection, IndexKind, Matrix
 from vector_svc.filters.records import AtLeast, Ids, Node, Not, Path, Scalar
 from vector_svc.metrics import VectorMetrics
 from vector_svc.search import ranking
@@ -20,10 +20,12 @@ from vector_svc.search.planner import (
     decide,
     exact_up_to,
     exactly,
+    ranked_by_whole_vectors,
 )
 from vector_svc.search.ports import Order, SearchStore
 from vector_svc.search.records import POSTINGS_FILTERED, Found, Plan, Report, Results, Search
 from vector_svc.search.reranking import Reranking, candidates_of
+from vector_svc.search.samples import QuerySamples
 from vector_svc.search.target import Targets
 from vector_svc.search.together import Together
 
@@ -32,8 +34,6 @@ POOL: Final = 4
 MAX_POOL: Final = 10_000
 # Points that each of two rankings gives to be joined.
 LEAST_DEPTH: Final = 100
-# Candidates of a shortened index per point wanted.
-OVERSAMPLING: Final = {Quantization.NONE: 1.0, Quantization.HALF: 2.0, Quantization.BINARY: 4.0}
 # Statements of a batch that are under way at once: each keeps a core of Postgres busy.
 BATCH_AT_ONCE: Final = 4
 
@@ -53,6 +53,7 @@ class Searches:
         reranking: Ranks points again by their texts.
         collections: Where collections are found.
         estimates: What searches are planned by.
+        samples: Takes some of them, to measure recall by.
         metrics: Counts them.
         hnsw_ef_search: Candidates that walks keep as long as nothing was measured.
         clock: Gives the time, for what is newer.
@@ -66,6 +67,7 @@ class Searches:
         reranking: Reranking,
         collections: Collections,
         estimates: Estimates,
+        samples: QuerySamples,
         metrics: VectorMetrics,
         hnsw_ef_search: int,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -75,6 +77,7 @@ class Searches:
         self._reranking = reranking
         self._collections = collections
         self._estimates = estimates
+        self._samples = samples
         self._metrics = metrics
         self._hnsw_ef_search = hnsw_ef_search
         self._clock = clock
@@ -135,6 +138,8 @@ class Searches:
             search = replace(search, filter=_without_examples(search))
         order, situation, decision = await self._order(collection, search, vector)
         found, report = await self._find(collection, order, situation, decision, carry_out)
+        if vector is not None:
+            self._samples.offer(collection, vector, search.offset + search.limit)
         if search.rerank is not None:
             found = await self._reranking.rank(collection, search, _near_enough(search, found))
             report = replace(report, reranked=len(found))
@@ -146,16 +151,10 @@ class Searches:
         wanted, offset = _wanted(search)
         depth = max(LEAST_DEPTH, wanted) if search.words is not None else wanted
         situation = await self._situation(collection, search, wanted=depth)
-        if vector is None:
-            decision = Decision(Plan.WORDS, 0, 0, 0.0)
-        else:
-            decision = decide(situation, default_ef_search=self._hnsw_ef_search)
-        quantization = collection.index.quantization
-        oversampling = search.oversampling or OVERSAMPLING[quantization]
-        candidates = min(round(depth * oversampling), MAX_POOL)
-        if quantization is not Quantization.NONE and decision.plan.walks:
-            # A walk gives as many points as it keeps candidates.
-            decision = replace(decision, ef_search=min(max(decision.ef_search, candidates), 1_000))
+        decision = Decision(Plan.WORDS, 0, 0, 0.0) if vector is None else decide(situation)
+        decision, candidates = ranked_by_whole_vectors(
+            decision, collection.index, wanted=depth, oversampling=search.oversampling
+        )
         order = Order(
             plan=decision.plan,
             vector=vector,
@@ -163,7 +162,8 @@ class Searches:
             offset=offset,
             filter=search.filter,
             words=search.words,
-            ef_search=decision.ef_search,
+            effort=decision.effort,
+            most_lists=decision.most_lists,
             candidates=candidates,
             depth=depth,
             max_distance=_max_distance(collection, search),
@@ -176,21 +176,23 @@ class Searches:
     async def _situation(self, collection: Collection, search: Search, *, wanted: int) -> Situation:
         dimension = collection.config.dimension
         sizes = await self._estimates.sizes(collection, exact_to=always_exact(dimension))
-        matches = None
-        if search.filter is not None:
-            enough = exact_up_to(rows=sizes.points, wanted=wanted, dimension=dimension)
-            matches = await self._estimates.matches(collection, search.filter, at_most=enough + 1)
-        return Situation(
+        situation = Situation(
             rows=sizes.points,
             dimension=dimension,
             wanted=wanted,
             exact=search.exact,
-            has_index=collection.index_ready,
-            matches=matches,
-            ef_search=search.ef_search,
+            index=collection.built,
+            effort=search.probes if _of_lists(collection) else search.ef_search,
             target_recall=search.target_recall,
-            recall=sizes.recall,
+            recall=sizes.recall and sizes.recall.of(collection.built),
+            default_ef_search=self._hnsw_ef_search,
         )
+        if search.filter is None:
+            return situation
+        matches = await self._estimates.matches(
+            collection, search.filter, at_most=exact_up_to(situation) + 1, rows=sizes.points
+        )
+        return replace(situation, matches=matches)
 
     async def _find(
         self,
@@ -206,7 +208,8 @@ class Searches:
             plan=decision.plan,
             points_compared=decision.points_compared,
             recall=decision.recall,
-            ef_search=decision.ef_search,
+            ef_search=0 if _of_lists(collection) else decision.effort,
+            probes=decision.effort if _of_lists(collection) else 0,
         )
         short = len(found) < order.wanted - order.offset
         if not short or not decision.plan.walks:
@@ -241,6 +244,10 @@ class Searches:
         if _ranked_anew(search):
             found = found[search.offset : search.offset + search.limit]
         return _trimmed(found, search)
+
+
+def _of_lists(collection: Collection) -> bool:
+    return collection.index.kind is IndexKind.IVFFLAT
 
 
 def _check(collection: Collection, search: Search) -> None:

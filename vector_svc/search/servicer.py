@@ -9,11 +9,9 @@ from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceServicer
 from stepwire.call import current_call
 from stepwire.errors import field_invalid
 from vector_svc.search import codec
-from vector_svc.search.recall import Recalls
+from vector_svc.search.recall import MAX_LIMIT, Recalls
 from vector_svc.search.search import Searches
 
-DEFAULT_RECALL_LIMIT: Final = 10
-MAX_RECALL_LIMIT: Final = 100
 DEFAULT_SAMPLES: Final = 100
 MAX_SAMPLES: Final = 1_000
 DEFAULT_TARGET: Final = 0.95
@@ -65,19 +63,20 @@ class SearchServicer(SearchServiceServicer):
         self, request: pb.MeasureRecallRequest, context: Context
     ) -> pb.MeasureRecallResponse:
         for name, value, most in (
-            ("limit", request.limit, MAX_RECALL_LIMIT),
+            ("limit", request.limit, MAX_LIMIT),
             ("samples", request.samples, MAX_SAMPLES),
             ("target_recall", request.target_recall, 1),
         ):
             if not 0 <= value <= most:
                 raise field_invalid(name, f"must be from 0 to {most}")
-        recall, ef_search = await self._recalls.measure(
+        recall = await self._recalls.measure(
             current_call().tenant_id,
             request.collection,
-            limit=request.limit or DEFAULT_RECALL_LIMIT,
+            limit=request.limit,
             samples=request.samples or DEFAULT_SAMPLES,
             target=request.target_recall or DEFAULT_TARGET,
+            points=request.use_points,
         )
         response = pb.MeasureRecallResponse()
-        codec.write_recall(recall, ef_search, response)
+        codec.write_recall(recall, response)
         return response

@@ -42,7 +42,6 @@ class Layout:
     element: Element
     kind: IndexKind
     quantization: Quantization
-    lists: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,6 @@ def layout_of(collection: Collection) -> Layout:
         config.element,
         collection.index.kind,
         collection.index.quantization,
-        collection.index.lists,
     )
 
 

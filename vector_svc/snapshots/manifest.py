@@ -40,6 +40,7 @@ def manifest_of(config: CollectionConfig) -> dict[str, Any]:
         "fields": {name: type_.name for name, type_ in config.fields.items()},
         "text": [config.text.field, config.text.language] if config.text else None,
         "default_ttl_seconds": ttl.total_seconds() if ttl else None,
+        "query_samples": config.query_samples,
     }
 
 
@@ -86,4 +87,5 @@ def _read(manifest: dict[str, Any], name: str) -> CollectionConfig:
         fields={str(key): FieldType[value] for key, value in manifest["fields"].items()},
         text=TextOptions(*map(str, manifest["text"])) if manifest["text"] else None,
         default_ttl=None if ttl is None else timedelta(seconds=ttl),
+        query_samples=int(manifest["query_samples"]),
     )

@@ -41,13 +41,14 @@ RETURNING name
 -- $1 tenant_id, $2 name, $3 dimension, $4 metric, $5 element, $6 model, $7 model_version,
 -- $8 index_kind, $9 hnsw_m, $10 hnsw_ef_construction, $11 ivf_lists, $12 quantization,
 -- $13 index_min_points, $14 fields, $15 text_field, $16 text_language, $17 default_ttl,
--- $18 index_built
+-- $18 query_samples, $19 index_built
 INSERT INTO vector.collections (
     tenant_id, name, dimension, metric, element, model, model_version,
     index_kind, hnsw_m, hnsw_ef_construction, ivf_lists, quantization,
-    index_min_points, fields, text_field, text_language, default_ttl, index_built
+    index_min_points, fields, text_field, text_language, default_ttl,
+    query_samples, index_built
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 RETURNING *
 
 -- name: find_collection
@@ -79,17 +80,27 @@ SELECT set_config('lock_timeout', $1, true)
 
 -- name: update_collection
 -- $1 collection_id, $2 index_kind, $3 hnsw_m, $4 hnsw_ef_construction, $5 ivf_lists,
--- $6 quantization, $7 index_min_points, $8 fields, $9 default_ttl
+-- $6 quantization, $7 index_min_points, $8 fields, $9 default_ttl, $10 query_samples
 UPDATE vector.collections
 SET index_kind = $2, hnsw_m = $3, hnsw_ef_construction = $4, ivf_lists = $5,
     quantization = $6, index_min_points = $7, fields = $8, default_ttl = $9,
-    revision = revision + 1, updated_at = now()
+    query_samples = $10, revision = revision + 1, updated_at = now()
 WHERE collection_id = $1
 RETURNING *
 
 -- name: delete_collection
--- Its names and builds go with it. $1 collection_id
+-- Its names, its builds and what was kept of its searches go with it. $1 collection_id
 DELETE FROM vector.collections WHERE collection_id = $1
+
+-- name: drop_queries
+-- All query samples but the newest, as many as the collection wants. $1 collection_id
+DELETE FROM vector.query_samples
+WHERE collection_id = $1 AND sample_id <= (
+    SELECT sample_id FROM vector.query_samples
+    WHERE collection_id = $1
+    ORDER BY sample_id DESC
+    LIMIT 1 OFFSET (SELECT query_samples FROM vector.collections WHERE collection_id = $1)
+)
 
 -- name: open_builds
 -- Which of some collections have an index build under way. $1 collection_ids

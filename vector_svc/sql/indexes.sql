@@ -113,15 +113,8 @@ JOIN pg_am ON pg_am.oid = pg_class.relam
 WHERE indrelid = to_regclass('vector.points_' || $1::bigint) AND amname IN ('hnsw', 'ivfflat')
 
 -- name: set_index_built
--- What was measured of another index than this does not hold of it.
 -- $1 collection_id, $2 what the index was made with, null if there is none
-WITH built AS (
-    UPDATE vector.collections SET index_built = $2 WHERE collection_id = $1
-)
-UPDATE vector.recalls SET figures = '[]', unreachable = 0, samples = 0
-FROM vector.collections AS before
-WHERE recalls.collection_id = $1 AND before.collection_id = $1
-    AND before.index_built IS DISTINCT FROM $2
+UPDATE vector.collections SET index_built = $2 WHERE collection_id = $1
 
 -- name: set_memory
 -- For the session. $1 maintenance_work_mem, $2 max_parallel_maintenance_workers

@@ -64,7 +64,11 @@ SELECT
     (
         SELECT greatest(last_analyze, last_autoanalyze) FROM pg_stat_user_tables
         WHERE relid = 'vector.points_{collection_id}'::regclass
-    ) AS analyzed_at
+    ) AS analyzed_at,
+    (
+        SELECT count(*) FROM vector.query_samples
+        WHERE query_samples.collection_id = {collection_id}
+    ) AS query_samples
 FROM vector.points_{collection_id} AS points
 
 -- name: lock_hashes

@@ -25,6 +25,12 @@ SELECT count(*) FROM (
     SELECT FROM vector.points_{collection_id} AS points WHERE {condition} LIMIT $1
 ) AS matches
 
+-- name: sample_matches
+-- Of some points by chance, in whole pages: those that match, and all.
+-- $1 percent of the pages; the filter's parameters
+SELECT count(*) FILTER (WHERE {condition}) AS matches, count(*) AS points
+FROM vector.points_{collection_id} AS points TABLESAMPLE SYSTEM ($1::real)
+
 -- name: vectors
 -- $1 ids
 SELECT points.id, points.embedding

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from typing import Final
 
 import pytest
 import pytest_asyncio
@@ -10,6 +11,9 @@ from vector_svc_harness import Client, serving, serving_models
 from stepwire.rpc import call_context
 from stepwire.stack.postgres import PostgresServer
 from stepwire.testing.postgres import fresh_database
+
+# Collections that want query samples have all of their searches kept, and at once.
+SAMPLING: Final = {"query_sample_rate": 1.0, "query_sample_seconds": 0.05}
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +25,7 @@ def service_url(postgres: PostgresServer) -> Iterator[str]:
 
 @pytest_asyncio.fixture(scope="session")
 async def service(service_url: str) -> AsyncIterator[Client]:
-    async with serving(service_url) as made:
+    async with serving(service_url, **SAMPLING) as made:
         yield made
 
 
@@ -65,7 +69,7 @@ async def reading_service(
     folder = tmp_path_factory.mktemp("models")
     async with (
         serving_models(folder) as address,
-        serving(service_url, model_target=address) as made,
+        serving(service_url, model_target=address, **SAMPLING) as made,
     ):
         yield made
 

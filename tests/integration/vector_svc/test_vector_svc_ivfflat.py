@@ -1,6 +1,5 @@
 """What searches find through IVFFlat indexes, beside the truth by numpy."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,7 @@ from stepwire.api.vector.v1.collection_service_pb2 import GetCollectionRequest
 from stepwire.api.vector.v1.index_service_pb2 import BuildIndexRequest
 from stepwire.api.vector.v1.search_pb2 import SEARCH_PLAN_INDEX, SEARCH_PLAN_ITERATIVE
 from stepwire.testing.poll import eventually
-from vector_svc.engine import records
-from vector_svc.engine.records import CollectionConfig, IndexKind, Metric
 from vector_svc.search import planner
-from vector_svc.search.ports import Order
-from vector_svc.search.records import Plan
-from vector_svc.search.store import PostgresSearches
 
 ROWS = 2_000
 DIMENSION = 32
@@ -49,32 +43,6 @@ def clusters() -> tuple[np.ndarray, np.ndarray]:
         return (centres[random.integers(0, len(centres), count)] + noise).astype("<f4")
 
     return around(ROWS), around(QUERIES)
-
-
-def test_the_more_lists_the_more_are_looked_into() -> None:
-    """As many as their root, be their number chosen or by the number of points."""
-    searches = PostgresSearches(None, hnsw_max_scan_tuples=1)  # type: ignore[arg-type]
-    order = Order(
-        plan=Plan.INDEX,
-        vector=np.ones((1, 3), "<f4"),
-        wanted=10,
-        offset=0,
-        filter=None,
-        words=None,
-        ef_search=64,
-        candidates=10,
-        depth=10,
-        max_distance=None,
-        payloads=True,
-        vectors=False,
-    )
-    now = datetime.now(UTC)
-    config = CollectionConfig("things", 3, Metric.COSINE)
-    for lists, probes in ((400, "20"), (100, "10"), (1, "1")):
-        built = records.IndexOptions(kind=IndexKind.IVFFLAT, lists=lists)
-        made = records.Collection(1, "t", config, 1, built, now, now)
-        _, arguments = searches.statement(made, order)
-        assert arguments[3] == probes
 
 
 @pytest.mark.parametrize(

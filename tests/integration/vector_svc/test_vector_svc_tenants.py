@@ -23,11 +23,13 @@ from stepwire.api.vector.v1.collection_service_pb2 import (
 from stepwire.api.vector.v1.index_service_pb2 import BuildIndexRequest
 from stepwire.api.vector.v1.memory_pb2 import Memory
 from stepwire.api.vector.v1.memory_service_pb2 import RememberRequest
+from stepwire.api.vector.v1.search_service_pb2 import MeasureRecallRequest
 from stepwire.api.vector.v1.snapshot_service_pb2 import ExportCollectionRequest
 from stepwire.call import call_context
 from stepwire.db import open_pool
 from stepwire.errors import Reason
 from stepwire.rpc.status import from_rpc_error
+from stepwire.testing.poll import eventually
 from vector_svc.engine.ports import TenantUnknownError
 from vector_svc.store.codecs import set_codecs
 from vector_svc.store.database import Database
@@ -73,7 +75,9 @@ class Knowledge:
         if method.containing_service.name == "MemoryService":
             return {"collection": "diary"}
         return {
-            "CreateCollection": {"collection": {"name": target, "dimension": 3}},
+            "CreateCollection": {
+                "collection": {"name": target, "dimension": 3, "query_samples": 10}
+            },
             "UpdateCollection": {"collection": {"name": target}},
             "ImportCollection": {"collection": f"{target}-copy", "data": self.snapshot},
             "UpsertPoints": {"points": [point("p", [3, 2, 1])]},
@@ -111,7 +115,7 @@ async def export(client: Client, name: str) -> bytes:
 async def furnish(client: Client, ann: str) -> Knowledge:
     """Give ann a collection, a point, an alias, a build and a memory; return what names them."""
     with call_context(tenant_id=ann):
-        await client.create("secret")
+        await client.create("secret", query_samples=10)
         await client.upsert([point("p", V, {"text": SECRET})], "secret")
         change = AliasChange(alias="hidden", collection="secret")
         await client.collections.ChangeAliases(ChangeAliasesRequest(changes=[change]))
@@ -120,6 +124,8 @@ async def furnish(client: Client, ann: str) -> Knowledge:
         await client.memories.Remember(
             RememberRequest(space="secret", memories=[memory], collection="diary")
         )
+        await client.search(V, "secret")
+        await client.searches.MeasureRecall(MeasureRecallRequest(collection="secret"))
         snapshot = await export(client, "secret")
     fields = {
         "build_id": build.build_id,
@@ -262,14 +268,32 @@ async def test_postgres_itself_refuses_another_tenants_rows(
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await lent(service_url, bob, lambda connection, sql=statement: connection.execute(sql))
-    for relation in ("collections", "names", "index_builds"):
+    shared = await tables_with_tenants(service_url)
+    assert {"collections", "names", "index_builds", "recalls", "query_samples"} <= set(shared)
+    for relation in shared:
 
         async def tenants(connection: PoolConnectionProxy, table: str = relation) -> Any:
             return await connection.fetch(f"SELECT tenant_id FROM vector.{table}")
 
+        async def anns() -> bool:
+            return bool(await lent(service_url, ann, tenants))
+
         seen = {row["tenant_id"] for row in await lent(service_url, bob, tenants)}
         assert seen <= {bob}
-        assert await lent(service_url, ann, tenants) != []
+        assert await eventually(anns), relation
+
+
+async def tables_with_tenants(url: str) -> list[str]:
+    """The tables that hold rows of several tenants, whoever added them."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(
+            "SELECT table_name FROM information_schema.columns"
+            " WHERE table_schema = 'vector' AND column_name = 'tenant_id'"
+        )
+        return [row[0] for row in rows]
+    finally:
+        await connection.close()
 
 
 async def test_a_tenant_that_never_made_anything_has_no_role(

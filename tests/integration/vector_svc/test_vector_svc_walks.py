@@ -338,7 +338,7 @@ async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
         offset=0,
         filter=AnyOf(("half",), (2,)),
         words=None,
-        ef_search=1,
+        effort=1,
         candidates=10,
         depth=10,
         max_distance=None,
@@ -368,7 +368,7 @@ async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
     some = replace(nowhere, plan=Plan.FILTER_FIRST, filter=Contains(b'{"thousandth":1}'))
     assert any("Bitmap Index Scan on points_1_payload" in line
                for line in await explained(some, 1))  # fmt: skip
-    large = replace(nowhere, plan=Plan.INDEX, filter=None, wanted=1_000, ef_search=1_000)
+    large = replace(nowhere, plan=Plan.INDEX, filter=None, wanted=1_000, effort=1_000)
     assert any("Index Scan using points_1_embedding" in line
                for line in await explained(large, 20_000))  # fmt: skip
 

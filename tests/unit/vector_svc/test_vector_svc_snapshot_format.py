@@ -8,7 +8,12 @@ from vector_svc.snapshots.format import MANIFEST, MAX_PART_BYTES, ROWS, Reader, 
 from vector_svc.snapshots.manifest import config_of, manifest_of
 
 CONFIG = CollectionConfig(
-    "things", 3, Metric.DOT, fields={"n": FieldType.INT}, text=TextOptions("text", "english")
+    "things",
+    3,
+    Metric.DOT,
+    fields={"n": FieldType.INT},
+    text=TextOptions("text", "english"),
+    query_samples=7,
 )
 
 

@@ -48,6 +48,8 @@ CREATE TABLE vector.collections (
     text_language text NOT NULL,
     -- Null: points are kept for ever.
     default_ttl interval CHECK (default_ttl >= interval '1 second'),
+    -- Most searches that are kept to measure recall by.
+    query_samples integer NOT NULL CHECK (query_samples BETWEEN 0 AND 1000),
     -- Whether the vector index is there and valid.
     index_ready boolean NOT NULL DEFAULT false,
     revision bigint NOT NULL DEFAULT 1,

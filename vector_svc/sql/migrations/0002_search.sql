@@ -1,18 +1,38 @@
--- What searches need: what was measured of indexes, and the words of texts.
+-- What searches need: what was measured of indexes, and by which searches, and the words of
+-- texts.
 
 CREATE TABLE vector.recalls (
     collection_id bigint PRIMARY KEY REFERENCES vector.collections ON DELETE CASCADE,
     tenant_id text COLLATE "C" NOT NULL,
     target real NOT NULL,
-    -- [ef_search, recall, milliseconds], by rising ef_search.
+    -- What the index was made with; null if there was none to measure. Of another index
+    -- than this the figures say nothing.
+    index_built jsonb,
+    -- [effort, recall, milliseconds, nearest], by rising nearest and effort.
     figures jsonb NOT NULL,
     unreachable real NOT NULL,
     samples integer NOT NULL,
+    -- What was sampled.
+    queries text NOT NULL CHECK (queries IN ('points', 'searches')),
     measured_at timestamptz NOT NULL DEFAULT now()
 );
 ALTER TABLE vector.recalls ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON vector.recalls USING (vector.role_of(tenant_id) = current_user);
 GRANT SELECT, INSERT, UPDATE ON vector.recalls TO stepwire_vector;
+
+-- Some of what was searched for, the newest of each collection; never more than its
+-- query_samples when a transaction ends. The vectors as the collection's type writes them.
+CREATE TABLE vector.query_samples (
+    collection_id bigint NOT NULL REFERENCES vector.collections ON DELETE CASCADE,
+    sample_id bigint GENERATED ALWAYS AS IDENTITY,
+    tenant_id text COLLATE "C" NOT NULL,
+    embedding bytea STORAGE EXTERNAL NOT NULL,
+    wanted integer NOT NULL,
+    PRIMARY KEY (collection_id, sample_id)
+);
+ALTER TABLE vector.query_samples ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON vector.query_samples USING (vector.role_of(tenant_id) = current_user);
+GRANT SELECT, INSERT, DELETE ON vector.query_samples TO stepwire_vector;
 
 -- The weight that BM25 gives a word of a text (k1 = 1.2, b = 0.75), with 100 words as the
 -- middling length of texts: it tells which points to read first, not what they score.

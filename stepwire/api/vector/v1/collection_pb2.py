@@ -26,25 +26,25 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'stepwire/api/vector/v1/collection.proto\x12\x16stepwire.api.vector.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x01\n\x0cIndexOptions\x12\x35\n\x04kind\x18\x01 \x01(\x0e\x32!.stepwire.api.vector.v1.IndexKindR\x04kind\x12\x0c\n\x01m\x18\x02 \x01(\x05R\x01m\x12\'\n\x0f\x65\x66_construction\x18\x03 \x01(\x05R\x0e\x65\x66\x43onstruction\x12\x14\n\x05lists\x18\x04 \x01(\x05R\x05lists\x12H\n\x0cquantization\x18\x05 \x01(\x0e\x32$.stepwire.api.vector.v1.QuantizationR\x0cquantization\x12\x1d\n\nmin_points\x18\x06 \x01(\x05R\tminPoints\"Z\n\rPromotedField\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x35\n\x04type\x18\x02 \x01(\x0e\x32!.stepwire.api.vector.v1.FieldTypeR\x04type\"?\n\x0bTextOptions\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12\x1a\n\x08language\x18\x02 \x01(\tR\x08language\"\xdd\x05\n\nCollection\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n\tdimension\x18\x02 \x01(\x05R\tdimension\x12\x36\n\x06metric\x18\x03 \x01(\x0e\x32\x1e.stepwire.api.vector.v1.MetricR\x06metric\x12\x1f\n\x0bpoint_count\x18\x04 \x01(\x03R\npointCount\x12\x46\n\x0c\x65lement_type\x18\x05 \x01(\x0e\x32#.stepwire.api.vector.v1.ElementTypeR\x0b\x65lementType\x12\x14\n\x05model\x18\x06 \x01(\tR\x05model\x12#\n\rmodel_version\x18\x07 \x01(\tR\x0cmodelVersion\x12:\n\x05index\x18\x08 \x01(\x0b\x32$.stepwire.api.vector.v1.IndexOptionsR\x05index\x12=\n\x06\x66ields\x18\t \x03(\x0b\x32%.stepwire.api.vector.v1.PromotedFieldR\x06\x66ields\x12\x37\n\x04text\x18\n \x01(\x0b\x32#.stepwire.api.vector.v1.TextOptionsR\x04text\x12:\n\x0b\x64\x65\x66\x61ult_ttl\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationR\ndefaultTtl\x12\x43\n\x0bindex_state\x18\x0c \x01(\x0e\x32\".stepwire.api.vector.v1.IndexStateR\nindexState\x12\x12\n\x04\x65tag\x18\r \x01(\tR\x04\x65tag\x12;\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\";\n\x05\x41lias\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n\ncollection\x18\x02 \x01(\tR\ncollection\"\xb6\x02\n\x0f\x43ollectionStats\x12\x1f\n\x0bpoint_count\x18\x01 \x01(\x03R\npointCount\x12\'\n\x0f\x65xpiring_points\x18\x02 \x01(\x03R\x0e\x65xpiringPoints\x12\x1f\n\x0btable_bytes\x18\x03 \x01(\x03R\ntableBytes\x12,\n\x12vector_index_bytes\x18\x04 \x01(\x03R\x10vectorIndexBytes\x12*\n\x11other_index_bytes\x18\x05 \x01(\x03R\x0fotherIndexBytes\x12\x1f\n\x0b\x64\x65\x61\x64_points\x18\x06 \x01(\x03R\ndeadPoints\x12=\n\x0c\x61nalyze_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x61nalyzeTime*\x97\x01\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x0e\n\nMETRIC_DOT\x10\x02\x12\x14\n\x10METRIC_EUCLIDEAN\x10\x03\x12\x14\n\x10METRIC_MANHATTAN\x10\x04\x12\x12\n\x0eMETRIC_HAMMING\x10\x05\x12\x12\n\x0eMETRIC_JACCARD\x10\x06*x\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT16\x10\x02\x12\x17\n\x13\x45LEMENT_TYPE_BINARY\x10\x03*i\n\tIndexKind\x12\x1a\n\x16INDEX_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fINDEX_KIND_HNSW\x10\x01\x12\x16\n\x12INDEX_KIND_IVFFLAT\x10\x02\x12\x13\n\x0fINDEX_KIND_NONE\x10\x03*s\n\x0cQuantization\x12\x1c\n\x18QUANTIZATION_UNSPECIFIED\x10\x00\x12\x15\n\x11QUANTIZATION_NONE\x10\x01\x12\x15\n\x11QUANTIZATION_HALF\x10\x02\x12\x17\n\x13QUANTIZATION_BINARY\x10\x03*p\n\nIndexState\x12\x1b\n\x17INDEX_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10INDEX_STATE_NONE\x10\x01\x12\x18\n\x14INDEX_STATE_BUILDING\x10\x02\x12\x15\n\x11INDEX_STATE_READY\x10\x03*\x95\x01\n\tFieldType\x12\x1a\n\x16\x46IELD_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46IELD_TYPE_TEXT\x10\x01\x12\x12\n\x0e\x46IELD_TYPE_INT\x10\x02\x12\x14\n\x10\x46IELD_TYPE_FLOAT\x10\x03\x12\x13\n\x0f\x46IELD_TYPE_BOOL\x10\x04\x12\x18\n\x14\x46IELD_TYPE_TIMESTAMP\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'stepwire/api/vector/v1/collection.proto\x12\x16stepwire.api.vector.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x01\n\x0cIndexOptions\x12\x35\n\x04kind\x18\x01 \x01(\x0e\x32!.stepwire.api.vector.v1.IndexKindR\x04kind\x12\x0c\n\x01m\x18\x02 \x01(\x05R\x01m\x12\'\n\x0f\x65\x66_construction\x18\x03 \x01(\x05R\x0e\x65\x66\x43onstruction\x12\x14\n\x05lists\x18\x04 \x01(\x05R\x05lists\x12H\n\x0cquantization\x18\x05 \x01(\x0e\x32$.stepwire.api.vector.v1.QuantizationR\x0cquantization\x12\x1d\n\nmin_points\x18\x06 \x01(\x05R\tminPoints\"Z\n\rPromotedField\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x35\n\x04type\x18\x02 \x01(\x0e\x32!.stepwire.api.vector.v1.FieldTypeR\x04type\"?\n\x0bTextOptions\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12\x1a\n\x08language\x18\x02 \x01(\tR\x08language\"\x82\x06\n\nCollection\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n\tdimension\x18\x02 \x01(\x05R\tdimension\x12\x36\n\x06metric\x18\x03 \x01(\x0e\x32\x1e.stepwire.api.vector.v1.MetricR\x06metric\x12\x1f\n\x0bpoint_count\x18\x04 \x01(\x03R\npointCount\x12\x46\n\x0c\x65lement_type\x18\x05 \x01(\x0e\x32#.stepwire.api.vector.v1.ElementTypeR\x0b\x65lementType\x12\x14\n\x05model\x18\x06 \x01(\tR\x05model\x12#\n\rmodel_version\x18\x07 \x01(\tR\x0cmodelVersion\x12:\n\x05index\x18\x08 \x01(\x0b\x32$.stepwire.api.vector.v1.IndexOptionsR\x05index\x12=\n\x06\x66ields\x18\t \x03(\x0b\x32%.stepwire.api.vector.v1.PromotedFieldR\x06\x66ields\x12\x37\n\x04text\x18\n \x01(\x0b\x32#.stepwire.api.vector.v1.TextOptionsR\x04text\x12:\n\x0b\x64\x65\x66\x61ult_ttl\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationR\ndefaultTtl\x12\x43\n\x0bindex_state\x18\x0c \x01(\x0e\x32\".stepwire.api.vector.v1.IndexStateR\nindexState\x12\x12\n\x04\x65tag\x18\r \x01(\tR\x04\x65tag\x12;\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12#\n\rquery_samples\x18\x10 \x01(\x05R\x0cquerySamples\";\n\x05\x41lias\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n\ncollection\x18\x02 \x01(\tR\ncollection\"\xdb\x02\n\x0f\x43ollectionStats\x12\x1f\n\x0bpoint_count\x18\x01 \x01(\x03R\npointCount\x12\'\n\x0f\x65xpiring_points\x18\x02 \x01(\x03R\x0e\x65xpiringPoints\x12\x1f\n\x0btable_bytes\x18\x03 \x01(\x03R\ntableBytes\x12,\n\x12vector_index_bytes\x18\x04 \x01(\x03R\x10vectorIndexBytes\x12*\n\x11other_index_bytes\x18\x05 \x01(\x03R\x0fotherIndexBytes\x12\x1f\n\x0b\x64\x65\x61\x64_points\x18\x06 \x01(\x03R\ndeadPoints\x12=\n\x0c\x61nalyze_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x61nalyzeTime\x12#\n\rquery_samples\x18\x08 \x01(\x03R\x0cquerySamples*\x97\x01\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x0e\n\nMETRIC_DOT\x10\x02\x12\x14\n\x10METRIC_EUCLIDEAN\x10\x03\x12\x14\n\x10METRIC_MANHATTAN\x10\x04\x12\x12\n\x0eMETRIC_HAMMING\x10\x05\x12\x12\n\x0eMETRIC_JACCARD\x10\x06*x\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT16\x10\x02\x12\x17\n\x13\x45LEMENT_TYPE_BINARY\x10\x03*i\n\tIndexKind\x12\x1a\n\x16INDEX_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fINDEX_KIND_HNSW\x10\x01\x12\x16\n\x12INDEX_KIND_IVFFLAT\x10\x02\x12\x13\n\x0fINDEX_KIND_NONE\x10\x03*s\n\x0cQuantization\x12\x1c\n\x18QUANTIZATION_UNSPECIFIED\x10\x00\x12\x15\n\x11QUANTIZATION_NONE\x10\x01\x12\x15\n\x11QUANTIZATION_HALF\x10\x02\x12\x17\n\x13QUANTIZATION_BINARY\x10\x03*p\n\nIndexState\x12\x1b\n\x17INDEX_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10INDEX_STATE_NONE\x10\x01\x12\x18\n\x14INDEX_STATE_BUILDING\x10\x02\x12\x15\n\x11INDEX_STATE_READY\x10\x03*\x95\x01\n\tFieldType\x12\x1a\n\x16\x46IELD_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46IELD_TYPE_TEXT\x10\x01\x12\x12\n\x0e\x46IELD_TYPE_INT\x10\x02\x12\x14\n\x10\x46IELD_TYPE_FLOAT\x10\x03\x12\x13\n\x0f\x46IELD_TYPE_BOOL\x10\x04\x12\x18\n\x14\x46IELD_TYPE_TIMESTAMP\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwire.api.vector.v1.collection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_METRIC']._serialized_start=1654
-  _globals['_METRIC']._serialized_end=1805
-  _globals['_ELEMENTTYPE']._serialized_start=1807
-  _globals['_ELEMENTTYPE']._serialized_end=1927
-  _globals['_INDEXKIND']._serialized_start=1929
-  _globals['_INDEXKIND']._serialized_end=2034
-  _globals['_QUANTIZATION']._serialized_start=2036
-  _globals['_QUANTIZATION']._serialized_end=2151
-  _globals['_INDEXSTATE']._serialized_start=2153
-  _globals['_INDEXSTATE']._serialized_end=2265
-  _globals['_FIELDTYPE']._serialized_start=2268
-  _globals['_FIELDTYPE']._serialized_end=2417
+  _globals['_METRIC']._serialized_start=1728
+  _globals['_METRIC']._serialized_end=1879
+  _globals['_ELEMENTTYPE']._serialized_start=1881
+  _globals['_ELEMENTTYPE']._serialized_end=2001
+  _globals['_INDEXKIND']._serialized_start=2003
+  _globals['_INDEXKIND']._serialized_end=2108
+  _globals['_QUANTIZATION']._serialized_start=2110
+  _globals['_QUANTIZATION']._serialized_end=2225
+  _globals['_INDEXSTATE']._serialized_start=2227
+  _globals['_INDEXSTATE']._serialized_end=2339
+  _globals['_FIELDTYPE']._serialized_start=2342
+  _globals['_FIELDTYPE']._serialized_end=2491
   _globals['_INDEXOPTIONS']._serialized_start=133
   _globals['_INDEXOPTIONS']._serialized_end=384
   _globals['_PROMOTEDFIELD']._serialized_start=386
@@ -52,9 +52,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TEXTOPTIONS']._serialized_start=478
   _globals['_TEXTOPTIONS']._serialized_end=541
   _globals['_COLLECTION']._serialized_start=544
-  _globals['_COLLECTION']._serialized_end=1277
-  _globals['_ALIAS']._serialized_start=1279
-  _globals['_ALIAS']._serialized_end=1338
-  _globals['_COLLECTIONSTATS']._serialized_start=1341
-  _globals['_COLLECTIONSTATS']._serialized_end=1651
+  _globals['_COLLECTION']._serialized_end=1314
+  _globals['_ALIAS']._serialized_start=1316
+  _globals['_ALIAS']._serialized_end=1375
+  _globals['_COLLECTIONSTATS']._serialized_start=1378
+  _globals['_COLLECTIONSTATS']._serialized_end=1725
 # @@protoc_insertion_point(module_scope)

@@ -356,6 +356,7 @@ class Collection(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    QUERY_SAMPLES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique per tenant: 1 to 63 characters, a lower-case letter followed by
     lower-case letters, digits, `_` and `-`. Required.
@@ -381,6 +382,12 @@ class Collection(_message.Message):
     """Whether the index is there. Output only."""
     etag: _builtins.str
     """Changes with every update. Output only."""
+    query_samples: _builtins.int
+    """Most searches that are kept for MeasureRecall to repeat, the newest ones: their vectors
+    and numbers of points wanted, not their filters. 0 keeps none and is the default; at most
+    1,000. The server takes a share of the searches only (`query_sample_rate`), and what it
+    kept goes with the collection. Can be updated; a lower number drops the oldest at once.
+    """
     @_builtins.property
     def index(self) -> Global___IndexOptions:
         """The index. Unset means HNSW with the server's settings. Can be updated: the next
@@ -427,10 +434,11 @@ class Collection(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        query_samples: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_ttl", b"default_ttl", "index", b"index", "text", b"text", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_ttl", b"default_ttl", "dimension", b"dimension", "element_type", b"element_type", "etag", b"etag", "fields", b"fields", "index", b"index", "index_state", b"index_state", "metric", b"metric", "model", b"model", "model_version", b"model_version", "name", b"name", "point_count", b"point_count", "text", b"text", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_ttl", b"default_ttl", "dimension", b"dimension", "element_type", b"element_type", "etag", b"etag", "fields", b"fields", "index", b"index", "index_state", b"index_state", "metric", b"metric", "model", b"model", "model_version", b"model_version", "name", b"name", "point_count", b"point_count", "query_samples", b"query_samples", "text", b"text", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -475,6 +483,7 @@ class CollectionStats(_message.Message):
     OTHER_INDEX_BYTES_FIELD_NUMBER: _builtins.int
     DEAD_POINTS_FIELD_NUMBER: _builtins.int
     ANALYZE_TIME_FIELD_NUMBER: _builtins.int
+    QUERY_SAMPLES_FIELD_NUMBER: _builtins.int
     point_count: _builtins.int
     """Number of points, exact."""
     expiring_points: _builtins.int
@@ -487,6 +496,8 @@ class CollectionStats(_message.Message):
     """Bytes of all other indexes."""
     dead_points: _builtins.int
     """Points that were changed or deleted and still take room."""
+    query_samples: _builtins.int
+    """Searches that are kept for MeasureRecall to repeat."""
     @_builtins.property
     def analyze_time(self) -> _timestamp_pb2.Timestamp:
         """When Postgres last analyzed the table for its plans; unset when it never did."""
@@ -501,10 +512,11 @@ class CollectionStats(_message.Message):
         other_index_bytes: _builtins.int = ...,
         dead_points: _builtins.int = ...,
         analyze_time: _timestamp_pb2.Timestamp | None = ...,
+        query_samples: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["analyze_time", b"analyze_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analyze_time", b"analyze_time", "dead_points", b"dead_points", "expiring_points", b"expiring_points", "other_index_bytes", b"other_index_bytes", "point_count", b"point_count", "table_bytes", b"table_bytes", "vector_index_bytes", b"vector_index_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analyze_time", b"analyze_time", "dead_points", b"dead_points", "expiring_points", b"expiring_points", "other_index_bytes", b"other_index_bytes", "point_count", b"point_count", "query_samples", b"query_samples", "table_bytes", b"table_bytes", "vector_index_bytes", b"vector_index_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

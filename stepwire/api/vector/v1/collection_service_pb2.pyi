@@ -187,7 +187,7 @@ class UpdateCollectionRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What changes: `index`, `fields`, `default_ttl`. Empty means all of them."""
+        """What changes: `index`, `fields`, `default_ttl`, `query_samples`. Empty means all of them."""
 
     def __init__(
         self,

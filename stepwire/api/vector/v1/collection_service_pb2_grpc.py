@@ -103,9 +103,9 @@ class CollectionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCollection(self, request, context):
-        """Changes what can change of a collection: `index`, `fields`, `default_ttl`. Adding a
-        field rewrites the collection's table; its points cannot be used meanwhile. Fields are
-        not changed while the index is being built, or while somebody reads for long.
+        """Changes what can change of a collection, see `update_mask`. Adding a field rewrites the
+        collection's table; its points cannot be used meanwhile. Fields are not changed while the
+        index is being built, or while somebody reads for long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

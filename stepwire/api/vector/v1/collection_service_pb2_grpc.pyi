@@ -40,9 +40,9 @@ class CollectionServiceStub:
     ListCollections: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.ListCollectionsRequest, _collection_service_pb2.ListCollectionsResponse]
     """Lists the tenant's collections by name."""
     UpdateCollection: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.UpdateCollectionRequest, _collection_service_pb2.UpdateCollectionResponse]
-    """Changes what can change of a collection: `index`, `fields`, `default_ttl`. Adding a
-    field rewrites the collection's table; its points cannot be used meanwhile. Fields are
-    not changed while the index is being built, or while somebody reads for long.
+    """Changes what can change of a collection, see `update_mask`. Adding a field rewrites the
+    collection's table; its points cannot be used meanwhile. Fields are not changed while the
+    index is being built, or while somebody reads for long.
     """
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.DeleteCollectionRequest, _collection_service_pb2.DeleteCollectionResponse]
     """Deletes a collection, all its points and its aliases."""
@@ -67,9 +67,9 @@ class CollectionServiceAsyncStub(CollectionServiceStub):
     ListCollections: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.ListCollectionsRequest, _collection_service_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """Lists the tenant's collections by name."""
     UpdateCollection: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.UpdateCollectionRequest, _collection_service_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
-    """Changes what can change of a collection: `index`, `fields`, `default_ttl`. Adding a
-    field rewrites the collection's table; its points cannot be used meanwhile. Fields are
-    not changed while the index is being built, or while somebody reads for long.
+    """Changes what can change of a collection, see `update_mask`. Adding a field rewrites the
+    collection's table; its points cannot be used meanwhile. Fields are not changed while the
+    index is being built, or while somebody reads for long.
     """
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.DeleteCollectionRequest, _collection_service_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """Deletes a collection, all its points and its aliases."""
@@ -115,9 +115,9 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collection_service_pb2.UpdateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collection_service_pb2.UpdateCollectionResponse, _abc.Awaitable[_collection_service_pb2.UpdateCollectionResponse]]:
-        """Changes what can change of a collection: `index`, `fields`, `default_ttl`. Adding a
-        field rewrites the collection's table; its points cannot be used meanwhile. Fields are
-        not changed while the index is being built, or while somebody reads for long.
+        """Changes what can change of a collection, see `update_mask`. Adding a field rewrites the
+        collection's table; its points cannot be used meanwhile. Fields are not changed while the
+        index is being built, or while somebody reads for long.
         """
 
     @_abc_1.abstractmethod

@@ -28,15 +28,17 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from stepwire.api.vector.v1 import point_pb2 as stepwire_dot_api_dot_vector_dot_v1_dot_point__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#stepwire/api/vector/v1/search.proto\x12\x16stepwire.api.vector.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"stepwire/api/vector/v1/point.proto\"P\n\x08\x45xamples\x12!\n\x0cpositive_ids\x18\x01 \x03(\tR\x0bpositiveIds\x12!\n\x0cnegative_ids\x18\x02 \x03(\tR\x0bnegativeIds\"l\n\tWordQuery\x12\x14\n\x05words\x18\x01 \x01(\tR\x05words\x12\x16\n\x06weight\x18\x02 \x01(\x02R\x06weight\x12#\n\rvector_weight\x18\x03 \x01(\x02R\x0cvectorWeight\x12\x0c\n\x01k\x18\x04 \x01(\x05R\x01k\"G\n\tDiversity\x12\x1a\n\x08strength\x18\x01 \x01(\x02R\x08strength\x12\x1e\n\ncandidates\x18\x02 \x01(\x05R\ncandidates\"m\n\x07Recency\x12\x36\n\thalf_life\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08halfLife\x12\x16\n\x06weight\x18\x02 \x01(\x02R\x06weight\x12\x12\n\x04path\x18\x03 \x01(\tR\x04path\"h\n\x06Rerank\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n\x05query\x18\x02 \x01(\tR\x05query\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x1e\n\ncandidates\x18\x04 \x01(\x05R\ncandidates\"Z\n\x10PayloadSelection\x12\x18\n\x07include\x18\x01 \x03(\tR\x07include\x12\x18\n\x07\x65xclude\x18\x02 \x03(\tR\x07\x65xclude\x12\x12\n\x04none\x18\x03 \x01(\x08R\x04none\"\xa4\x02\n\x0cSearchReport\x12\x36\n\x04plan\x18\x01 \x01(\x0e\x32\".stepwire.api.vector.v1.SearchPlanR\x04plan\x12\'\n\x0fpoints_compared\x18\x02 \x01(\x03R\x0epointsCompared\x12 \n\x0cmay_be_short\x18\x03 \x01(\x08R\nmayBeShort\x12\'\n\x0frecall_estimate\x18\x04 \x01(\x02R\x0erecallEstimate\x12\x1b\n\tef_search\x18\x05 \x01(\x05R\x08\x65\x66Search\x12\"\n\rwalk_given_up\x18\x06 \x01(\x08R\x0bwalkGivenUp\x12\'\n\x0fpoints_reranked\x18\x07 \x01(\x05R\x0epointsReranked\"X\n\x0bScoredPoint\x12\x33\n\x05point\x18\x01 \x01(\x0b\x32\x1d.stepwire.api.vector.v1.PointR\x05point\x12\x14\n\x05score\x18\x02 \x01(\x02R\x05score\"w\n\nPointGroup\x12,\n\x05value\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05value\x12;\n\x06points\x18\x02 \x03(\x0b\x32#.stepwire.api.vector.v1.ScoredPointR\x06points\"\xa6\x01\n\x0cRecallFigure\x12\x1b\n\tef_search\x18\x01 \x01(\x05R\x08\x65\x66Search\x12\x16\n\x06recall\x18\x02 \x01(\x02R\x06recall\x12\"\n\x0cmilliseconds\x18\x03 \x01(\x02R\x0cmilliseconds\x12=\n\x0cmeasure_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bmeasureTime*\xa7\x01\n\nSearchPlan\x12\x1b\n\x17SEARCH_PLAN_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_PLAN_EXACT\x10\x01\x12\x1c\n\x18SEARCH_PLAN_FILTER_FIRST\x10\x02\x12\x15\n\x11SEARCH_PLAN_INDEX\x10\x03\x12\x19\n\x15SEARCH_PLAN_ITERATIVE\x10\x04\x12\x15\n\x11SEARCH_PLAN_WORDS\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#stepwire/api/vector/v1/search.proto\x12\x16stepwire.api.vector.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"stepwire/api/vector/v1/point.proto\"P\n\x08\x45xamples\x12!\n\x0cpositive_ids\x18\x01 \x03(\tR\x0bpositiveIds\x12!\n\x0cnegative_ids\x18\x02 \x03(\tR\x0bnegativeIds\"l\n\tWordQuery\x12\x14\n\x05words\x18\x01 \x01(\tR\x05words\x12\x16\n\x06weight\x18\x02 \x01(\x02R\x06weight\x12#\n\rvector_weight\x18\x03 \x01(\x02R\x0cvectorWeight\x12\x0c\n\x01k\x18\x04 \x01(\x05R\x01k\"G\n\tDiversity\x12\x1a\n\x08strength\x18\x01 \x01(\x02R\x08strength\x12\x1e\n\ncandidates\x18\x02 \x01(\x05R\ncandidates\"m\n\x07Recency\x12\x36\n\thalf_life\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08halfLife\x12\x16\n\x06weight\x18\x02 \x01(\x02R\x06weight\x12\x12\n\x04path\x18\x03 \x01(\tR\x04path\"h\n\x06Rerank\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n\x05query\x18\x02 \x01(\tR\x05query\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x1e\n\ncandidates\x18\x04 \x01(\x05R\ncandidates\"Z\n\x10PayloadSelection\x12\x18\n\x07include\x18\x01 \x03(\tR\x07include\x12\x18\n\x07\x65xclude\x18\x02 \x03(\tR\x07\x65xclude\x12\x12\n\x04none\x18\x03 \x01(\x08R\x04none\"\xbc\x02\n\x0cSearchReport\x12\x36\n\x04plan\x18\x01 \x01(\x0e\x32\".stepwire.api.vector.v1.SearchPlanR\x04plan\x12\'\n\x0fpoints_compared\x18\x02 \x01(\x03R\x0epointsCompared\x12 \n\x0cmay_be_short\x18\x03 \x01(\x08R\nmayBeShort\x12\'\n\x0frecall_estimate\x18\x04 \x01(\x02R\x0erecallEstimate\x12\x1b\n\tef_search\x18\x05 \x01(\x05R\x08\x65\x66Search\x12\"\n\rwalk_given_up\x18\x06 \x01(\x08R\x0bwalkGivenUp\x12\'\n\x0fpoints_reranked\x18\x07 \x01(\x05R\x0epointsReranked\x12\x16\n\x06probes\x18\x08 \x01(\x05R\x06probes\"X\n\x0bScoredPoint\x12\x33\n\x05point\x18\x01 \x01(\x0b\x32\x1d.stepwire.api.vector.v1.PointR\x05point\x12\x14\n\x05score\x18\x02 \x01(\x02R\x05score\"w\n\nPointGroup\x12,\n\x05value\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05value\x12;\n\x06points\x18\x02 \x03(\x0b\x32#.stepwire.api.vector.v1.ScoredPointR\x06points\"\xd4\x01\n\x0cRecallFigure\x12\x1b\n\tef_search\x18\x01 \x01(\x05R\x08\x65\x66Search\x12\x16\n\x06recall\x18\x02 \x01(\x02R\x06recall\x12\"\n\x0cmilliseconds\x18\x03 \x01(\x02R\x0cmilliseconds\x12=\n\x0cmeasure_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bmeasureTime\x12\x16\n\x06probes\x18\x05 \x01(\x05R\x06probes\x12\x14\n\x05limit\x18\x06 \x01(\x05R\x05limit*\xa7\x01\n\nSearchPlan\x12\x1b\n\x17SEARCH_PLAN_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_PLAN_EXACT\x10\x01\x12\x1c\n\x18SEARCH_PLAN_FILTER_FIRST\x10\x02\x12\x15\n\x11SEARCH_PLAN_INDEX\x10\x03\x12\x19\n\x15SEARCH_PLAN_ITERATIVE\x10\x04\x12\x15\n\x11SEARCH_PLAN_WORDS\x10\x05*g\n\rRecallQueries\x12\x1e\n\x1aRECALL_QUERIES_UNSPECIFIED\x10\x00\x12\x19\n\x15RECALL_QUERIES_POINTS\x10\x01\x12\x1b\n\x17RECALL_QUERIES_SEARCHES\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwire.api.vector.v1.search_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEARCHPLAN']._serialized_start=1444
-  _globals['_SEARCHPLAN']._serialized_end=1611
+  _globals['_SEARCHPLAN']._serialized_start=1514
+  _globals['_SEARCHPLAN']._serialized_end=1681
+  _globals['_RECALLQUERIES']._serialized_start=1683
+  _globals['_RECALLQUERIES']._serialized_end=1786
   _globals['_EXAMPLES']._serialized_start=194
   _globals['_EXAMPLES']._serialized_end=274
   _globals['_WORDQUERY']._serialized_start=276
@@ -50,11 +52,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYLOADSELECTION']._serialized_start=676
   _globals['_PAYLOADSELECTION']._serialized_end=766
   _globals['_SEARCHREPORT']._serialized_start=769
-  _globals['_SEARCHREPORT']._serialized_end=1061
-  _globals['_SCOREDPOINT']._serialized_start=1063
-  _globals['_SCOREDPOINT']._serialized_end=1151
-  _globals['_POINTGROUP']._serialized_start=1153
-  _globals['_POINTGROUP']._serialized_end=1272
-  _globals['_RECALLFIGURE']._serialized_start=1275
-  _globals['_RECALLFIGURE']._serialized_end=1441
+  _globals['_SEARCHREPORT']._serialized_end=1085
+  _globals['_SCOREDPOINT']._serialized_start=1087
+  _globals['_SCOREDPOINT']._serialized_end=1175
+  _globals['_POINTGROUP']._serialized_start=1177
+  _globals['_POINTGROUP']._serialized_end=1296
+  _globals['_RECALLFIGURE']._serialized_start=1299
+  _globals['_RECALLFIGURE']._serialized_end=1511
 # @@protoc_insertion_point(module_scope)

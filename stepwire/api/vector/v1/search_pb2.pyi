@@ -59,6 +59,34 @@ SEARCH_PLAN_WORDS: SearchPlan.ValueType  # 5
 """The ranking by words alone; no vector was compared."""
 Global___SearchPlan: _TypeAlias = SearchPlan  # noqa: Y015
 
+class _RecallQueries:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RecallQueriesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecallQueries.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECALL_QUERIES_UNSPECIFIED: _RecallQueries.ValueType  # 0
+    """Nothing: there was no index to measure, or nothing to search for."""
+    RECALL_QUERIES_POINTS: _RecallQueries.ValueType  # 1
+    """Stored points, by their own vectors. That flatters an index whose searches come from
+    elsewhere, such as questions among answers.
+    """
+    RECALL_QUERIES_SEARCHES: _RecallQueries.ValueType  # 2
+    """Searches of callers that were kept, see `Collection.query_samples`."""
+
+class RecallQueries(_RecallQueries, metaclass=_RecallQueriesEnumTypeWrapper):
+    """What was searched for to measure recall."""
+
+RECALL_QUERIES_UNSPECIFIED: RecallQueries.ValueType  # 0
+"""Nothing: there was no index to measure, or nothing to search for."""
+RECALL_QUERIES_POINTS: RecallQueries.ValueType  # 1
+"""Stored points, by their own vectors. That flatters an index whose searches come from
+elsewhere, such as questions among answers.
+"""
+RECALL_QUERIES_SEARCHES: RecallQueries.ValueType  # 2
+"""Searches of callers that were kept, see `Collection.query_samples`."""
+Global___RecallQueries: _TypeAlias = RecallQueries  # noqa: Y015
+
 @_typing.final
 class Examples(_message.Message):
     """Points by which others are found: near the middle of the positive ones, away from the
@@ -281,6 +309,7 @@ class SearchReport(_message.Message):
     EF_SEARCH_FIELD_NUMBER: _builtins.int
     WALK_GIVEN_UP_FIELD_NUMBER: _builtins.int
     POINTS_RERANKED_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     plan: Global___SearchPlan.ValueType
     """The way that was taken; after a walk that gave up, the way taken then."""
     points_compared: _builtins.int
@@ -294,11 +323,15 @@ class SearchReport(_message.Message):
     MeasureRecall has found of walks. 0 means that it was not measured.
     """
     ef_search: _builtins.int
-    """Candidates kept during the walk; 0 if there was none."""
+    """Candidates kept during the walk of an HNSW index; 0 if there was none."""
     walk_given_up: _builtins.bool
     """Whether a walk gave up before, at the limit of points to look at."""
     points_reranked: _builtins.int
     """Points that were ranked again by their texts."""
+    probes: _builtins.int
+    """Lists of an IVFFlat index that the walk looked into; 0 if there was none. With a filter
+    it may have gone on to more of them until there was enough.
+    """
     def __init__(
         self,
         *,
@@ -309,10 +342,11 @@ class SearchReport(_message.Message):
         ef_search: _builtins.int = ...,
         walk_given_up: _builtins.bool = ...,
         points_reranked: _builtins.int = ...,
+        probes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_search", b"ef_search", "may_be_short", b"may_be_short", "plan", b"plan", "points_compared", b"points_compared", "points_reranked", b"points_reranked", "recall_estimate", b"recall_estimate", "walk_given_up", b"walk_given_up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_search", b"ef_search", "may_be_short", b"may_be_short", "plan", b"plan", "points_compared", b"points_compared", "points_reranked", b"points_reranked", "probes", b"probes", "recall_estimate", b"recall_estimate", "walk_given_up", b"walk_given_up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -380,7 +414,7 @@ Global___PointGroup: _TypeAlias = PointGroup  # noqa: Y015
 
 @_typing.final
 class RecallFigure(_message.Message):
-    """What walks with one number of candidates find."""
+    """What walks of one length find."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -388,12 +422,21 @@ class RecallFigure(_message.Message):
     RECALL_FIELD_NUMBER: _builtins.int
     MILLISECONDS_FIELD_NUMBER: _builtins.int
     MEASURE_TIME_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
     ef_search: _builtins.int
-    """Candidates kept."""
+    """HNSW: candidates kept; 0 of IVFFlat."""
     recall: _builtins.float
     """Share of the very nearest points that were found, from 0 to 1."""
     milliseconds: _builtins.float
     """Median time of a walk in Postgres, in milliseconds."""
+    probes: _builtins.int
+    """IVFFlat: lists looked into; 0 of HNSW."""
+    limit: _builtins.int
+    """Number of nearest points that count. Of IVFFlat there are figures for more of them than
+    were asked for: a search with a filter that leaves a tenth finds its ten points among the
+    hundred nearest.
+    """
     @_builtins.property
     def measure_time(self) -> _timestamp_pb2.Timestamp:
         """When it was measured."""
@@ -405,10 +448,12 @@ class RecallFigure(_message.Message):
         recall: _builtins.float = ...,
         milliseconds: _builtins.float = ...,
         measure_time: _timestamp_pb2.Timestamp | None = ...,
+        probes: _builtins.int = ...,
+        limit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["measure_time", b"measure_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_search", b"ef_search", "measure_time", b"measure_time", "milliseconds", b"milliseconds", "recall", b"recall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_search", b"ef_search", "limit", b"limit", "measure_time", b"measure_time", "milliseconds", b"milliseconds", "probes", b"probes", "recall", b"recall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

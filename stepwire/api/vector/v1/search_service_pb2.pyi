@@ -47,6 +47,7 @@ class SearchPointsRequest(_message.Message):
     EF_SEARCH_FIELD_NUMBER: _builtins.int
     OVERSAMPLING_FIELD_NUMBER: _builtins.int
     RERANK_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Name of the collection. Required."""
     vector: _builtins.bytes
@@ -75,10 +76,16 @@ class SearchPointsRequest(_message.Message):
     where it has shown that no walk is enough. 0 means the collection's target.
     """
     ef_search: _builtins.int
-    """Candidates kept while the index is walked, from 1 to 1,000. 0 leaves it to the planner."""
+    """HNSW: candidates kept while the index is walked, from 1 to 1,000. 0 leaves it to the
+    planner.
+    """
     oversampling: _builtins.float
     """With a quantized index: how many times as many candidates as points wanted are ranked
     again by their whole vectors, from 1 to 100. 0 means 4, or 2 of float16.
+    """
+    probes: _builtins.int
+    """IVFFlat: lists looked into, from 1 to 32,768; more than there are means all. 0 leaves it
+    to the planner.
     """
     @_builtins.property
     def filter(self) -> _filter_pb2.Filter:
@@ -136,10 +143,11 @@ class SearchPointsRequest(_message.Message):
         ef_search: _builtins.int = ...,
         oversampling: _builtins.float = ...,
         rerank: _search_pb2.Rerank | None = ...,
+        probes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "diversity", b"diversity", "examples", b"examples", "filter", b"filter", "payload", b"payload", "recency", b"recency", "rerank", b"rerank", "score_threshold", b"score_threshold", "words", b"words"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "collection", b"collection", "diversity", b"diversity", "ef_search", b"ef_search", "exact", b"exact", "examples", b"examples", "filter", b"filter", "include_vectors", b"include_vectors", "limit", b"limit", "offset", b"offset", "oversampling", b"oversampling", "payload", b"payload", "recency", b"recency", "rerank", b"rerank", "score_threshold", b"score_threshold", "target_recall", b"target_recall", "text", b"text", "values", b"values", "vector", b"vector", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "collection", b"collection", "diversity", b"diversity", "ef_search", b"ef_search", "exact", b"exact", "examples", b"examples", "filter", b"filter", "include_vectors", b"include_vectors", "limit", b"limit", "offset", b"offset", "oversampling", b"oversampling", "payload", b"payload", "probes", b"probes", "recency", b"recency", "rerank", b"rerank", "score_threshold", b"score_threshold", "target_recall", b"target_recall", "text", b"text", "values", b"values", "vector", b"vector", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
     _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
@@ -309,14 +317,23 @@ class MeasureRecallRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     TARGET_RECALL_FIELD_NUMBER: _builtins.int
+    USE_POINTS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Name of the collection. Required."""
     limit: _builtins.int
-    """Number of nearest points that a search is taken to want. 0 means 10; at most 100."""
+    """Number of nearest points that a search is taken to want. 0 means 10, or, where searches
+    that were kept are repeated, as many as half of them wanted; at most 100.
+    """
     samples: _builtins.int
-    """Number of stored points whose neighbours are searched for. 0 means 100; at most 1,000."""
+    """Number of searches that are repeated, or of stored points whose neighbours are searched
+    for. 0 means 100; at most 1,000.
+    """
     target_recall: _builtins.float
     """The collection's target from now on, up to 1. 0 means 0.95."""
+    use_points: _builtins.bool
+    """Whether to search for stored points even where enough searches were kept. False by
+    default: searches are repeated where 50 were kept, or `samples` if that is less.
+    """
     def __init__(
         self,
         *,
@@ -324,10 +341,11 @@ class MeasureRecallRequest(_message.Message):
         limit: _builtins.int = ...,
         samples: _builtins.int = ...,
         target_recall: _builtins.float = ...,
+        use_points: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "limit", b"limit", "samples", b"samples", "target_recall", b"target_recall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "limit", b"limit", "samples", b"samples", "target_recall", b"target_recall", "use_points", b"use_points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -343,19 +361,32 @@ class MeasureRecallResponse(_message.Message):
     EF_SEARCH_FIELD_NUMBER: _builtins.int
     UNREACHABLE_SHARE_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
     ef_search: _builtins.int
-    """Candidates that searches keep from now on: the fewest that reach the target. 0 where
-    none does, and searches are exact from now on while the collection is small enough.
+    """HNSW: candidates that searches keep from now on: the fewest that reach the target. 0
+    where none does, and searches are exact from now on while the collection is small enough.
     """
     unreachable_share: _builtins.float
     """Share of the sampled points that a walk did not find by their own vectors, however
-    far: what is lost among many near-duplicates.
+    far: what is lost among many near-duplicates. 0 where searches were repeated.
     """
     samples: _builtins.int
-    """Number of points that were sampled."""
+    """Number of points or searches that were sampled."""
+    probes: _builtins.int
+    """IVFFlat: lists that searches for `limit` points without a filter look into from now on,
+    as `ef_search`. Searches for more, or with a filter, look into more of them.
+    """
+    queries: _search_pb2.RecallQueries.ValueType
+    """Which of points and searches were sampled."""
+    limit: _builtins.int
+    """Number of nearest points that a search was taken to want. 0 where nothing was measured."""
     @_builtins.property
     def figures(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.RecallFigure]:
-        """What was found, by rising `ef_search`. Empty where there is no index to measure."""
+        """What was found, by rising `limit`, then by rising `ef_search` or `probes`. Empty where
+        there is no index to measure.
+        """
 
     def __init__(
         self,
@@ -364,10 +395,13 @@ class MeasureRecallResponse(_message.Message):
         ef_search: _builtins.int = ...,
         unreachable_share: _builtins.float = ...,
         samples: _builtins.int = ...,
+        probes: _builtins.int = ...,
+        queries: _search_pb2.RecallQueries.ValueType = ...,
+        limit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_search", b"ef_search", "figures", b"figures", "samples", b"samples", "unreachable_share", b"unreachable_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_search", b"ef_search", "figures", b"figures", "limit", b"limit", "probes", b"probes", "queries", b"queries", "samples", b"samples", "unreachable_share", b"unreachable_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

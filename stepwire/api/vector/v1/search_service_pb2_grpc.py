@@ -87,7 +87,7 @@ class SearchServiceServicer:
     def MeasureRecall(self, request, context):
         """Measures what share of the nearest points the index finds, keeps it for the planner of
         later searches, and chooses how far they walk from it. Takes an exact search for each
-        sampled point.
+        sampled point or search.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

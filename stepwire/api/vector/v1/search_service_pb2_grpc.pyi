@@ -46,7 +46,7 @@ class SearchServiceStub:
     MeasureRecall: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.MeasureRecallRequest, _search_service_pb2.MeasureRecallResponse]
     """Measures what share of the nearest points the index finds, keeps it for the planner of
     later searches, and chooses how far they walk from it. Takes an exact search for each
-    sampled point.
+    sampled point or search.
     """
 
 @_typing.type_check_only
@@ -67,7 +67,7 @@ class SearchServiceAsyncStub(SearchServiceStub):
     MeasureRecall: _aio.UnaryUnaryMultiCallable[_search_service_pb2.MeasureRecallRequest, _search_service_pb2.MeasureRecallResponse]  # type: ignore[assignment]
     """Measures what share of the nearest points the index finds, keeps it for the planner of
     later searches, and chooses how far they walk from it. Takes an exact search for each
-    sampled point.
+    sampled point or search.
     """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -109,7 +109,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_search_service_pb2.MeasureRecallResponse, _abc.Awaitable[_search_service_pb2.MeasureRecallResponse]]:
         """Measures what share of the nearest points the index finds, keeps it for the planner of
         later searches, and chooses how far they walk from it. Takes an exact search for each
-        sampled point.
+        sampled point or search.
         """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
