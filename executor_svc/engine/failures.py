@@ -9,6 +9,10 @@ from executor_svc.steps.kind import StepError
 from stepwire.errors import Reason, StepwireError
 
 MAX_MESSAGE_CHARACTERS = 4096
+# What services keep of the time that they are given, so that their answer comes in time: a
+# service and those behind it.
+KEPT_SECONDS = 0.1
+KEPT_SHARE = 0.05
 # Reasons that may pass: the same call could succeed later.
 PASSING = frozenset(
     {
@@ -42,6 +46,35 @@ def failed_by(error: BaseException) -> Failed:
             return Failed(Failure(Reason.EXPRESSION_INVALID, _cut(str(error))), retryable=False)
     name = type(error).__name__
     return Failed(Failure(Reason.STEP_FAILED, _cut(f"{name}: {error}"), {"exception": name}))
+
+
+def ran_out(error: StepwireError, *, seconds: float, left: float) -> bool:
+    """Return whether a service says that the time of the attempt, as it was given it, is over.
+
+    Args:
+        error: what the service answered with.
+        seconds: how long the attempt might run.
+        left: how much of that is left.
+    """
+    kept = KEPT_SECONDS + seconds * KEPT_SHARE
+    return error.reason is Reason.DEADLINE_EXCEEDED and left <= kept
+
+
+def timed_out(seconds: float, *, told: StepwireError | None = None) -> Failed:
+    """Return the failure of an attempt whose time is over, with what a service told of it."""
+    message, metadata = f"the attempt ran longer than {seconds:g} s", dict[str, str]()
+    if told is not None:
+        message = f"{message}: {_cut(told.message)}"
+        metadata.update(_cut_all(told.metadata))
+    metadata["timeout_seconds"] = f"{seconds:g}"
+    return Failed(Failure(Reason.STEP_TIMED_OUT, message, metadata))
+
+
+def silent(seconds: float) -> Failed:
+    """Return the failure of an attempt that sent no heartbeat for so long."""
+    message = f"the attempt sent no heartbeat for {seconds:g} s"
+    metadata = {"heartbeat_timeout_seconds": f"{seconds:g}"}
+    return Failed(Failure(Reason.STEP_HEARTBEAT_MISSED, message, metadata))
 
 
 def _cut(text: str) -> str:

@@ -20,11 +20,11 @@ from executor_svc.engine.decisions import (
     want_of,
 )
 from executor_svc.engine.declining import decline, decline_graph
-from executor_svc.engine.failures import failed_by
+from executor_svc.engine.failures import failed_by, ran_out, silent, timed_out
 from executor_svc.engine.outcomes import Added, Failed, Outcome, Waits
 from executor_svc.engine.outputs import encode_output
 from executor_svc.engine.ports import StepStore, Want
-from executor_svc.engine.records import Attempt, Blob, Failure, Phase, StepAddress
+from executor_svc.engine.records import Attempt, Blob, Phase, StepAddress
 from executor_svc.engine.scope import Memo, input_of, scope_of, states_of
 from executor_svc.engine.state_machine import UNDO_MARK
 from executor_svc.graphs.added import compile_added
@@ -38,7 +38,7 @@ from executor_svc.work.patience import outlast
 from executor_svc.work.spans import mark_failed, step_span
 from stepwire.batcher import Batcher
 from stepwire.call import call_context
-from stepwire.errors import Reason
+from stepwire.errors import StepwireError
 from stepwire.payload import NULL
 from stepwire.sdk.functions import AddedSteps, StepContext
 from stepwire.telemetry import is_sampled
@@ -181,6 +181,7 @@ class StepRunner:
     async def _work(self, step: Step, attempt: Attempt, scope: dict[str, Any]) -> Outcome:
         value = input_of(step, attempt, scope)
         seconds = _seconds_left(step, attempt)
+        deadline = time.monotonic() + seconds
         silence = None
         if step.heartbeat_timeout is not None:
             silence = step.heartbeat_timeout.total_seconds()
@@ -193,7 +194,7 @@ class StepRunner:
                 with call_context(
                     tenant_id=attempt.task.tenant_id,
                     request_id=str(attempt.task.task_id),
-                    deadline=time.monotonic() + seconds,
+                    deadline=deadline,
                     traceparent=attempt.task.traceparent,
                 ):
                     beat = self._heartbeats.beat(attempt, pulse, silence)
@@ -201,8 +202,12 @@ class StepRunner:
                     output = await self._kinds[step.kind].run(call)
         except TimeoutError as error:
             if silence is not None and pulse is not None and pulse.expired():
-                return _silent(silence)
-            return _timed_out(seconds) if timer.expired() else failed_by(error)
+                return silent(silence)
+            return timed_out(seconds) if timer.expired() else failed_by(error)
+        except StepwireError as error:
+            if not ran_out(error, seconds=seconds, left=deadline - time.monotonic()):
+                raise
+            return timed_out(seconds, told=error)
         if isinstance(output, Waits):
             return output
         if isinstance(output, AddedSteps):
@@ -319,26 +324,6 @@ def _seconds_left(step: Step, attempt: Attempt) -> float:
     if attempt.expires_at is None:
         return seconds
     return min(seconds, (attempt.expires_at - datetime.now(UTC)).total_seconds())
-
-
-def _timed_out(seconds: float) -> Failed:
-    return Failed(
-        Failure(
-            Reason.STEP_TIMED_OUT,
-            f"the attempt ran longer than {seconds:g} s",
-            {"timeout_seconds": f"{seconds:g}"},
-        )
-    )
-
-
-def _silent(seconds: float) -> Failed:
-    return Failed(
-        Failure(
-            Reason.STEP_HEARTBEAT_MISSED,
-            f"the attempt sent no heartbeat for {seconds:g} s",
-            {"heartbeat_timeout_seconds": f"{seconds:g}"},
-        )
-    )
 
 
 def _no_heartbeat(_: Any) -> None:

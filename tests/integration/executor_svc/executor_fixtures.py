@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from gateway.testing import free_ports
 from stepwire.db import migrate, open_pool
 from stepwire.stack.postgres import PostgresServer
 from stepwire.testing.postgres import TEMPLATE, fresh_database
@@ -33,8 +34,10 @@ async def shared_mesh(postgres: PostgresServer, rabbitmq_url: str) -> AsyncItera
     """An executor with one worker for all tests that only look at their own tasks."""
     namespace = f"test-{uuid.uuid4().hex[:12]}"
     with fresh_database(postgres) as url:
-        async with running_mesh(url, rabbitmq_url, namespace) as mesh, mesh.worker():
-            yield mesh
+        async with running_mesh(url, rabbitmq_url, namespace) as mesh:
+            (mesh.router_port,) = free_ports(1)
+            async with mesh.worker(router_target=f"127.0.0.1:{mesh.router_port}"):
+                yield mesh
 
 
 @pytest.fixture

@@ -195,6 +195,8 @@ class Mesh:
     namespace: str
     server: Server
     shared: dict[str, Any] = field(default_factory=dict)
+    # Where the shared worker looks for a router; nothing listens there but in tests of it.
+    router_port: int = 0
 
     @property
     def topology(self) -> Topology:

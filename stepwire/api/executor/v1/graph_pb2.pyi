@@ -274,8 +274,9 @@ class Step(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long one attempt may run (start to close). Unset or 0 means 5 minutes;
-        the limit is 24 hours.
+        """How long one attempt may run (start to close); one that runs longer fails with
+        `STEP_TIMED_OUT`, also when it is a service that ran out of this time, and is retried.
+        Unset or 0 means 5 minutes; the limit is 24 hours.
         """
 
     @_builtins.property
@@ -728,7 +729,9 @@ class ModelStep(_message.Message):
     `stepwire.api.router.v1.GenerateRequest` that a step may set: `prompt` or
     `messages`, `documents`. Output: `{"text", "model", "citations", "usage"}`; with
     `json_schema` also `json`: the answer as a value, null when it was cut short. Its
-    usage is accounted to the task and the step.
+    usage is accounted to the task and the step; an answer from the cache has cost nothing.
+    The router's refusals fail the step at once: `NO_ELIGIBLE_MODEL`, `BUDGET_EXHAUSTED`,
+    `ANSWER_OFF_SCHEMA`; when models fail, or are busy, the attempt is retried.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -747,8 +750,8 @@ class ModelStep(_message.Message):
     temperature: _builtins.float
     """Sampling temperature, from 0 to 2. Unset means the model's own default."""
     min_quality: _builtins.float
-    """Lowest quality accepted, from 0 to 1, on the catalogue's scale. 0 leaves the need to
-    the router.
+    """Lowest quality accepted, from 0 to 1, on the catalogue's scale; if no model reaches it,
+    the step fails with `NO_ELIGIBLE_MODEL`. 0 leaves the need to the router.
     """
     project: _builtins.str
     """The tenant's own name for what the step belongs to; budgets and accounts follow it. At
@@ -760,7 +763,9 @@ class ModelStep(_message.Message):
 
     @_builtins.property
     def json_schema(self) -> _message_pb2.JsonSchema:
-        """Schema that the answer must keep. Unset means free text."""
+        """Schema that the answer must keep. A model whose answer does not is told so once; when
+        none keeps it, the step fails with `ANSWER_OFF_SCHEMA`. Unset means free text.
+        """
 
     def __init__(
         self,
