@@ -9,13 +9,12 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from opentelemetry.metrics import NoOpMeter
 
 from router_svc.catalogue.holder import Snapshot
@@ -33,7 +32,9 @@ from tests.unit.router_svc.router_builders import a_catalogue, a_model
 
 LEASE, TIMEOUT = 10.0, 20.0
 KEPT = LEASE + TIMEOUT + MARGIN_SECONDS
+RENEWAL = LEASE / 4
 LIMIT = 3
+SEEDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +240,15 @@ class World:
     def count(self) -> None:
         self.most_under_way = max(self.most_under_way, self.under_way)
 
-    async def pass_time(self, seconds: float) -> None:
+    async def pass_time(self, seconds: float, *, working: bool = False) -> None:
+        """Lets time pass: all at once, or with what instances do in the background."""
+        while working and seconds > RENEWAL:
+            await self.pass_time(RENEWAL)
+            seconds -= RENEWAL
+            for each in self.instances:
+                if not each.is_frozen:
+                    await each.beat()
+                    await each.look()
         self.now += seconds
         for each in self.instances:
             if not each.is_frozen:
@@ -252,44 +261,36 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-steps = st.tuples(
-    st.sampled_from(
-        [
-            *["begin"] * 8,
-            *["end_one"] * 6,
-            *["beat"] * 8,
-            *["look"] * 4,
-            "begin_stream",
-            "give_up",
-            "freeze",
-            "wake",
-            "cut",
-            "heal",
-            "kill",
-            "lose_answer",
-            "delay",
-            "come_late",
-        ]
-    ),
-    st.integers(0, 2),
-    st.sampled_from([0.0, 0.0, 0.0, 0.1, 0.3, 2.5, 6.0, TIMEOUT - 0.5, LEASE + 0.5, KEPT + 0.5]),
-)
+TROUBLES = [
+    *(["freeze", "wake"], ["cut", "heal"], ["freeze", "cut", "wake", "heal"]),
+    *(["lose_answer"], ["delay", "come_late"], ["kill"], ["give_up"], ["begin_stream"]),
+]
+SPANS = [0.0, TURN_SECONDS, RENEWAL, LEASE / 2, LEASE + 0.5, TIMEOUT + 0.5, KEPT + 0.5]
+STEPS = 50
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.lists(steps, min_size=20, max_size=120))
-async def test_never_more_calls_at_once_than_the_limit(
-    pool: asyncpg.Pool, some: list[tuple[str, int, float]]
-) -> None:
-    await pool.execute("TRUNCATE router.slots")
-    world = World(pool)
-    for what, number, seconds in some:
-        await world.pass_time(seconds)
-        instance = world.instances[number]
-        if what in {"wake", "kill"} or not instance.is_frozen:
+async def live(world: World, random: Random) -> AsyncIterator[str]:
+    """Lets instances work and meet some kinds of trouble; yields what has happened."""
+    troubles = [each for trouble in random.sample(TROUBLES, 2) for each in trouble]
+    for _ in range(STEPS):
+        instance = random.choice(world.instances)
+        what = random.choice(["begin"] * 5 + ["end_one", "beat", "look", "trouble", "time"])
+        if what == "time":
+            await world.pass_time(random.choice(SPANS), working=random.random() < 0.8)
+        elif what == "trouble":
+            what = random.choice(troubles)
+        if what in {"wake", "kill"} or (what != "time" and not instance.is_frozen):
             await getattr(instance, what)()
+            if what in {"begin", "wake"} and random.random() < 0.7:
+                await instance.beat()
+        yield what
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+async def test_never_more_calls_at_once_than_the_limit(pool: asyncpg.Pool, seed: int) -> None:
+    random = Random(seed)
+    world = World(pool, instances=random.choice([2, 3]))
+    async for _ in live(world, random):
         assert world.under_way <= LIMIT
     assert world.most_under_way <= LIMIT
     # When all is well again, nothing is lost: one instance can have all of it in the end.
@@ -395,18 +396,21 @@ async def test_many_slots_are_shared_out_and_then_stay(pool: asyncpg.Pool) -> No
     assert (len(first.calls), len(second.calls)) == (5, 5)
 
 
+async def each_beats(world: World, *, begun: int, times: int = 1) -> None:
+    for _ in range(times):
+        for each in world.instances:
+            for _ in range(begun):
+                await each.begin()
+            await each.beat()
+
+
 async def test_the_lowest_limit_that_anybody_knows_counts(pool: asyncpg.Pool) -> None:
     world = World(pool, instances=2, most=6)
     first, second = world.instances
-    for each in world.instances:
-        for _ in range(3):
-            await each.begin()
-        await each.beat()
+    await each_beats(world, begun=3)
     assert world.under_way == 6
     first.limit_to(2)
-    for each in world.instances:
-        await each.begin()
-        await each.beat()
+    await each_beats(world, begun=1)
     for _ in range(6):
         for each in world.instances:
             before = world.under_way
@@ -416,18 +420,52 @@ async def test_the_lowest_limit_that_anybody_knows_counts(pool: asyncpg.Pool) ->
             assert world.under_way < before or before <= 2
     # The higher one counts when all know it.
     second.limit_to(2)
-    for _ in range(4):
-        for each in world.instances:
-            await each.begin()
-            await each.beat()
+    await each_beats(world, begun=1, times=4)
     assert world.under_way == 2
-    for _ in range(3):
-        for each in world.instances:
-            each.limit_to(8)
-            for _ in range(4):
-                await each.begin()
-            await each.beat()
+    first.limit_to(8)
+    await each_beats(world, begun=4, times=2)
+    assert world.under_way == 2
+    second.limit_to(8)
+    await each_beats(world, begun=4, times=3)
     assert world.under_way == 8
+
+
+async def test_a_statement_that_comes_late_changes_nothing(pool: asyncpg.Pool) -> None:
+    world = World(pool, instances=2)
+    first, second = world.instances
+    await first.begin()
+    await first.beat()
+    # It holds one, and wants no more.
+    await first.delay()
+    await first.beat()
+    for _ in range(LIMIT - 1):
+        await first.begin()
+    await first.beat()
+    assert len(first.calls) == LIMIT
+    await first.come_late()
+    await second.begin()
+    await second.beat()
+    assert world.under_way == LIMIT
+
+
+async def test_who_was_stopped_takes_nobody_for_dead(pool: asyncpg.Pool) -> None:
+    world = World(pool, instances=2)
+    first, second = world.instances
+    await first.begin()
+    await first.beat()
+    await second.look()
+    await second.freeze()
+    for _ in range(4):
+        await world.pass_time(KEPT / 4, working=True)
+        await first.begin()
+    assert first.held
+    while len(first.calls) < LIMIT:
+        await first.begin()
+        await first.beat()
+    await second.wake()
+    await second.begin()
+    await second.beat()
+    assert world.under_way == LIMIT
 
 
 async def test_without_the_record_what_is_held_is_used_until_the_lease_ends(
