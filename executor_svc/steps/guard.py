@@ -48,8 +48,8 @@ async def _public_address(host: str, port: int | None) -> str:
     for address in addresses:
         if not is_public(str(address)):
             raise StepError(
-                f"url: {host} has the address {address}, which is not public; the worker's"
-                " setting http_allow_private allows it",
+                f"url: {host} has the address {address}, which is not public; "
+                "STEPWIRE_WORKER_HTTP_ALLOW_PRIVATE=true allows it",
                 reason="FIELD_INVALID",
                 metadata={"field": "url", "address": str(address)},
             )
