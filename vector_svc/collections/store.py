@@ -10,6 +10,7 @@ from asyncpg.pool import PoolConnectionProxy
 from stepwire.db import load_queries, retryable
 from stepwire.errors import Reason, StepwireError, field_invalid
 from vector_svc.collections.records import Stats
+from vector_svc.engine.fields import FIELD_RULES
 from vector_svc.engine.ports import CollectionGoneError, TenantUnknownError
 from vector_svc.engine.records import (
     Collection,
@@ -193,7 +194,7 @@ class PostgresCollections:
                     timeout=self._database.statement_seconds,
                 )
             except asyncpg.CheckViolationError as error:
-                wrong = f"points have values in {name!r} that are not {type_.name.lower()}"
+                wrong = f"points have values in {name!r} that do not fit: each {FIELD_RULES[type_]}"
                 raise field_invalid("collection.fields", wrong) from error
 
     async def _page(self, tenant_id: str, after: str, limit: int) -> list[SizedCollection]:

@@ -1,9 +1,10 @@
 """The limits of names, ids and numbers in requests. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stepwire.errors import StepwireError, field_invalid
+from vector_svc.engine.records import FieldType
 
 MAX_ID_CHARACTERS = 256
 MAX_IDS = 10_000
@@ -11,6 +12,16 @@ DEFAULT_LIMIT = 10
 MAX_LIMIT = 1_000
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1_000
+
+# What a B-tree can hold; `vector.is_text` has it as well.
+MAX_FIELD_BYTES = 2_000
+FIELD_RULES: Mapping[FieldType, str] = {
+    FieldType.TEXT: f"must be a text of at most {MAX_FIELD_BYTES:,} bytes in UTF-8",
+    FieldType.INT: "must be a whole number from -2^63 to 2^63 - 1",
+    FieldType.FLOAT: "must be a number within float64",
+    FieldType.BOOL: "must be true or false",
+    FieldType.TIMESTAMP: "must be a time with an offset, such as 2026-01-31T12:00:00Z",
+}
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _NAME_RULE = (

@@ -10,9 +10,11 @@ from asyncpg.pool import PoolConnectionProxy
 
 from stepwire.db import retryable
 from stepwire.errors import Reason, StepwireError, field_invalid, payload_too_large
+from vector_svc.engine.fields import FIELD_RULES
 from vector_svc.engine.records import (
     Collection,
     Element,
+    FieldType,
     PointBatch,
     StoredPoint,
     UpsertMode,
@@ -81,14 +83,14 @@ class PostgresPoints:
             await turn
         async with self._connection("load", collection) as connection:
             try:
-                await self._copy(connection, rows, f"points_{collection.id}", schema="vector")
+                await self._copy(connection, rows, collection, staged=False)
             except asyncpg.UniqueViolationError:
                 pass
             else:
                 return Written(len(batch.ids), len(batch.ids), 0)
             async with connection.transaction():
                 await connection.execute(_statement("stage", collection))
-                await self._copy(connection, rows, "staged")
+                await self._copy(connection, rows, collection, staged=True)
                 return await self._write(connection, "upsert_staged", collection)
 
     @retryable()
@@ -175,7 +177,7 @@ class PostgresPoints:
         self, name: str, collection: Collection, statement: str, *arguments: Any
     ) -> list[asyncpg.Record]:
         async with self._connection(name, collection) as connection:
-            with _refusals():
+            with _refusals(collection):
                 rows: list[asyncpg.Record] = await connection.fetch(
                     statement, *arguments, timeout=self._database.statement_seconds
                 )
@@ -184,7 +186,7 @@ class PostgresPoints:
     async def _write(
         self, connection: PoolConnectionProxy, name: str, collection: Collection, *arguments: Any
     ) -> Written:
-        with _refusals():
+        with _refusals(collection):
             row = await connection.fetchrow(
                 _statement(name, collection),
                 *arguments,
@@ -194,12 +196,12 @@ class PostgresPoints:
         return Written(row["upserted"], row["inserted"], row["updated"])
 
     async def _copy(
-        self, connection: PoolConnectionProxy, rows: bytes, table: str, *, schema: str | None = None
+        self, connection: PoolConnectionProxy, rows: bytes, collection: Collection, *, staged: bool
     ) -> None:
-        with _refusals():
+        with _refusals(collection):
             await connection.copy_to_table(
-                table,
-                schema_name=schema,
+                "staged" if staged else f"points_{collection.id}",
+                schema_name=None if staged else "vector",
                 source=whole(rows),
                 columns=COLUMNS,
                 format="binary",
@@ -218,7 +220,7 @@ class PostgresPoints:
         One that is stored as the batch has it is no other one: the batch may come again
         because its answer was lost.
         """
-        with _refusals():
+        with _refusals(collection):
             rows = await connection.fetch(
                 _statement("lock_hashes", collection), batch.ids, vectors, batch.payloads
             )
@@ -272,7 +274,7 @@ def _where(
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _refusals(collection: Collection) -> Iterator[None]:
     """Turn what Postgres refuses of payloads into what the caller is told."""
     try:
         yield
@@ -281,8 +283,12 @@ def _refusals() -> Iterator[None]:
         if constraint == _OBJECT_CONSTRAINT:
             raise field_invalid("payload", "must be an object") from error
         name = constraint.removeprefix(_FIELD_CONSTRAINT)
-        raise field_invalid(f"payload.{name}", "is not of the type of the field") from error
+        rule = FIELD_RULES[collection.config.fields.get(name, FieldType.TEXT)]
+        raise field_invalid(f"payload.{name}", rule) from error
     except _NOT_STORED as error:
         raise field_invalid("payload", "is not JSON that can be stored") from error
     except asyncpg.ProgramLimitExceededError as error:
+        text = collection.config.text
+        if text is not None and "tsvector" in str(error):
+            raise field_invalid(f"payload.{text.field}", "has too many words") from error
         raise field_invalid("payload", "is nested too deeply, or too large") from error

@@ -125,7 +125,7 @@ fitting AS MATERIALIZED (
             1 + (totals.points - counts.points + 0.5) / (counts.points + 0.5)
         )::float8 AS rarity,
         totals.occurrences / totals.points AS mean_length
-    FROM unnest(tsvector_to_array(to_tsvector({language}::regconfig, {words}))) AS asked(word)
+    FROM vector.words_of({language}::regconfig, {words}) AS asked
     JOIN vector.word_counts_{collection_id} AS counts ON counts.word = asked.word
     JOIN vector.word_counts_{collection_id} AS totals ON totals.word = ''
     WHERE counts.points > 0

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stepwire.call import DEFAULT_TENANT, CallInfo, enter_call, new_request_id
+from stepwire.errors import field_invalid
 from stepwire.rpc import metadata
-from stepwire.rpc.interceptors.chain import Call
+from stepwire.rpc.interceptors.chain import Call, CallFailed
 from stepwire.telemetry import is_sampled, is_traceparent
 
 _MAX_ID_CHARACTERS = 128
@@ -16,16 +17,22 @@ def identity(call: Call) -> Iterator[None]:
     """Sets the call's context; answers with the request id in the trailing metadata.
 
     A request id that is longer than an id has reason to be is replaced: it would go
-    into every log line. The context names the caller's trace if that is not sampled; for
+    into every log line. A tenant with such an id is refused: nobody could keep anything
+    under it. The context names the caller's trace if that is not sampled; for
     one that is, the call's span will.
     """
     request_id = call.text(metadata.REQUEST_ID)
     if not request_id or len(request_id) > _MAX_ID_CHARACTERS:
         request_id = new_request_id()
+    tenant_id = call.text(metadata.TENANT_ID) or DEFAULT_TENANT
+    if len(tenant_id) > _MAX_ID_CHARACTERS:
+        raise CallFailed(
+            field_invalid(metadata.TENANT_ID, f"must be at most {_MAX_ID_CHARACTERS} characters")
+        )
     traceparent = call.text(metadata.TRACEPARENT)
     unsampled = not is_sampled(traceparent) and is_traceparent(traceparent)
     call.info = CallInfo(
-        tenant_id=call.text(metadata.TENANT_ID) or DEFAULT_TENANT,
+        tenant_id=tenant_id,
         request_id=request_id,
         traceparent=traceparent if unsampled else "",
     )

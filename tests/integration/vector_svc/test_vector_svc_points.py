@@ -3,12 +3,22 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import asyncpg
 import numpy as np
 import pytest
 from vector_svc_harness import Client, point, raw, refused, table_of
 
+from stepwire.api.vector.v1.collection_pb2 import (
+    FIELD_TYPE_BOOL,
+    FIELD_TYPE_INT,
+    FIELD_TYPE_TEXT,
+    FIELD_TYPE_TIMESTAMP,
+    Collection,
+    PromotedField,
+)
+from stepwire.api.vector.v1.collection_service_pb2 import UpdateCollectionRequest
 from stepwire.api.vector.v1.point_pb2 import Point
 from stepwire.errors import Reason
 
@@ -195,3 +205,34 @@ async def test_an_upsert_is_seen_whole_or_not_at_all(client: Client) -> None:
         turns = {found.payload["turn"] for found in await client.get(ids)}
         assert len(turns) == 1
     await writing
+
+
+@pytest.mark.parametrize(
+    ("type_", "longest", "beyond", "rule"),
+    [
+        (FIELD_TYPE_TEXT, "é" * 1_000, "é" * 1_001, "at most 2,000 bytes"),
+        (FIELD_TYPE_INT, 2**53, 0.5, "a whole number"),
+        (FIELD_TYPE_BOOL, True, "true", "true or false"),
+        (FIELD_TYPE_TIMESTAMP, "2026-01-31T12:00:00Z", "2026-01-31", "with an offset"),
+    ],
+)
+async def test_a_value_that_its_field_cannot_hold_is_told_what_it_must_be(
+    client: Client, type_: Any, longest: Any, beyond: Any, rule: str
+) -> None:
+    """With the longest id, as both are in indexes."""
+    longest_id = "\U0001f6a4" * 256
+    await client.create(fields=[PromotedField(name="f", type=type_)])
+    assert await client.upsert([point(longest_id, [1, 2, 3], {"f": longest})]) == 1
+    async with refused() as error:
+        await client.upsert([point(longest_id, [1, 2, 3], {"f": beyond})])
+    assert error().metadata == {"field": "payload.f"}
+    assert rule in error().message
+    await client.create("later")
+    await client.upsert([point("a", [1, 2, 3], {"f": beyond})], "later")
+    wanted = Collection(name="later", fields=[PromotedField(name="f", type=type_)])
+    async with refused() as error:
+        await client.collections.UpdateCollection(
+            UpdateCollectionRequest(collection=wanted, update_mask={"paths": ["fields"]})
+        )
+    assert error().metadata == {"field": "collection.fields"}
+    assert rule in error().message

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vector_svc_harness import Client, containing, point
+from vector_svc_harness import Client, containing, point, refused, serving
 
 from stepwire.api.vector.v1.collection_pb2 import METRIC_DOT, TextOptions
 from stepwire.api.vector.v1.filter_pb2 import Condition, FieldCondition, Filter
@@ -167,3 +167,47 @@ async def test_words_follow_the_points(client: Client) -> None:
     [(name, score)] = (await found("bread")).items()
     assert (name, score) == ("b", pytest.approx(math.log(1 + 0.5 / 1.5) * 2 * 2.2 / (2 + 1.2)))
     await client.drop()
+
+
+async def test_a_text_of_more_words_than_can_be_indexed_is_refused(
+    service_url: str, tenant: str
+) -> None:
+    async with serving(service_url, payload_max_bytes=4 * 2**20) as client:
+        await client.create("things", 2, text=TextOptions(field="text"))
+        text = " ".join(f"w{n}" for n in range(150_000))
+        async with refused() as error:
+            await client.upsert([point("a", [1, 0], {"text": text})])
+    assert error().metadata == {"field": "payload.text"}
+
+
+LONGEST_ID = "\U0001f6a4" * 256
+LONGEST_WORDS = ["w" * 1024, "é" * 512, "語" * 341]
+
+
+@pytest.mark.parametrize("word", LONGEST_WORDS, ids=["1 byte", "2 bytes", "3 bytes"])
+async def test_words_up_to_a_length_are_indexed_and_longer_ones_passed_over(
+    client: Client, word: str
+) -> None:
+    """With the longest id that there may be, as both stand in one row of an index."""
+    await client.create("things", 2, text=TextOptions(field="text"))
+    texts = [f"{word} tide", f"{word}{word[0]} tide", f"{word[:-1]} {word * 2} tide"]
+    await client.upsert(
+        [point(f"{n}{LONGEST_ID[1:]}", [1, 0], {"text": text}) for n, text in enumerate(texts)]
+    )
+
+    async def found(words: str) -> dict[str, float]:
+        response = await client.find(words=WordQuery(words=words))
+        return {each.point.id[0]: each.score for each in response.points}
+
+    assert list(await found(word)) == ["0"]
+    assert list(await found(word[:-1])) == ["2"]
+    assert await found(f"{word}{word[0]} {word * 2}") == {}
+    tide = await found("tide")
+    assert set(tide) == {"0", "1", "2"}
+    # Where it was passed over, it is no part of the text's length either.
+    assert tide["1"] > tide["0"] == tide["2"]
+    assert await found(f"{word}{word[0]} tide") == tide
+    await client.upsert([point(f"0{LONGEST_ID[1:]}", [1, 0], {"text": word * 3})])
+    await client.delete([f"1{LONGEST_ID[1:]}"])
+    assert set(await found("tide")) == {"2"}
+    assert await found(word) == {}

@@ -123,6 +123,16 @@ async def test_a_call_without_ids_gets_the_default_tenant_and_an_id_of_its_own()
     assert seen[0].request_id != seen[1].request_id
 
 
+@each_shape
+async def test_an_overlong_tenant_is_refused(shape):
+    async with serving(lambda _: None) as channel:
+        metadata = (("x-tenant-id", "x" * 129),)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(channel, shape, metadata=metadata)
+    error = from_rpc_error(caught.value)
+    assert (error.reason, error.metadata) == (Reason.FIELD_INVALID, {"field": "x-tenant-id"})
+
+
 async def test_an_overlong_request_id_is_replaced():
     async def request_id(request):
         return current_call().request_id.encode()

@@ -40,6 +40,20 @@ CREATE FUNCTION vector.word_weight(occurrences bigint, length bigint) RETURNS re
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (occurrences / (occurrences + 1.2 * (0.25 + 0.75 * length / 100.0)))::real;
 
+-- Longest word that is indexed, as UTF-8: a row of an index holds 2,704 bytes, of which an id
+-- of a point may take 1,024.
+CREATE FUNCTION vector.max_word_bytes() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 1024;
+
+-- The words of a text as they are indexed and asked for, and how often each occurs. Those that
+-- are too long are left out of both.
+CREATE FUNCTION vector.words_of(language regconfig, text text)
+RETURNS TABLE (word text, occurrences integer) LANGUAGE sql STABLE PARALLEL SAFE ROWS 10
+BEGIN ATOMIC
+    SELECT lexeme, cardinality(positions) FROM unnest(to_tsvector(language, text))
+    WHERE octet_length(lexeme) <= vector.max_word_bytes();
+END;
+
 -- Keeps the words of a collection's texts in step with its points: arguments are the
 -- collection's number, the field of the payload, and the language. Writers take turns from
 -- here to the end of their transactions, since the counts of frequent words are common.
@@ -64,11 +78,9 @@ BEGIN
     EXECUTE format(
         'WITH changes AS MATERIALIZED (%1$s),
         words AS MATERIALIZED (
-            SELECT changes.id, changes.sign, found.lexeme AS word,
-                cardinality(found.positions) AS occurrences,
-                sum(cardinality(found.positions)) OVER (PARTITION BY changes.id, changes.sign)
-                    AS length
-            FROM changes CROSS JOIN LATERAL unnest(to_tsvector($2::regconfig, changes.text))
+            SELECT changes.id, changes.sign, found.word, found.occurrences,
+                sum(found.occurrences) OVER (PARTITION BY changes.id, changes.sign) AS length
+            FROM changes CROSS JOIN LATERAL vector.words_of($2::regconfig, changes.text)
                 AS found
         ),
         different AS MATERIALIZED (

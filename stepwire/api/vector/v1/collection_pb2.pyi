@@ -315,7 +315,8 @@ class TextOptions(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     field: _builtins.str
     """Field at the top of the payload that holds the text. 1 to 48 characters, as the name
-    of a promoted field. Empty means no full-text search.
+    of a promoted field. Empty means no full-text search. Words of more than 1,024 bytes in
+    UTF-8 are passed over, in texts as in what is searched for.
     """
     language: _builtins.str
     """How words are compared: a text search configuration of PostgreSQL, such as `english`.
