@@ -14,6 +14,8 @@ from model_svc.sessions.errors import ModelLoadError
 # Tokenizers that know no limit say so with a huge one.
 _LONGEST: Final = 1 << 20
 _DEFAULT_MAX_TOKENS: Final = 512
+# Their positions are counted from behind the padding token's id.
+_SHIFTED: Final = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"})
 _POOLINGS: Final[Mapping[str, Pooling | None]] = MappingProxyType(
     {"mean": Pooling.MEAN, "cls": Pooling.FIRST, "none": None}
 )
@@ -58,9 +60,17 @@ def _limits(folder: Path) -> Iterator[int]:
         ("tokenizer_config.json", "model_max_length"),
         ("config.json", "max_position_embeddings"),
     ):
-        limit = _read(folder / file).get(key)
-        if isinstance(limit, int) and 1 <= limit <= _LONGEST:
-            yield limit
+        said = _read(folder / file)
+        limit = said.get(key)
+        if type(limit) is int and 1 <= limit <= _LONGEST:
+            yield limit - (_shift(said) if file == "config.json" else 0)
+
+
+def _shift(config: Mapping[str, Any]) -> int:
+    """How many of a model's positions no token can have."""
+    padding = config.get("pad_token_id", 1)
+    shifted = config.get("model_type") in _SHIFTED and type(padding) is int
+    return padding + 1 if shifted else 0
 
 
 def _pooling(folder: Path) -> Pooling:

@@ -277,6 +277,14 @@ def test_the_model_s_own_files_are_followed(tmp_path: Path) -> None:
     )
 
 
+def test_positions_that_no_token_can_have_do_not_count(tmp_path: Path) -> None:
+    config = {"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1}
+    folder = write(tmp_path, tokenizer={}, config=config)
+    plan = text_plan(folder, Parameters())
+    assert plan is not None
+    assert plan.max_tokens == 512
+
+
 def test_a_pooling_that_is_not_known_and_files_that_are_no_json_are_refused(
     tmp_path: Path,
 ) -> None:
