@@ -107,7 +107,7 @@ def _is_whole(home: Path) -> bool:
     try:
         sizes = json.loads((home / _SIZES_FILE).read_text(encoding="utf-8"))
         return all((home / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return False
 
 

@@ -159,15 +159,18 @@ def test_the_exported_model_is_found_again(tmp_path: Path, exports: Path) -> Non
     assert exported_model(folder, exports) != path
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "weights.bin", "sizes.json"])
-def test_a_damaged_export_is_written_again(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("model.onnx", b"half"), ("weights.bin", b"half"), ("sizes.json", b"{"), ("sizes.json", b"0")],
+)
+def test_a_damaged_export_is_written_again(tmp_path: Path, name: str, content: bytes) -> None:
     folder, cache = write_checkpoint(tmp_path / "tiny"), tmp_path / "cache"
     path = exported_model(folder, cache)
     expected = run(load(path), *padded(rows()))
     # As a loss of power may leave it.
-    (path.parent / name).write_bytes(b"half")
+    (path.parent / name).write_bytes(content)
     assert exported_model(folder, cache) == path
-    assert (path.parent / name).read_bytes() != b"half"
+    assert (path.parent / name).read_bytes() != content
     assert np.array_equal(run(load(path), *padded(rows())), expected)
     assert list(cache.iterdir()) == [path.parent]
 
