@@ -13,7 +13,8 @@ from router_svc.decide.records import Complexity, Signal
 from router_svc.requests.records import Request
 
 # Only so much of a message is searched for signs, so that a decision's time does not
-# grow with a long one; its length is a sign of its own.
+# grow with a long one; its length is a sign of its own. Nor may it grow with the square of
+# that: no pattern may read on over the places where it can begin, such as ends of lines.
 READ_CHARACTERS = 8_000
 LONG_TOKENS = 250
 VERY_LONG_TOKENS = 1_000
@@ -34,17 +35,18 @@ CODE = re.compile(
 )
 MATHS = re.compile(
     r"\b(calculate|compute|solve|equation|integral|derivative|probability|percent(age)?|theorem)\b"
-    r"|\d\s*[-+*/^=×÷]\s*\d|\bhow (many|much)\b.*\d",  # noqa: RUF001  (the signs are meant)
+    r"|\d\s*[-+*/^=×÷]\s*\d"  # noqa: RUF001  (the signs are meant)
+    r"|\A(?>.*?\bhow (many|much)\b).*\d",
     re.IGNORECASE | re.DOTALL,
 )
 # As a command: "the plan" and "the draft" are things that a document may speak of.
 WRITING = re.compile(
-    r"(?:^|[.!?:;\n]|\b(?:please|you|to|and|then))\s*"
+    r"(?:^|[.!?:;\n]|\b(?:please|you|to|and|then))[^\S\n]*"
     r"(write|draft|compose|rewrite|translate|rephrase|design|plan|outline|brainstorm|create|"
     r"generate)\b",
     re.IGNORECASE,
 )
-_STEP = re.compile(r"^\s*(\d+[.)]|[-*•])\s+\S", re.MULTILINE)
+_STEP = re.compile(r"^[^\S\n]*(\d+[.)]|[-*•])\s+\S", re.MULTILINE)
 _SEQUENCE = re.compile(r"\b(first|then|next|after that|finally|afterwards)\b", re.IGNORECASE)
 _QUESTION_MARK = re.compile(r"[?？]")  # noqa: RUF001  (the sign is meant)
 

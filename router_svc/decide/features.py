@@ -19,8 +19,8 @@ VERSION: Final = 1
 
 _WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_SENTENCE_END = re.compile(r"[.?!]+(?:\s|$)")
-_OPTION = re.compile(r"^\s*[A-Ea-e][.)]\s", re.MULTILINE)
+_SENTENCE_END = re.compile(r"[.?!](?=\s|$)")
+_OPTION = re.compile(r"^[^\S\n]*[A-Ea-e][.)]\s", re.MULTILINE)
 _CONDITION = re.compile(
     r"\b(if|then|unless|suppose|assum\w*|each|every|must|cannot|because|therefore)\b",
     re.IGNORECASE,
