@@ -51,7 +51,8 @@ def exported_model(
         OSError: The cache cannot be written.
     """
     kind = f"{variant}{'' if packed else ':padded'}"
-    wanted = f"{BUILDER_VERSION}:{kind}:{fingerprint(checkpoint)}"
+    mark = fingerprint(checkpoint)
+    wanted = f"{BUILDER_VERSION}:{kind}:{mark}"
     key = hashlib.sha256(wanted.encode()).hexdigest()
     home = cache / key[:32]
     if not _is_whole(home):
@@ -60,6 +61,8 @@ def exported_model(
         draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=cache))
         try:
             _export(checkpoint, draft, variant=variant, packed=packed)
+            if fingerprint(checkpoint) != mark:
+                raise CheckpointError(f"{checkpoint} changed while it was exported")
             _write_sizes(draft)
             _publish(draft, home)
         finally:

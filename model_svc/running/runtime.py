@@ -13,7 +13,12 @@ from model_svc import embedding, generic
 from model_svc.embedding import EmbeddingModel
 from model_svc.encoder import Encoder, Row, check_inputs
 from model_svc.export.cached import exported_model
-from model_svc.export.checkpoint import TOKENIZER_FILE, CheckpointError, read_config
+from model_svc.export.checkpoint import (
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    CheckpointError,
+    read_config,
+)
 from model_svc.export.variants import Variant
 from model_svc.generation.model import GenerationModel
 from model_svc.generation.opening import open_generator
@@ -159,7 +164,8 @@ class Runtime:
         """
         try:
             config = read_config(checkpoint)
-            engine = self._engine(name, plan, partial(self._open_export, checkpoint, variant))
+            opener = partial(self._open_export, checkpoint, variant)
+            engine = self._engine(name, plan, same_file(checkpoint / WEIGHTS_FILE, opener))
         except (CheckpointError, OSError) as error:
             raise ModelLoadError(f"model {name}: {error}") from error
         return self._encoder(

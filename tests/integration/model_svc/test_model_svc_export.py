@@ -5,11 +5,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
+from model_svc.export import cached
 from model_svc.export.cached import exported_model
 from model_svc.export.checkpoint import CheckpointError, read_config
 from model_svc.export.variants import Variant, read_accuracy
@@ -157,6 +159,23 @@ def test_the_exported_model_is_found_again(tmp_path: Path, exports: Path) -> Non
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-5}))
     assert exported_model(folder, exports) != path
+
+
+def test_weights_that_change_meanwhile_are_not_kept_under_the_name_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cache = write_checkpoint(tmp_path / "tiny"), tmp_path / "cache"
+    export = cached._export
+
+    def slow(checkpoint: Path, target: Path, **options: Any) -> None:
+        export(checkpoint, target, **options)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-5}))
+
+    monkeypatch.setattr(cached, "_export", slow)
+    with pytest.raises(CheckpointError, match="tiny changed while it was exported"):
+        exported_model(folder, cache)
+    assert list(cache.iterdir()) == []
 
 
 @pytest.mark.parametrize(
