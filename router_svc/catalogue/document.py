@@ -11,6 +11,15 @@ from router_svc.catalogue.faults import CatalogueError
 class _StrictLoader(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, of which YAML keeps the last."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002  (the signature is yaml's)
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
+            # Such as a 30th of February, which has the form of a date and is none.
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a value cannot be read: {error}", node.start_mark
+            ) from error
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  (the signature is yaml's)
         seen: set[str] = set()
         for key_node, _ in node.value:
@@ -32,7 +41,8 @@ class Document:
         source: The file, for errors.
 
     Raises:
-        CatalogueError: The text is not YAML, gives a key twice, or is no mapping.
+        CatalogueError: The text is not YAML, gives a key twice, has a value that is not
+            what it looks like, nests too deep, or is no mapping.
     """
 
     def __init__(self, text: str, *, source: str) -> None:
@@ -43,6 +53,8 @@ class Document:
             data = None if root is None else loader.construct_document(root)
         except yaml.YAMLError as error:
             raise CatalogueError(source, [f"is not YAML: {error}"]) from error
+        except RecursionError as error:
+            raise CatalogueError(source, ["nests too deep, or in itself"]) from error
         if not isinstance(data, dict):
             raise CatalogueError(source, ["must be a mapping with the key `models`"])
         self.data: dict[Any, Any] = data

@@ -96,7 +96,8 @@ def _place(data: Any, path: Sequence[str | int]) -> tuple[str, str, list[str | i
     plain = list(path)
     if len(plain) < 2 or plain[0] != "models":  # noqa: PLR2004  (the list and a place in it)
         return "", _dotted(plain), plain
-    entry = data["models"][plain[1]]
+    listed = isinstance(data["models"], list)
+    entry = data["models"][plain[1]] if listed else None
     name = entry.get("name") if isinstance(entry, dict) else None
     rest = [
         part

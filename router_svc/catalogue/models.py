@@ -16,6 +16,9 @@ from router_svc.catalogue.kinds import Kind, Tier
 from router_svc.catalogue.prices import Price
 
 ESTIMATE = "estimate"
+# Far above what any provider gives, and far below what the record can count.
+MOST_PER_MINUTE = 10**15
+LONGEST_TIMEOUT_SECONDS = 24 * 3_600
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
@@ -112,10 +115,16 @@ class Limits(_Entry):
     """What a model may be asked for."""
 
     requests_per_minute: int | None = Field(
-        default=None, ge=1, description="By all instances of the router together; none."
+        default=None,
+        ge=1,
+        le=MOST_PER_MINUTE,
+        description="By all instances of the router together; none.",
     )
     tokens_per_minute: int | None = Field(
-        default=None, ge=1, description="Read and written, by all instances together; none."
+        default=None,
+        ge=1,
+        le=MOST_PER_MINUTE,
+        description="Read and written, by all instances together; none.",
     )
     concurrency: int | None = Field(
         default=None,
@@ -158,7 +167,9 @@ class Model(_Entry):
     fallbacks: tuple[Name, ...] = Field(
         default=(), description="Models to try next when this one fails, in this order."
     )
-    timeout_seconds: float = Field(default=60, gt=0, description="Longest time of one try.")
+    timeout_seconds: float = Field(
+        default=60, gt=0, le=LONGEST_TIMEOUT_SECONDS, description="Longest time of one try."
+    )
 
     @field_validator("quality_by_kind")
     @classmethod

@@ -35,6 +35,14 @@ class Price(BaseModel):
         default=None, description="Of output that is reasoning; as other output."
     )
 
+    @field_validator("valid_from", mode="before")
+    @classmethod
+    def _no_number(cls, moment: object) -> object:
+        # A number would be read as seconds since 1970: 2027 as a price that holds already.
+        if isinstance(moment, int | float):
+            raise ValueError("must be a date, such as 2027-01-01")  # noqa: TRY004  (pydantic's)
+        return moment
+
     @field_validator("valid_from")
     @classmethod
     def _with_zone(cls, moment: datetime | None) -> datetime | None:

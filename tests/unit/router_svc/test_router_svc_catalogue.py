@@ -59,12 +59,17 @@ def test_a_full_entry_is_read() -> None:
         ({"quality": float("nan")}, "quality"),
         ({"context_window": 0}, "context_window"),
         ({"timeout_seconds": 0}, "timeout_seconds"),
+        ({"timeout_seconds": float("inf")}, "timeout_seconds"),
         ({"limits": {"concurrency": 0}}, "limits.concurrency"),
+        ({"limits": {"tokens_per_minute": 10**19}}, "limits.tokens_per_minute"),
+        ({"limits": {"requests_per_minute": 10**19}}, "limits.requests_per_minute"),
         ({"limits": {"requests_per_hour": 5}}, "limits.requests_per_hour"),
         ({"prices": []}, "prices"),
         ({"prices": [PRICE, PRICE]}, "prices"),
         ({"prices": [dated("2026-02-01"), dated("2026-01-01")]}, "prices"),
         ({"prices": [dated("soon")]}, "prices[0].valid_from"),
+        # As seconds since 1970, it would hold already.
+        ({"prices": [PRICE | {"valid_from": 2027}]}, "prices[0].valid_from"),
         (
             {"prices": [PRICE | {"input_usd_per_million_tokens": -1}]},
             "prices[0].input_usd_per_million_tokens",
@@ -190,6 +195,12 @@ def test_fallbacks_may_meet_again() -> None:
         ("modles: []", "models: Field required"),
         ("models: 3\nmodels: 4", "the key 'models' is given twice"),
         ("models: !!python/object/apply:os.getcwd []", "is not YAML"),
+        ("models:\n  - {valid_from: 2027-02-30}", "day is out of range for month"),
+        (f"models: {'9' * 5_000}", "is not YAML"),
+        ("models: !!bool maybe", "is not YAML"),
+        ("models: !!set {a, b}", "models[0]: Input should be"),
+        ("models: " + "[" * 5_000, "nests too deep"),
+        ("models: &own [*own]", "models[0]: Input should be"),
     ],
 )
 def test_what_is_no_catalogue_is_refused(text: str, problem: str) -> None:
