@@ -46,7 +46,7 @@ class RouterSettings(ServiceSettings):
         default=SecretStr(""),
         description="Secret. Database of the service, as postgresql://user@host:port/name. Empty "
         "keeps no record: nothing is learnt, no outcome can be reported, there are no budgets, "
-        "usage is not written down, and breakers and rates are not shared.",
+        "usage is not written down, and breakers, rates and concurrency are not shared.",
     )
     postgres_max_connections: int = Field(
         default=8, ge=2, description="Most connections to Postgres."
@@ -77,8 +77,8 @@ class RouterSettings(ServiceSettings):
         default=10,
         ge=1,
         description="For how long an instance begins calls of models with a `concurrency` after "
-        "its last sign of life. What an instance held that has died is free for others after that "
-        "and the model's `timeout_seconds`, and a few seconds more.",
+        "its last sign of life. What an instance held that has died is free for others after that, "
+        "a quarter of it, the model's `timeout_seconds`, and a second more.",
     )
     usage_days: float = Field(
         default=90,

@@ -15,7 +15,7 @@ from router_svc.generate.records import Caller
 from router_svc.limits.holding import Holding, Part
 from router_svc.limits.metrics import LimitMetrics
 from router_svc.limits.ports import Ask, Back, Given, RateStore
-from router_svc.limits.window import KEPT_SECONDS, MemoryRates
+from router_svc.limits.window import KEPT_SECONDS
 from stepwire.batcher import Batcher
 from stepwire.errors import StepwireError
 
@@ -54,7 +54,6 @@ class RateLimits:
         self._store = store
         self._metrics = metrics
         self._clock = clock
-        self._own = MemoryRates(clock)
         self._away = False
         self._known: dict[tuple[str, str], Holding] = {}
         self._holdings: dict[str, Holding] = {}
@@ -140,15 +139,13 @@ class RateLimits:
         try:
             given = await self._store.take(asks, back)
         except StepwireError as error:
-            # Providers keep their limits themselves: better too many than no calls at all.
+            # What is held is used up; beyond it, nobody knows what others ask.
             if not self._away:
-                _logger.warning(
-                    "each instance keeps to the rates by itself", extra={"why": str(error)}
-                )
+                _logger.warning("rates are not given out", extra={"why": str(error)})
             self._away = True
             for each in back:
                 self._holdings[each.name].keep_back(each)
-            return await self._own.take(asks, [])
+            return {}
         self._away = False
         return given
 
@@ -159,7 +156,7 @@ class RateLimits:
         self._metrics.refused(need.holding.model, need.holding.unit)
         return ProviderFailure(
             FailureKind.RATE_LIMITED,
-            f"at {need}",
+            f"whether it is at {need} cannot be found out" if self._away else f"at {need}",
             retry_after=timedelta(seconds=wait),
             called=False,
         )

@@ -197,7 +197,19 @@ class Away:
         raise StepwireError(Reason.DEPENDENCY_UNAVAILABLE, "away")
 
 
-async def test_without_the_record_each_instance_keeps_to_the_limit_by_itself() -> None:
-    limits, model = Instances().limits[0], limited(requests=3)
-    limits._store = Away()  # type: ignore[assignment]
-    assert [bool(await lease(limits, model)) for _ in range(4)] == [True] * 3 + [False]
+async def test_without_the_record_what_is_held_is_used_up_and_no_more() -> None:
+    here, model = Instances(), limited(requests=60)
+    limits = here.limits[0]
+    for _ in range(20):
+        here.now += 0.1
+        assert await lease(limits, model)
+    store, limits._store = limits._store, Away()  # type: ignore[assignment]
+    left = limits._holdings["small/requests"].left(here.now)
+    tried = [bool(await lease(limits, model)) for _ in range(left + 2)]
+    assert tried == [True] * left + [False] * 2
+    assert left
+    with pytest.raises(ProviderFailure, match="cannot be found out") as caught:
+        await limits.lease(CALLER, model, tokens=1)
+    assert (caught.value.kind, caught.value.called) == (FailureKind.RATE_LIMITED, False)
+    limits._store = store
+    assert await lease(limits, model)
