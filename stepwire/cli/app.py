@@ -22,6 +22,7 @@ from stepwire.cli.workflows import workflows
 app = typer.Typer(
     name="stepwire",
     help="Run step-wise AI-agent tasks durably.",
+    rich_markup_mode="markdown",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )

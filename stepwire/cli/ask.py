@@ -23,7 +23,7 @@ from stepwire.sdk.values import from_payload
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="The question, in words.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question, in words.")],
     *,
     collection: CollectionOption = DEFAULT_COLLECTION,
     model: Annotated[

@@ -56,10 +56,10 @@ def apply_schedule(
     (SKIP, BUFFER_ONE, ALLOW, CANCEL_OTHER), `catch_up_window`, `max_catch_up`, `start_time`,
     `end_time` and `jitter`; the task is written as for `stepwire submit`:
 
-    name: nightly
-    cron: "30 6 * * MON-FRI"
-    time_zone: Europe/Berlin
-    task: {workflow: report, input: {days: 1}}
+        name: nightly
+        cron: "30 6 * * MON-FRI"
+        time_zone: Europe/Berlin
+        task: {workflow: report, input: {days: 1}}
     """
 
     async def verb(client: Client) -> Schedule:

@@ -16,8 +16,10 @@ _SHOWN_CHARACTERS = 240
 
 
 def search(
-    collection: Annotated[str, typer.Argument(help="The collection to search.")],
-    text: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    collection: Annotated[
+        str, typer.Argument(metavar="COLLECTION", help="The collection to search.")
+    ],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for, in words.")],
     *,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 5,
     gateway: GatewayOption = None,

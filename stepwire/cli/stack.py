@@ -170,7 +170,10 @@ def doctor(*, home: Home = None, port_offset: PortOffset = None) -> None:
 
 def logs(
     part: Annotated[
-        str, typer.Argument(help="A part's name, as `status` shows it; all parts by default.")
+        str,
+        typer.Argument(
+            metavar="PART", help="A part's name, as `status` shows it; all parts by default."
+        ),
     ] = COMBINED,
     *,
     home: Home = None,

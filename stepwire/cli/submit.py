@@ -66,8 +66,8 @@ def submit(
     `labels`, `priority`, `timeout`, `start_after` and `request_id`; the graph is written as
     in the API's JSON:
 
-    graph: {steps: [{name: total, transform: {expression: "input.a + input.b"}}]}
-    input: {a: 1, b: 2}
+        graph: {steps: [{name: sum, transform: {expression: "input.a + input.b"}}]}
+        input: {a: 1, b: 2}
     """
     run(
         _submit(

@@ -316,3 +316,11 @@ def test_ids_of_tasks_are_whole_on_a_narrow_screen_and_empty_columns_are_left_ou
     assert all(task.task_id in text for task in found)
     assert "LABELS" in text
     assert "WORKFLOW" not in text
+
+
+def test_help_fills_lines_and_keeps_examples_as_they_are() -> None:
+    text = runner.invoke(app, ["schedules", "apply", "--help"], env={"COLUMNS": "80"}).stdout
+    lines = [line.strip() for line in text.splitlines()]
+    assert "The file holds name, cron and task, and if wanted time_zone, overlap_policy" in lines
+    example = lines.index("name: nightly")
+    assert lines[example + 3] == "task: {workflow: report, input: {days: 1}}"
