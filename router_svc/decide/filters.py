@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from router_svc.catalogue.models import Model
+from router_svc.decide.passage import MIN_CHARACTERS, MIN_SENTENCES
 from router_svc.decide.records import Rejection, RejectionCode
 from router_svc.requests.records import Request
 
@@ -82,7 +83,10 @@ def _window_too_small(offer: Offer) -> str:
 def _nothing_to_quote(offer: Offer) -> str:
     if not offer.model.quotes_only or offer.has_text:
         return ""
-    return "it can only quote, and there are no documents and no text to quote from"
+    return (
+        f"it can only quote, and there are no documents and no message of {MIN_CHARACTERS} "
+        f"characters and {MIN_SENTENCES} sentences to quote from"
+    )
 
 
 def _too_dear(offer: Offer) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from stepwire.api.executor.v1.queue_service_pb2 import FailedStep, ListFailedStepsResponse
 from stepwire.cli.connect import Connection, connect
-from stepwire.cli.exits import run
+from stepwire.cli.exits import ExitCode, run
 from stepwire.cli.options import GatewayOption, HomeOption, Output, OutputOption
 from stepwire.cli.output import console, moment, print_json, shortened, to_json
 from stepwire.sdk.queues import FailedConditions, Replayed
@@ -65,7 +65,10 @@ def replay_steps(
     home: HomeOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Run failed steps again: those of some tasks, or all that the options select."""
+    """Run failed steps again: those of some tasks, or all that the options select.
+
+    Exits with 5 if some were left as they are.
+    """
     conditions = _conditions(reason, queue, workflow, failed_from, failed_before)
     if bool(task_ids) == any(conditions.values()):
         raise typer.BadParameter("name tasks, or select steps by an option")
@@ -130,10 +133,12 @@ async def _replay(
                 _tell_progress(screen, total)
     if output is Output.JSON:
         print_json({"tasks": total.tasks, "steps": total.steps, "refused": dict(total.refused)})
-        return
-    console().print(f"{total.steps} steps of {total.tasks} tasks run again")
-    for task_id, reason in total.refused.items():
-        console().print(f"{task_id} was left as it is: {reason}", style="yellow")
+    else:
+        console().print(f"{total.steps} steps of {total.tasks} tasks run again")
+        for task_id, reason in total.refused.items():
+            console().print(f"{task_id} was left as it is: {reason}", style="yellow")
+    if total.refused:
+        raise typer.Exit(ExitCode.CONFLICT)
 
 
 def _tell_progress(screen: Console, total: Replayed) -> None:

@@ -48,7 +48,8 @@ def test_without_documents_that_model_is_rejected() -> None:
     assert order_of(decision) == ["small", "large"]
     assert "nothing" not in rejections_of(decision)
     assert rejections_of(decision) == {
-        "quotes": "it can only quote, and there are no documents and no text to quote from"
+        "quotes": "it can only quote, and there are no documents and no message of 200 "
+        "characters and 3 sentences to quote from"
     }
 
 
@@ -143,7 +144,8 @@ def test_every_reason_is_told() -> None:
     decision = decision_on(a_request(min_quality=0.5, capabilities=("json",)))
     assert rejections_of(decision)["quotes"] == (
         "lacks the capability json; quality 0.35 is below 0.5; "
-        "it can only quote, and there are no documents and no text to quote from"
+        "it can only quote, and there are no documents and no message of 200 "
+        "characters and 3 sentences to quote from"
     )
 
 
