@@ -155,6 +155,7 @@ async def test_filters_go_into_depth(client: Client) -> None:
         (SearchPointsRequest(score_threshold=np.nan), Reason.FIELD_INVALID, "score_threshold"),
         (SearchPointsRequest(target_recall=1.1), Reason.FIELD_INVALID, "target_recall"),
         (SearchPointsRequest(ef_search=1_001), Reason.FIELD_INVALID, "ef_search"),
+        (SearchPointsRequest(probes=32_769), Reason.FIELD_INVALID, "probes"),
         (SearchPointsRequest(oversampling=0.5), Reason.FIELD_INVALID, "oversampling"),
         (
             SearchPointsRequest(diversity=Diversity(strength=2)),

@@ -75,6 +75,8 @@ def test_good_configurations_pass(config: CollectionConfig) -> None:
         ({"fields": {f"f{n}": FieldType.INT for n in range(17)}}, "fields"),
         ({"default_ttl": timedelta(milliseconds=1)}, "default_ttl"),
         ({"default_ttl": timedelta(days=-1)}, "default_ttl"),
+        ({"query_samples": -1}, "query_samples"),
+        ({"query_samples": 1_001}, "query_samples"),
         ({"text": TextOptions("text", "En glish")}, "text.language"),
     ],
 )
