@@ -11,7 +11,7 @@ provider goes on with them.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -22,7 +22,7 @@ from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.limits.deaths import Deaths
 from router_svc.limits.limiter import LOOK_AGAIN_SECONDS
 from router_svc.limits.metrics import LimitMetrics
-from router_svc.limits.ports import SlotStore
+from router_svc.limits.ports import Claim, Grant, SlotStore
 from router_svc.limits.slots import TURN_SECONDS, HeldSlot, ModelSlots
 from stepwire.errors import StepwireError
 from stepwire.ids import uuid7
@@ -71,6 +71,7 @@ class SharedSlots:
         self._renewed_at = 0.0
         self._deaths = Deaths()
         self._away = False
+        self._asking: asyncio.Future[Mapping[str, Grant]] | None = None
 
     async def slot(self, model: Model) -> HeldSlot:
         """See `Limits`."""
@@ -139,12 +140,13 @@ class SharedSlots:
         if not claims and not self._recorded:
             return
         self._recorded = True
-        self._beat += 1
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                grants = await self._store.hold(self._session_id, self._beat, claims)
-        except (StepwireError, TimeoutError) as error:
-            self._miss(str(error) or "it does not answer")
+            grants = await self._ask(claims)
+        except StepwireError as error:
+            self._miss(str(error))
+            return
+        except TimeoutError:
+            self._miss("the record does not answer")
             return
         except Exception as error:
             _logger.exception("slots are not renewed")
@@ -176,6 +178,28 @@ class SharedSlots:
         signs = await self._store.others(self._session_id)
         self._deaths.see(signs, self._clock())
 
+    async def _ask(self, claims: Sequence[Claim]) -> Mapping[str, Grant]:
+        """Has the record asked, and waits no longer for it than those who wait here can.
+
+        What comes later is left alone: a cancelled statement may take as long to be given up
+        as to be answered.
+
+        Raises:
+            TimeoutError: It has not answered in time, or not yet to what it was asked before.
+            StepwireError: DEPENDENCY_UNAVAILABLE.
+        """
+        if self._asking is not None and not self._asking.done():
+            await asyncio.wait([self._asking], timeout=ANSWER_SECONDS)
+            raise TimeoutError
+        self._beat += 1
+        asking = asyncio.ensure_future(self._store.hold(self._session_id, self._beat, claims))
+        asking.add_done_callback(_look_at)
+        self._asking = asking
+        await asyncio.wait([asking], timeout=ANSWER_SECONDS)
+        if not asking.done():
+            raise TimeoutError
+        return asking.result()
+
     def _open(self, model: Model) -> ModelSlots:
         most = self._most.get(model.name) or model.limits.concurrency
         assert most is not None, f"{model.name} has no limit"
@@ -191,7 +215,7 @@ class SharedSlots:
     async def _until_needed(self) -> None:
         pause = self._renewed_at + self._every_seconds - self._clock()
         if self._away:
-            pause = min(max(pause, 0.0), self._every_seconds) / _RENEWALS
+            pause = min(pause, self._every_seconds / _RENEWALS)
         if any(each.wanted or (each.waiting and each.is_lapsed) for each in self._models.values()):
             pause = min(pause, LOOK_AGAIN_SECONDS)
         elif any(each.is_sought for each in self._models.values()):
@@ -219,6 +243,12 @@ class SharedSlots:
                 for _ in range(each.waiting):
                     self._metrics.refused(each.model, CONCURRENCY)
                 each.refuse(partial(_unknown, each))
+
+
+def _look_at(asked: "asyncio.Future[Mapping[str, Grant]]") -> None:
+    """Sees to it that nobody misses the failure of what nobody waits for any more."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 def _unknown(slots: ModelSlots) -> ProviderFailure:

@@ -16,10 +16,13 @@ from uuid import UUID
 import asyncpg
 import pytest
 from opentelemetry.metrics import NoOpMeter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from router_svc.catalogue.holder import Snapshot
 from router_svc.generate.failures import FailureKind, ProviderFailure
-from router_svc.limits.metrics import LimitMetrics
+from router_svc.limits import sharing
+from router_svc.limits.metrics import LimitMetrics, SlotMetrics
 from router_svc.limits.ports import Claim, Grant, Sign, Silence
 from router_svc.limits.sharing import MARGIN_SECONDS, SharedSlots
 from router_svc.limits.slots import TURN_SECONDS, HeldSlot
@@ -60,6 +63,7 @@ class Way:
     loses_answer: bool = False
     is_late: bool = False
     late: list[Callable[[], Awaitable[Any]]] = field(default_factory=list)
+    silence: asyncio.Future[None] | None = None
     times: int = 0
 
     async def hold(
@@ -67,6 +71,8 @@ class Way:
     ) -> Mapping[str, Grant]:
         self.times += 1
         self._pass()
+        if self.silence is not None:
+            await self.silence
         if self.is_late:
             self.is_late = False
             self.late.append(lambda: PostgresSlots(self.pool).hold(session_id, beat, claims))
@@ -498,3 +504,40 @@ async def test_without_the_record_what_is_held_is_used_until_the_lease_ends(
     await only.begin()
     await only.beat()
     assert len(only.calls) == 1
+
+
+async def test_a_record_that_does_not_answer_is_as_good_as_away(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "ANSWER_SECONDS", 0.01)
+    world = World(pool, instances=1)
+    [only] = world.instances
+    only.way.silence = asyncio.get_running_loop().create_future()
+    for times in (1, 2):
+        await only.begin()
+        await only.beat()
+        assert len(only.refused) == times
+    # It is not asked again before it has answered.
+    assert only.way.times == 1
+    only.way.silence.set_result(None)
+    assert only.slots._asking is not None
+    await only.slots._asking
+    await only.begin()
+    await only.beat()
+    assert len(only.calls) == 1
+
+
+async def test_what_is_held_and_used_is_measured(pool: asyncpg.Pool) -> None:
+    world = World(pool, instances=1)
+    [only] = world.instances
+    reader = InMemoryMetricReader()
+    SlotMetrics(MeterProvider([reader]).get_meter("test"), only.slots.standing)
+    await only.begin()
+    await only.begin()
+    await only.beat()
+    await only.end_one()
+    data = reader.get_metrics_data()
+    assert data is not None
+    metrics = data.resource_metrics[0].scope_metrics[0].metrics
+    values = {(each.name, getattr(each.data.data_points[0], "value", None)) for each in metrics}
+    assert values == {("stepwire.router.slots.held", 2), ("stepwire.router.slots.used", 1)}
