@@ -125,6 +125,7 @@ async def whole_house(
                 QUOTES,
                 model_target=service.target,
                 port=shared_mesh.router_port,
+                breaker_failures=1_000,
                 postgres_url=url,
             )
         )
@@ -215,8 +216,11 @@ async def test_an_answer_by_a_schema_is_a_value(house: House, client: Client) ->
     house.cheap.then(Turn(text='{"metres": "two"}'), Turn(text='{"metres": 2}'))
     what = asking(json_schema=SCHEMA, model="cheap")
     output = output_of(await client.run(what, QUESTION))
-    # The model was told once what was wrong, and both answers are paid for.
+    # The model was told once what was wrong.
     assert (output["json"], house.cheap.account.totals.requests) == ({"metres": 2}, 2)
+    (used,) = await house.used(client.tenant, calls=2)
+    # The output tells of the answer, the account of both.
+    assert 0 < output["usage"]["cost_micro_usd"] < used.cost_micro_usd
     # Cut short, it is no value.
     house.cheap.then(Turn(text='{"metres": 2.25 }'))
     cut = output_of(

@@ -728,8 +728,9 @@ class ModelStep(_message.Message):
     """Generates text. Input: a prompt, or an object with the fields of
     `stepwire.api.router.v1.GenerateRequest` that a step may set: `prompt` or
     `messages`, `documents`. Output: `{"text", "model", "citations", "usage"}`; with
-    `json_schema` also `json`: the answer as a value, null when it was cut short. Its
-    usage is accounted to the task and the step; an answer from the cache has cost nothing.
+    `json_schema` also `json`: the answer as a value, null when it was cut short. `usage` is
+    what the answer used, and nothing for one from the cache; the account of the step
+    (`UsageService.GetUsage`) also has the tries before it that cost something.
     The router's refusals fail the step at once: `NO_ELIGIBLE_MODEL`, `BUDGET_EXHAUSTED`,
     `ANSWER_OFF_SCHEMA`; when models fail, or are busy, the attempt is retried.
     """
