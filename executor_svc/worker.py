@@ -282,7 +282,9 @@ def run(settings: WorkerSettings) -> None:
 
     async def build(stack: AsyncExitStack) -> Worker:
         if not settings.rabbitmq_url:
-            raise StartError("rabbitmq_url is empty: a worker process needs RabbitMQ")
+            raise StartError(
+                "STEPWIRE_WORKER_RABBITMQ_URL is empty: a worker process needs RabbitMQ"
+            )
         topology = Topology(settings.mq_namespace)
         amqp = await stack.enter_async_context(
             AmqpConnection(settings.rabbitmq_url, name="stepwire worker")

@@ -5,6 +5,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -84,11 +85,16 @@ async def open_pool(
     try:
         await pool
     except START_ERRORS as error:
-        raise postgres_unavailable(error) from error
+        raise postgres_unavailable(error, at=_server_of(url)) from error
     try:
         yield pool
     finally:
         await _close(pool)
+
+
+def _server_of(url: str) -> str:
+    """Return host and port of a URL, which may hold a password besides; "" if it has none."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 async def _leave_as_it_is(_: asyncpg.Connection) -> None:
@@ -108,11 +114,16 @@ async def _close(pool: asyncpg.Pool) -> None:
         pool.terminate()
 
 
-def postgres_unavailable(error: BaseException) -> StepwireError:
-    """The error for a caller when Postgres does not answer."""
+def postgres_unavailable(error: BaseException, *, at: str = "") -> StepwireError:
+    """The error for a caller when Postgres does not answer.
+
+    Args:
+        error: what happened.
+        at: host and port, for whoever starts a process; callers are not told.
+    """
     return StepwireError(
         Reason.DEPENDENCY_UNAVAILABLE,
-        f"Postgres does not answer: {type(error).__name__}",
+        f"Postgres does not answer{f' at {at}' if at else ''}: {type(error).__name__}",
         metadata={"dependency": "postgres"},
     )
 

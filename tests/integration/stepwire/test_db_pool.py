@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from stepwire.db import open_pool
+from stepwire.errors import StepwireError
+from stepwire.stack.ports import free_port
 
 
 @pytest.fixture
@@ -40,3 +42,13 @@ async def test_a_statement_that_was_cut_off_leaves_a_connection_that_works(pool)
     running.cancel()
     await asyncio.wait([running])
     assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_a_server_that_is_away_is_told_by_its_address_without_the_password():
+    url = f"postgresql://stepwire:s3cret@127.0.0.1:{free_port()}/stepwire"
+    with pytest.raises(StepwireError) as caught:
+        async with open_pool(url, application_name="test"):
+            pass
+    server = url.partition("@")[2].partition("/")[0]
+    assert caught.value.message == f"Postgres does not answer at {server}: ConnectionRefusedError"
+    assert "s3cret" not in str(caught.value.metadata)
