@@ -26,7 +26,7 @@ class DecoderDiedError(Exception):
 class DecoderProcess:
     """One model in a process of its own; blocking, and to be used from one thread at a time.
 
-    A process that died is started again for the next text.
+    A process that died is started again for the next text, with the files that it had.
 
     Attributes:
         context: Tokens of a prompt and its continuation together, at most.
@@ -47,6 +47,8 @@ class DecoderProcess:
             ModelLoadError: The model cannot be loaded.
         """
         self._name = name
+        self._folder = folder
+        self._files = _marks(folder)
         self._options = json.dumps(
             {"folder": str(folder), "threads": threads, "provider": provider}
         )
@@ -107,7 +109,14 @@ class DecoderProcess:
         self.fallback: str = facts["fallback"]
 
     def _start_again(self) -> None:
-        self._died()
+        died = self._died()
+        try:
+            same = _marks(self._folder) == self._files
+        except OSError:
+            same = False
+        if not same:
+            # Another model than the one that callers know.
+            raise DecoderDiedError(f"{died}, and its files have changed since it was loaded")
         try:
             self._start()
         except ModelLoadError as error:
@@ -122,3 +131,9 @@ class DecoderProcess:
         """One answer; raises ValueError at their end."""
         answer: dict[str, Any] = json.loads(self._output.readline())
         return answer
+
+
+def _marks(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """What tells whether the files of a folder are still the same."""
+    stats = {path.name: path.stat() for path in folder.iterdir()}
+    return {name: (each.st_ino, each.st_size, each.st_mtime_ns) for name, each in stats.items()}

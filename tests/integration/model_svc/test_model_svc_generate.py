@@ -1,6 +1,7 @@
 """Texts that a tiny decoder writes, held against a plain loop over the same graph."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -15,8 +16,9 @@ import pytest_asyncio
 from grpc_health.v1.health_pb2 import HealthCheckResponse, HealthListRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from model_svc.generation.model import GenerationModel
 from model_svc.generation.opening import open_generator
-from model_svc.generation.records import GenerateCall
+from model_svc.generation.records import Ended, GenerateCall
 from model_svc.running.plan import RunPlan
 from model_svc.running.slots import ComputePool
 from model_svc.sessions.devices import Device
@@ -24,7 +26,7 @@ from model_svc.settings import ModelSettings
 from stepwire.api.inference import extensions_pb2 as extensions
 from stepwire.api.model.v1 import generate_pb2 as pb
 from stepwire.api.model.v1 import model_service_pb2, text_model_pb2
-from stepwire.errors import Reason
+from stepwire.errors import Reason, StepwireError
 from stepwire.rpc import open_channel
 from stepwire.telemetry import meter
 from stepwire.testing.poll import eventually
@@ -242,22 +244,45 @@ async def test_a_process_that_dies_is_started_again(
     assert (await written(service, "blue"))[0] == plain.write("blue", 256)[0]
 
 
-async def test_a_process_forgets_what_is_written(decoder_folder: Path) -> None:
-    model = open_generator(
+def open_model(folder: Path) -> GenerationModel:
+    return open_generator(
         "writer",
         "1",
-        decoder_folder,
+        folder,
         RunPlan(),
         settings=ModelSettings(),
         pools={Device.CPU: ComputePool(1)},
         meter=meter(),
         clock=time.monotonic,
     )
+
+
+async def write_two_tokens(model: GenerationModel) -> list[str | Ended]:
     async with aclosing(model.generate(GenerateCall("blue", max_tokens=2))) as pieces:
-        assert [piece async for piece in pieces]
+        return [piece async for piece in pieces]
+
+
+async def test_a_process_forgets_what_is_written(decoder_folder: Path) -> None:
+    model = open_model(decoder_folder)
+    assert await write_two_tokens(model)
     # Behind what was to be forgotten.
     answer = await model._runner.run(model._process.ask, {"do": "next", "id": 1})
     assert answer == {"unknown": True}
+    await model.close()
+
+
+async def test_a_process_is_not_started_again_with_other_files(
+    decoder_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(decoder_folder, tmp_path / "decoder"))
+    model = open_model(folder)
+    (folder / "model.onnx").touch()
+    assert await write_two_tokens(model)
+    model._process._process.kill()
+    model._process._process.wait()
+    with pytest.raises(StepwireError, match="its files have changed since it was loaded") as raised:
+        await write_two_tokens(model)
+    assert raised.value.reason is Reason.DEPENDENCY_UNAVAILABLE
     await model.close()
 
 
