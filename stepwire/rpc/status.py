@@ -79,7 +79,7 @@ CODES: Final[Mapping[Reason, grpc.StatusCode]] = {
     Reason.INDEX_BUILD_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.INDEX_TOO_LARGE: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.NOT_OF_MEMORIES: grpc.StatusCode.FAILED_PRECONDITION,
-    Reason.SNAPSHOT_CUT_OFF: grpc.StatusCode.ABORTED,
+    Reason.SNAPSHOT_CUT_OFF: grpc.StatusCode.DEADLINE_EXCEEDED,
     Reason.STORAGE_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.COLLECTION_BUSY: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.DECISION_NOT_FOUND: grpc.StatusCode.NOT_FOUND,

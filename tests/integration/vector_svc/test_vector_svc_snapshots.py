@@ -191,7 +191,11 @@ async def test_the_command_line_saves_restores_and_names(client: Client, tmp_pat
     ]
     await stepwire("alias", "live")
     assert "copy" in await stepwire("list")
-    file.write_bytes(file.read_bytes()[:-3])
+    whole = file.read_bytes()
+    await stepwire("save", "missing", str(file), code=ExitCode.NOT_FOUND)
+    await stepwire("save", "things", str(tmp_path / "nowhere" / "x"), code=ExitCode.REFUSED)
+    assert file.read_bytes() == whole
+    file.write_bytes(whole[:-3])
     await stepwire("restore", str(file), "--name", "half", code=ExitCode.REFUSED)
     await stepwire("save", "missing", str(tmp_path / "x"), code=ExitCode.NOT_FOUND)
     assert await asyncio.to_thread(os.listdir, tmp_path) == ["things.snapshot"]

@@ -246,9 +246,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SNAPSHOT_CUT_OFF: _ErrorReason.ValueType  # 180
     """An export or import of a collection was cut off: nothing of it moved for too long, or it
-    took too long altogether. An import has left nothing. Code ABORTED: begin again, from the
-    start. Metadata: `limit`, the setting; `seconds`, its value; `waited_for`: `caller` or
-    `postgres`.
+    took too long altogether. An import has left nothing. Code DEADLINE_EXCEEDED: begin again,
+    from the start. Metadata: `limit`, the setting; `seconds`, its value; `waited_for`:
+    `caller` or `postgres`.
     """
     ERROR_REASON_STORAGE_EXHAUSTED: _ErrorReason.ValueType  # 181
     """The database has no disk or memory left for what was asked. Nothing of it was done, and
@@ -533,9 +533,9 @@ no model. Code FAILED_PRECONDITION. Metadata: `collection`.
 """
 ERROR_REASON_SNAPSHOT_CUT_OFF: ErrorReason.ValueType  # 180
 """An export or import of a collection was cut off: nothing of it moved for too long, or it
-took too long altogether. An import has left nothing. Code ABORTED: begin again, from the
-start. Metadata: `limit`, the setting; `seconds`, its value; `waited_for`: `caller` or
-`postgres`.
+took too long altogether. An import has left nothing. Code DEADLINE_EXCEEDED: begin again,
+from the start. Metadata: `limit`, the setting; `seconds`, its value; `waited_for`:
+`caller` or `postgres`.
 """
 ERROR_REASON_STORAGE_EXHAUSTED: ErrorReason.ValueType  # 181
 """The database has no disk or memory left for what was asked. Nothing of it was done, and
