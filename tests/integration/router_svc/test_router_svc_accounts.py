@@ -13,7 +13,9 @@ from router_svc.catalogue.models import Model
 from router_svc.generate.app import Joints
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.pipeline import Router
+from router_svc.generate.ports import Slot
 from router_svc.generate.records import Answer, Caller, UsageEntry
+from router_svc.limits.own import OwnSlots
 from router_svc.requests.records import Image, JsonSchema, Message, Request, Role
 from stepwire.errors import Reason, StepwireError
 from stepwire.testing.fleet import (
@@ -72,6 +74,7 @@ class Book:
     entries: list[UsageEntry] = field(default_factory=list)
     too_dear: str = ""
     limited: str = ""
+    slots: OwnSlots = field(default_factory=OwnSlots)
 
     async def reserve(self, caller: Caller, model: Model, *, worst_micro_usd: int) -> Money:
         if model.name == self.too_dear:
@@ -84,6 +87,9 @@ class Book:
             raise ProviderFailure(FailureKind.RATE_LIMITED, "enough for now", called=False)
         self.room.append(Held(tokens))
         return Room(self.room[-1])
+
+    async def slot(self, model: Model) -> Slot:
+        return await self.slots.slot(model)
 
     @property
     def joints(self) -> Joints:
