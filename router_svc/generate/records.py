@@ -51,6 +51,7 @@ class Completion:
         tool_calls: Calls of tools that the model asks for.
         finish: Why it ended.
         model: The provider's own name of the model that answered; empty when it said none.
+        unsaid: What it wrote beside that, thoughts; it counts where no usage is reported.
     """
 
     text: str
@@ -59,6 +60,7 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     finish: FinishReason = FinishReason.UNKNOWN
     model: str = ""
+    unsaid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

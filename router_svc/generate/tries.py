@@ -274,10 +274,12 @@ class Try:
         told = self._told if completion is None else completion.usage
         if told is not None:
             return told
+        # Of a stream all that came, thoughts included, be it whole or not.
         said = self._said
-        if completion is not None:
-            said = [completion.text, *(each.arguments_json for each in completion.tool_calls)]
-        elif not any(said):
+        if completion is not None and not said:
+            calls = (each.arguments_json for each in completion.tool_calls)
+            said = [completion.text, completion.unsaid, *calls]
+        if completion is None and not any(said):
             return _NOTHING
         tokenizer = self.candidate.model.tokenizer
         return Usage(

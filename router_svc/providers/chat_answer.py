@@ -1,6 +1,7 @@
 """Reads chat completions, whole and streamed, and trusts none of it."""
 
 import logging
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from router_svc.generate.usage import Usage
 from router_svc.providers.refusals import error_told
 from router_svc.providers.sources import CitationStream, read_citations
 from router_svc.requests.records import Document, Request, ToolCall
+from stepwire.ids import uuid7
 
 _logger = logging.getLogger(__name__)
 
@@ -139,14 +141,15 @@ def read_completion(body: bytes, request: Request, *, key: str | None = None) ->
     choice = answer.choices[0]
     said = choice.message.content or choice.message.refusal or ""
     calls = tuple(
-        ToolCall(call.id or "", call.name, call.arguments or "{}")
+        ToolCall(call.id or _new_id(), call.name, call.arguments or "{}")
         for call in choice.message.tool_calls or ()
     )
     finish = _FINISHES.get(choice.finish_reason or "", FinishReason.UNKNOWN)
     usage = None if answer.usage is None else answer.usage.read()
     check_answer(said, calls, finish, usage)
     text, citations = read_citations(said, citable(request))
-    return Completion(text, citations, usage, calls, finish, _model_name(answer.model))
+    thought = choice.message.thought()
+    return Completion(text, citations, usage, calls, finish, _model_name(answer.model), thought)
 
 
 def check_answer(
@@ -219,15 +222,17 @@ class StreamReader:
         Raises:
             ProviderFailure: NONSENSE: they are no part of a chat completion.
         """
-        self._buffer += piece
         self._bytes += len(piece)
-        *lines, self._buffer = self._buffer.split(b"\n")
+        # At CR LF, LF or CR; one that is cut in two leaves an empty line.
+        lines = (self._buffer + piece).splitlines(keepends=True)
+        whole = not lines or lines[-1].endswith((b"\n", b"\r"))
+        self._buffer = b"" if whole else lines.pop()
         if self._bytes > MAX_ANSWER_BYTES or len(self._buffer) > MAX_EVENT_BYTES:
             raise ProviderFailure(
                 FailureKind.NONSENSE, "the stream is longer than any answer", status="malformed"
             )
         for line in lines:
-            data = line.strip()
+            data = line.strip().removeprefix(BOM_UTF8)
             # Comments, empty lines and other fields of events say nothing.
             if not data.startswith(_DATA):
                 continue
@@ -250,7 +255,10 @@ class StreamReader:
         if rest := self._citations.flush():
             self._text.append(rest)
             yield Delta(text=rest)
-        calls = tuple(self._calls)
+        calls = tuple(
+            ToolCall(call.id or _new_id(), call.name, call.arguments_json or "{}")
+            for call in self._calls
+        )
         text = "".join(self._text)
         check_answer(text, calls, self._finish, self._usage)
         for call in calls:
@@ -316,6 +324,11 @@ def _is_another(call: _Call, known: ToolCall) -> bool:
     """Returns whether a piece begins a call of its own: some endpoints give all one index."""
     named = known.name and call.name
     return bool(named and known.id and call.id and call.id != known.id)
+
+
+def _new_id() -> str:
+    """Returns the id of a call that came without one, by which its answer can name it."""
+    return f"call_{uuid7().hex}"
 
 
 def _model_name(told: str | None) -> str:

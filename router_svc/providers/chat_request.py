@@ -119,8 +119,11 @@ def _is_strict(schema: Any) -> bool:
     if not isinstance(schema, dict):
         return True
     if schema.get("type") == "object" or "properties" in schema:
-        named = schema.get("properties", {})
-        required = schema.get("required", [])
-        if schema.get("additionalProperties") is not False or set(required) != set(named):
+        named, required = schema.get("properties", {}), schema.get("required", [])
+        # A constant, or a list of properties, may look like a schema, and not be one.
+        if not isinstance(named, dict) or not isinstance(required, list):
+            return False
+        all_required = all(name in required for name in named) and len(required) == len(named)
+        if schema.get("additionalProperties") is not False or not all_required:
             return False
     return all(map(_is_strict, schema.values()))

@@ -1,6 +1,7 @@
 """Calls a model through the chat completions of an OpenAI-compatible endpoint."""
 
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import orjson
 
@@ -79,8 +80,11 @@ class OpenAIModel:
         response = await self._client.post(_PATH, orjson.dumps(body), headers=self._headers)
         if response.status == _OK:
             return response
+        said = b""
         async with response:
-            said = await response.read(limit=MAX_REFUSAL_BYTES)
+            # The status says what it is, with or without words.
+            with suppress(ConnectionFailedError):
+                said = await response.read(limit=MAX_REFUSAL_BYTES)
         raise refusal_of(response.status, response.headers, said, key=self._key)
 
 

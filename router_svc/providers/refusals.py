@@ -28,6 +28,7 @@ _PASSING = frozenset({408, 409, 425})
 _CREDIT_CODES = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_funds"}
 )
+_LIMIT_CODE = "rate_limit_exceeded"
 _LENGTH_CODES = frozenset({"context_length_exceeded", "string_above_max_length"})
 _FILTER_CODES = frozenset(
     {
@@ -102,9 +103,11 @@ def error_told(error: Any, where: str, *, key: str | None) -> ProviderFailure:
 def _kind(status: int, code: str, said: str) -> FailureKind:  # noqa: PLR0911  (one for each class)
     if status == _PAYMENT_REQUIRED or code in _CREDIT_CODES:
         return FailureKind.NO_CREDIT
-    if status < _SERVER_ERRORS and _CREDIT_WORDS.search(said):
+    is_limit = code == _LIMIT_CODE
+    # What is said of a limit may name the page where a higher one is paid for.
+    if status < _SERVER_ERRORS and not is_limit and _CREDIT_WORDS.search(said):
         return FailureKind.NO_CREDIT
-    if status == _TOO_MANY_REQUESTS or code == "rate_limit_exceeded":
+    if status == _TOO_MANY_REQUESTS or is_limit:
         return FailureKind.RATE_LIMITED
     if code in _FILTER_CODES:
         return FailureKind.CONTENT_FILTERED
@@ -123,6 +126,9 @@ def _kind(status: int, code: str, said: str) -> FailureKind:  # noqa: PLR0911  (
 
 def _read(given: Any) -> tuple[str, str]:
     """Returns the code and the words of an error body, as far as it has them."""
+    # Some put the one error into a list.
+    if isinstance(given, list) and given:
+        given = given[0]
     error = given.get("error", given) if isinstance(given, dict) else given
     if isinstance(error, str):
         return "", error

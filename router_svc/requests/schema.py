@@ -22,6 +22,10 @@ MAX_EXPLAINED_CHARACTERS = 100_000
 MAX_FAULT_CHARACTERS = 500
 
 _COMPILED = 256
+# Faults reach logs and traces, and what models say does not: it stands for each value.
+_VALUE = "the value"
+# Of these keywords the library tells the answer's own names.
+_OF_NAMES = ("additionalProperties", "unevaluatedProperties")
 _OTHER_REFERENCES = ("$dynamicRef", "$recursiveRef")
 
 
@@ -35,7 +39,7 @@ def schema_fault(schema: Mapping[str, Any]) -> str:
 
 
 def answer_fault(schema: Mapping[str, Any], text: str) -> str:
-    """Returns why `text` is not JSON that keeps `schema`; empty when it is.
+    """Returns why `text` is not JSON that keeps `schema`, without its values; empty when it is.
 
     Args:
         schema: One that `schema_fault` says nothing against.
@@ -70,14 +74,27 @@ def _compiled(encoded: bytes) -> tuple[jsonschema_rs.Validator, bool]:
     if measure.parts() > MAX_PARTS:
         raise ValueError(f"unfolds to more than {MAX_PARTS} parts when its references are followed")
     try:
-        validator = jsonschema_rs.validator_for(
-            schema, offline=True, pattern_options=jsonschema_rs.RegexOptions()
-        )
-    except ValueError as error:
-        raise ValueError(f"is not a JSON Schema: {_one_line(error)}") from error
+        validator = _validator(schema, mask=_VALUE)
+    except ValueError:
+        raise ValueError(f"is not a JSON Schema: {_schema_error(schema)}") from None
     # The library finds out in linear time that a value does not keep a schema that refers
     # to itself, and tells why in exponential time.
     return validator, not measure.recursive
+
+
+def _validator(schema: Any, *, mask: str | None) -> jsonschema_rs.Validator:
+    return jsonschema_rs.validator_for(
+        schema, offline=True, pattern_options=jsonschema_rs.RegexOptions(), mask=mask
+    )
+
+
+def _schema_error(schema: Any) -> str:
+    """Returns what is wrong with a schema; its caller may see all of it."""
+    try:
+        _validator(schema, mask=None)
+    except ValueError as error:
+        return _one_line(error)
+    return "it cannot be used"
 
 
 class _Measure:
@@ -155,7 +172,9 @@ def _explanation(validator: jsonschema_rs.Validator, value: Any) -> str:
         validator.validate(value)
     except jsonschema_rs.ValidationError as error:
         where = "".join(f"[{part!r}]" for part in error.instance_path)
-        return _cut(f"at {where}: {error.message}" if where else error.message)
+        is_of_names = bool(error.schema_path) and error.schema_path[-1] in _OF_NAMES
+        told = "it has properties that may not be there" if is_of_names else error.message
+        return _cut(f"at {where}: {told}" if where else told)
     except ValueError as error:
         return _one_line(error)
     raise AssertionError("it is valid after all")
@@ -166,6 +185,6 @@ def _one_line(error: ValueError) -> str:
 
 
 def _cut(text: str) -> str:
-    """Returns a fault without its middle where it is long: it begins with the whole value."""
+    """Returns a fault without its middle where it is long: it may name all that was allowed."""
     half = MAX_FAULT_CHARACTERS // 2
     return text if len(text) <= 2 * half else f"{text[:half]} … {text[-half:]}"

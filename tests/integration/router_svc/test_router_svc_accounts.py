@@ -1,6 +1,7 @@
 """What is held for a call is given back, and what was used is written down: no more, no less."""
 
 import asyncio
+import json
 import time
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from stepwire.testing.fleet import (
 )
 from stepwire.testing.fleet.latency import Uniform
 from tests.integration.router_svc.assembled_router import assembled_router
+from tests.integration.router_svc.chat_endpoint import ChatEndpoint, Reply
 from tests.integration.router_svc.running_router import chat_model
 
 REQUEST = Request(messages=(Message(Role.USER, "How high was it?"),), max_output_tokens=40)
@@ -252,6 +254,29 @@ async def test_what_an_endpoint_was_paid_for_counts_though_it_brought_no_answer(
     assert not entry.usage.estimated
     assert book.money[0].settled == [entry.cost_micro_usd]
     assert entry.cost_micro_usd > 0
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_thoughts_count_where_no_usage_is_reported(
+    endpoint: ChatEndpoint, *, streamed: bool
+) -> None:
+    book = Book()
+    said = {"content": "A metre.", "reasoning_content": "Let me see. " * 50}
+    choice = {"delta" if streamed else "message": said, "finish_reason": "stop"}
+    endpoint.otherwise = Reply({"choices": [choice]})
+    if streamed:
+        event = f"data: {json.dumps(endpoint.otherwise.body)}\n\n"
+        endpoint.otherwise = Reply(event.encode(), content_type="text/event-stream")
+    only = chat_model("only", endpoint.base_url)
+    async with assembled_router(only, meter=NoOpMeter("test"), joints=book.joints) as (_, router):
+        if streamed:
+            pieces = [piece async for piece in router.stream(REQUEST, deadline=None)]
+            assert pieces[-1].end is not None
+        else:
+            await router.generate(REQUEST, deadline=None)
+    (entry,) = book.entries
+    assert entry.usage.estimated
+    assert entry.usage.output_tokens > 100
 
 
 async def test_for_pictures_is_held_what_the_catalogue_says() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,32 @@ async def test_an_error_in_an_answer_that_is_none_is_told_apart(
     async with running_router(tmp_path, first, second) as stub:
         answer = await stub.Generate(ask())
     assert (answer.model, answer.attempts[0].kind) == ("second", kind)
+
+
+BILLING = (
+    "Rate limit reached for requests per min. Visit https://example.org/account/billing for more."
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (refusal(429, BILLING, code="rate_limit_exceeded"), "rate_limited"),
+        (Reply([{"error": {"message": "maximum context length"}}], status=400), "context_too_long"),
+        # The words are cut off; the status is not.
+        (replace(refusal(429, retry_after="9"), cut_after=3), "rate_limited"),
+        (replace(refusal(404), cut_after=0), "misconfigured"),
+    ],
+)
+async def test_a_refusal_is_told_apart_by_what_can_be_read_of_it(
+    tmp_path: Path, endpoint: ChatEndpoint, second_endpoint: ChatEndpoint, answer: Reply, kind: str
+) -> None:
+    endpoint.otherwise = answer
+    first = chat_model("first", endpoint.base_url)
+    second = chat_model("second", second_endpoint.base_url)
+    async with running_router(tmp_path, first, second, retry_patience_seconds=0) as stub:
+        got = await stub.Generate(ask())
+    assert (got.model, [attempt.kind for attempt in got.attempts]) == ("second", [kind])
 
 
 @pytest.mark.parametrize("status", [204, 301, 307])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from opentelemetry.trace import StatusCode
 
 from router_svc.decide.decider import Decider
 from router_svc.generate.pipeline import Router
-from router_svc.requests.records import Message, Request, Role
+from router_svc.requests.records import JsonSchema, Message, Request, Role
 from stepwire.errors import StepwireError
 from tests.integration.router_svc.assembled_router import assembled_router
 from tests.integration.router_svc.chat_endpoint import ChatEndpoint, Reply, chat, refusal
@@ -38,7 +39,7 @@ def reader() -> InMemoryMetricReader:
 @pytest.fixture
 async def both(endpoint: ChatEndpoint, reader: InMemoryMetricReader) -> AsyncIterator[Both]:
     meters = MeterProvider([reader])
-    models = [chat_model("small", endpoint.base_url)]
+    models = [chat_model("small", endpoint.base_url, capabilities=["json"])]
     async with assembled_router(*models, meter=meters.get_meter("test")) as assembled:
         yield assembled
     meters.shutdown()
@@ -145,6 +146,28 @@ def streamed(*words: str) -> Reply:
     chunks.append({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 3}})
     body = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
     return Reply(body + b"data: [DONE]\n\n", content_type="text/event-stream")
+
+
+async def test_what_is_wrong_with_an_answer_is_told_without_it(
+    both: Both,
+    endpoint: ChatEndpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr("router_svc.generate.telemetry.tracer", lambda: provider.get_tracer("test"))
+    short = JsonSchema(
+        {"type": "object", "properties": {"name": {"type": "string", "maxLength": 3}}}
+    )
+    endpoint.otherwise = chat('{"name": "Lovelace"}')
+    with pytest.raises(StepwireError):
+        await both[1].generate(replace(REQUEST, json_schema=short), deadline=None)
+    records = [vars(record) for record in caplog.records]
+    told = [span.to_json() for span in spans.get_finished_spans()] + [str(each) for each in records]
+    assert [each for each in told if "the value is longer than 3 characters" in each]
+    assert not [each for each in told if "Lovelace" in each]
 
 
 @pytest.mark.parametrize("asked", [True, False])

@@ -8,7 +8,12 @@ import pytest
 
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.records import Completion, FinishReason
-from router_svc.providers.chat_answer import MAX_ANSWER_BYTES, MAX_EVENT_BYTES, StreamReader
+from router_svc.providers.chat_answer import (
+    MAX_ANSWER_BYTES,
+    MAX_EVENT_BYTES,
+    StreamReader,
+    read_completion,
+)
 from router_svc.requests.records import Document, Message, Request, Role
 
 REQUEST = Request(messages=(Message(Role.USER, "How high was it?"),))
@@ -91,6 +96,16 @@ def test_calls_that_share_an_index_are_told_apart_by_id_and_name() -> None:
     ]
 
 
+def test_calls_without_ids_and_arguments_get_some() -> None:
+    calls = [{"index": place, "function": {"name": "gauge"}} for place in range(2)]
+    _, end = read(says(tool_calls=calls, finish="tool_calls"))
+    message = {"choices": [{"message": {"tool_calls": calls}}]}
+    whole = read_completion(json.dumps(message).encode(), REQUEST)
+    made = [*end.tool_calls, *whole.tool_calls]
+    assert [(each.name, each.arguments_json) for each in made] == [("gauge", "{}")] * 4
+    assert len({each.id for each in made} - {""}) == 4
+
+
 def test_what_is_thought_and_called_is_told_before_it_is_said() -> None:
     reader = StreamReader(REQUEST)
     deltas = [
@@ -128,6 +143,15 @@ def test_what_is_null_is_as_absent() -> None:
         event(choices=[{"delta": None, "finish_reason": "tool_calls"}], usage=None, error=None),
     )
     assert (texts, [call.name for call in end.tool_calls]) == (["Here."], ["gauge"])
+
+
+@pytest.mark.parametrize("ends", [b"\r", b"\r\n"])
+def test_lines_end_as_server_sent_events_may_end_them(ends: bytes) -> None:
+    whole = says("It ") + says("rose.", "stop") + DONE
+    whole = b"\xef\xbb\xbf" + whole.replace(b"\n", ends)
+    for cut in range(len(whole)):
+        texts, end = read(whole[:cut], whole[cut:])
+        assert (texts, end.finish) == (["It ", "rose."], FinishReason.STOP)
 
 
 def test_what_an_empty_answer_has_used_is_told() -> None:

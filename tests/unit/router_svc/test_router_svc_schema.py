@@ -83,7 +83,8 @@ def test_a_schema_that_can_be_used_is_taken(schema: dict[str, Any]) -> None:
         (RISE, "three metres", "it is not JSON"),
         (RISE, '```json\n{"metres": 3}\n```', "it is not JSON"),
         (RISE, '{"metres": NaN}', "it is not JSON"),
-        (RISE, '{"metres": 1}', "at ['metres']: 1 is less than the minimum of 2"),
+        (RISE, '{"metres": 1}', "at ['metres']: the value is less than the minimum of 2"),
+        (RISE, '{"metres": 3, "feet": 9}', "it has properties that may not be there"),
         (RISE, "{}", '"metres" is a required property'),
         (TREE, '{"left": {"left": 1}}', "it is JSON, but not of the schema"),
         ({"type": "string", "pattern": "^(a+)+$"}, f'"{"a" * 5000}b"', "does not match"),
@@ -180,6 +181,9 @@ def test_lists_in_json_are_no_citations() -> None:
         (RISE, True),
         (RISE | {"required": []}, False),
         ({"type": "array", "items": {"type": "object", "properties": {}}}, False),
+        # Not schemas, though they look like some.
+        ({"const": {"type": "object", "additionalProperties": False, "required": 5}}, False),
+        ({"properties": {"properties": True, "additionalProperties": False}}, False),
     ],
 )
 def test_a_grammar_is_asked_for_where_the_schema_allows_one(
