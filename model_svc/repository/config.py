@@ -94,12 +94,14 @@ def _enumerations(config: pb.ModelConfig) -> Iterator[_Check]:
     kinds, types = pb.ModelInstanceGroup.Kind.values(), pb.DataType.values()
     actions = pb.ModelQueuePolicy.TimeoutAction.values()
     policy = config.dynamic_batching.default_queue_policy
+    datatypes = [tensor.data_type for tensor in config.input]
+    datatypes += [tensor.data_type for tensor in config.output]
     yield (
         any(group.kind not in kinds for group in config.instance_group),
         "instance_group.kind is not known",
     )
     yield (
-        any(tensor.data_type not in types for tensor in (*config.input, *config.output)),
+        any(given not in types for given in datatypes),
         "the data_type of an input or output is not known",
     )
     yield policy.timeout_action not in actions, "timeout_action must be REJECT"
