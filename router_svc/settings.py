@@ -49,7 +49,9 @@ class RouterSettings(ServiceSettings):
         "usage is not written down, and breakers, rates and concurrency are not shared.",
     )
     postgres_max_connections: int = Field(
-        default=8, ge=2, description="Most connections to Postgres."
+        default=8,
+        ge=2,
+        description="Most connections to Postgres, beside one on which others are listened to.",
     )
     learning_seconds: float = Field(
         default=30,
