@@ -43,6 +43,11 @@ EXACT_INSTEAD_VALUES: Final = 30_000_000
 # with 384 dimensions: 0.6 against 1.3 to 3.1 microseconds.
 LISTED_PER_MATCH: Final = 3.0
 
+# Of the nearest points a filter leaves a share by chance: to have those that are wanted, so
+# many standard deviations more are looked for. Measured without: 0.88 of ten of a tenth,
+# where 0.96 of the hundred nearest were found, and 0.35 of the three hundred nearest.
+DEVIATIONS: Final = 2.0
+
 # Candidates of a shortened index per point wanted, that are ranked by their whole vectors.
 OVERSAMPLING: Final = {Quantization.NONE: 1.0, Quantization.HALF: 2.0, Quantization.BINARY: 4.0}
 # Most of them.
@@ -132,7 +137,7 @@ def decide(situation: Situation) -> Decision:
         if cost <= EXACT_INSTEAD_VALUES:
             return exactly(situation)
     plan = Plan.INDEX if situation.matches is None else Plan.ITERATIVE
-    among = _among(situation, situation.matches)
+    among = _among(situation, situation.wanted, situation.matches)
     if not _of_lists(situation.index):
         return Decision(plan, effort.value, max(effort.value, among), effort.recall)
     return _through_lists(situation, plan, effort, among)
@@ -185,7 +190,7 @@ def _effort(situation: Situation, index: IndexOptions, matches: int | None) -> E
         Walk(
             index=index,
             wanted=situation.wanted,
-            among=_among(situation, matches),
+            among=_nearly_surely_among(situation, matches),
             filtered=matches is not None,
             asked=situation.effort,
             target=situation.target_recall or (recall.target if recall else 0.0),
@@ -195,11 +200,19 @@ def _effort(situation: Situation, index: IndexOptions, matches: int | None) -> E
     )
 
 
-def _among(situation: Situation, matches: int | None) -> int:
-    """Return the number of nearest points among which the wanted ones are."""
+def _among(situation: Situation, wanted: float, matches: int | None) -> int:
+    """Return the number of nearest points of which a filter leaves so many, on average."""
     if matches is None:
-        return situation.wanted
-    return math.ceil(situation.wanted * situation.rows / max(matches, 1))
+        return math.ceil(wanted)
+    return math.ceil(wanted * situation.rows / max(matches, 1))
+
+
+def _nearly_surely_among(situation: Situation, matches: int | None) -> int:
+    """Return the number of nearest points among which the wanted ones nearly surely are."""
+    wanted: float = situation.wanted
+    if matches is not None and matches < situation.rows:
+        wanted += DEVIATIONS * math.sqrt(wanted)
+    return _among(situation, wanted, matches)
 
 
 def _of_lists(index: IndexOptions | None) -> bool:

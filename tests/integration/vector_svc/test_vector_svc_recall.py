@@ -151,8 +151,8 @@ async def test_recall_by_probes_is_what_searches_find(lists: Listed) -> None:
 async def test_a_filter_takes_the_lists_that_the_points_it_leaves_are_in(lists: Listed) -> None:
     client, points, result = lists
     queries, half = cloud(4, 60), points[1::2]
-    # Ten of those that a half leaves are among the twenty nearest.
-    of_more = {each.probes: each.recall for each in result.figures if each.limit == 30}
+    # Ten of those that a half leaves are among the twenty nearest, or 33 by chance.
+    of_more = {each.probes: each.recall for each in result.figures if each.limit == 100}
     probes = min(probes for probes, recall in of_more.items() if recall >= TARGET)
     assert probes >= result.probes
     hits = 0
