@@ -30,7 +30,7 @@ def open_breakers(settings: RouterSettings, metrics: RouterMetrics) -> Breakers:
         time.monotonic,
     )
     breakers.subscribe(
-        lambda breaker: metrics.breaker_changed(
+        lambda breaker, by_hand: metrics.breaker_changed(  # noqa: ARG005  (it counts alike)
             str(breaker.key), breaker.state(time.monotonic()).value
         )
     )

@@ -3,11 +3,20 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from typing import Protocol
 
 from router_svc.breakers.breaker import Breaker
 from router_svc.breakers.records import BreakerKey, BreakerRules, Opening
 from router_svc.generate.failures import ProviderFailure
 from router_svc.generate.load import Load
+
+
+class Told(Protocol):
+    """Hears of openings and closings."""
+
+    def __call__(self, breaker: Breaker, *, by_hand: bool) -> None:
+        """Takes one that has opened or closed; `by_hand` when somebody did it."""
+        ...
 
 
 class Breakers:
@@ -22,10 +31,10 @@ class Breakers:
         self._rules = rules
         self._clock = clock
         self._breakers: dict[BreakerKey, Breaker] = {}
-        self._listeners: list[Callable[[Breaker], None]] = []
+        self._listeners: list[Told] = []
 
-    def subscribe(self, told: Callable[[Breaker], None]) -> None:
-        """Has `told` called after each opening and closing by this process's own calls."""
+    def subscribe(self, told: Told) -> None:
+        """Has `told` called after each opening and closing by this process's calls, or by hand."""
         self._listeners.append(told)
 
     def get(self, key: BreakerKey) -> Breaker:
@@ -51,7 +60,7 @@ class Breakers:
     def put(self, breaker: Breaker, opening: Opening | None) -> None:
         """Opens or closes a breaker by hand, for all instances."""
         breaker.put(opening)
-        self._changed(breaker)
+        self._changed(breaker, by_hand=True)
 
     def refusal(self, keys: Sequence[BreakerKey]) -> ProviderFailure | None:
         """Returns why a call that needs all of `keys` would not be let through; None if it would.
@@ -72,9 +81,9 @@ class Breakers:
         entered = [(breaker, breaker.enter(now)) for breaker in map(self.get, keys)]
         return BreakerPermit(entered, load, self._clock)
 
-    def _changed(self, breaker: Breaker) -> None:
+    def _changed(self, breaker: Breaker, *, by_hand: bool = False) -> None:
         for told in self._listeners:
-            told(breaker)
+            told(breaker, by_hand=by_hand)
 
 
 class BreakerPermit:

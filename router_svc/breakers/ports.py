@@ -33,8 +33,12 @@ class SharedBreaker:
 class BreakerStore(Protocol):
     """Keeps the state of breakers for all instances."""
 
-    async def put(self, breaker: SharedBreaker) -> int:
-        """Writes a change, and returns its version."""
+    async def put(self, breaker: SharedBreaker, *, by_hand: bool) -> int:
+        """Writes a change, and returns its version.
+
+        What somebody has opened, for a time that is not over, is changed by hand only: the
+        version is 0 then, and nothing is written.
+        """
         ...
 
     async def read(self) -> Sequence[SharedBreaker]:

@@ -7,6 +7,7 @@ and while the database is away each instance goes by what it sees itself.
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from router_svc.breakers.board import Breakers
 from router_svc.breakers.breaker import Breaker
@@ -20,6 +21,14 @@ _logger = logging.getLogger(__name__)
 KEPT_SECONDS = 3600.0
 _FORGET_EVERY = 600
 _CLOSED = Cause(FailureKind.SERVER, "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A breaker that has opened or closed here, and whether somebody did it."""
+
+    breaker: Breaker
+    by_hand: bool
 
 
 class Sharing:
@@ -44,8 +53,10 @@ class Sharing:
         self._store = store
         self._every_seconds = every_seconds
         self._clock = clock
-        self._changed: dict[BreakerKey, Breaker] = {}
-        self._known: dict[BreakerKey, int] = {}
+        self._changed: dict[BreakerKey, _Change] = {}
+        # Which version a breaker goes by. One that left the catalogue and came back is another
+        # breaker, and knows of none.
+        self._known: dict[BreakerKey, tuple[Breaker, int]] = {}
         self._woken = asyncio.Event()
         self._failing = False
         breakers.subscribe(self._note)
@@ -75,22 +86,25 @@ class Sharing:
     async def exchange(self) -> None:
         """Writes what changed here, then takes over what changed elsewhere."""
         while self._changed:
-            key, breaker = next(iter(self._changed.items()))
-            opening = breaker.opening
-            self._known[key] = await self._store.put(self._shared(key, opening))
+            key, change = next(iter(self._changed.items()))
+            opening = change.breaker.opening
+            shared = self._shared(key, opening)
+            version = await self._store.put(shared, by_hand=change.by_hand)
+            self._known[key] = change.breaker, version
             # Unless it has changed again meanwhile.
-            if breaker.opening is opening:
-                self._changed.pop(key, None)
+            if self._changed.get(key) is change:
+                del self._changed[key]
         for shared in await self._store.read():
             self._take(shared)
 
     def _take(self, shared: SharedBreaker) -> None:
-        if shared.version <= self._known.get(shared.key, 0) or shared.key in self._changed:
-            return
         breaker = self._breakers.find(shared.key)
-        if breaker is None:
+        if breaker is None or shared.key in self._changed:
             return
-        self._known[shared.key] = shared.version
+        known, version = self._known.get(shared.key, (None, 0))
+        if known is breaker and shared.version <= version:
+            return
+        self._known[shared.key] = breaker, shared.version
         if not shared.is_open:
             breaker.put(None)
             return
@@ -98,8 +112,11 @@ class Sharing:
         until = None if left is None else self._clock() + left
         breaker.put(Opening(until, shared.cause, shared.openings, shared.forced))
 
-    def _note(self, breaker: Breaker) -> None:
-        self._changed[breaker.key] = breaker
+    def _note(self, breaker: Breaker, *, by_hand: bool) -> None:
+        before = self._changed.get(breaker.key)
+        # What was done by hand, and is not written yet, is written whatever came after it.
+        by_hand = by_hand or (before is not None and before.by_hand)
+        self._changed[breaker.key] = _Change(breaker, by_hand)
         self._woken.set()
 
     def _shared(self, key: BreakerKey, opening: Opening | None) -> SharedBreaker:

@@ -18,7 +18,7 @@ class PostgresBreakerStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def put(self, breaker: SharedBreaker) -> int:
+    async def put(self, breaker: SharedBreaker, *, by_hand: bool) -> int:
         """See `BreakerStore`."""
         version = await self._pool.fetchval(
             queries.put_breaker,
@@ -30,8 +30,9 @@ class PostgresBreakerStore:
             breaker.cause.status,
             breaker.openings,
             breaker.forced,
+            by_hand,
         )
-        return int(version)
+        return int(version or 0)
 
     async def read(self) -> Sequence[SharedBreaker]:
         """See `BreakerStore`."""

@@ -1,8 +1,9 @@
 -- name: put_breaker
--- Writes what became of one breaker, and returns the row's new version.
+-- Writes what became of one breaker, and returns the row's new version; no row when somebody
+-- has opened it, and who writes has not heard of that.
 -- $1 name, $2 is_open, $3 seconds until probes or NULL, $4 cause, $5 message, $6 status,
--- $7 openings, $8 forced
-INSERT INTO router.breakers
+-- $7 openings, $8 forced, $9 whether it is done by hand
+INSERT INTO router.breakers AS breakers
     (name, version, is_open, open_until, cause, message, status, openings, forced)
 VALUES (
     $1, nextval('router.breaker_versions'), $2,
@@ -19,6 +20,8 @@ ON CONFLICT (name) DO UPDATE SET
     openings = excluded.openings,
     forced = excluded.forced,
     changed_at = now()
+WHERE $9 OR NOT (breakers.is_open AND breakers.forced)
+    OR coalesce(breakers.open_until <= now(), false)
 RETURNING version
 
 -- name: read_breakers

@@ -33,7 +33,7 @@ KEY = BreakerKey(Scope.KEY, "KEY@http://somewhere")
 class Away:
     """A record that cannot be reached."""
 
-    async def put(self, breaker: SharedBreaker) -> int:
+    async def put(self, breaker: SharedBreaker, *, by_hand: bool) -> int:
         raise ConnectionError
 
     async def read(self) -> list[SharedBreaker]:
@@ -91,6 +91,42 @@ async def test_what_is_opened_by_hand_is_shared_without_an_end(database_url: str
     assert opening == Opening(None, cause, forced=True)
 
 
+async def test_what_is_opened_by_hand_stays_so_whatever_others_see(database_url: str) -> None:
+    async with two_instances(database_url) as [(first, here), (second, there)]:
+        permit = second.permit([KEY], Load())
+        cause = Cause(FailureKind.SERVER, "maintenance")
+        first.put(first.get(KEY), Opening(None, cause, forced=True))
+        await here.exchange()
+        # The other has not heard of it, and opens for a failure of its own, for a time.
+        permit.failed(ProviderFailure(FailureKind.NO_CREDIT, "poor"))
+        await there.exchange()
+        await here.exchange()
+        assert (
+            first.get(KEY).opening == second.get(KEY).opening == Opening(None, cause, forced=True)
+        )
+        # By hand it is closed, also by one that has not heard of what was done since.
+        first.put(first.get(KEY), Opening(None, cause, openings=2, forced=True))
+        await here.exchange()
+        second.put(second.get(KEY), None)
+        await there.exchange()
+        await here.exchange()
+        assert refusal(first) is None
+        assert refusal(second) is None
+
+
+async def test_a_breaker_that_comes_back_goes_by_the_record(database_url: str) -> None:
+    async with two_instances(database_url) as [(first, here), (_, there)]:
+        first.put(first.get(KEY), Opening(None, Cause(FailureKind.SERVER, "x"), forced=True))
+        await here.exchange()
+        # Its endpoint is taken out of the catalogue, and put back.
+        first.keep([])
+        first.keep([KEY])
+        assert refusal(first) is None
+        await here.exchange()
+        assert refusal(first) is not None
+        await there.exchange()
+
+
 async def test_the_last_to_write_has_the_highest_version(database_url: str) -> None:
     def change(*, is_open: bool) -> SharedBreaker:
         cause = Cause(FailureKind.SERVER, "")
@@ -99,10 +135,10 @@ async def test_the_last_to_write_has_the_highest_version(database_url: str) -> N
     async with open_pool(database_url, application_name="test", max_size=3) as pool:
         await migrate(pool, package="router_svc", schema="router")
         store = PostgresBreakerStore(pool)
-        await store.put(change(is_open=True))
+        await store.put(change(is_open=True), by_hand=False)
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("SELECT FROM router.breakers FOR UPDATE")
-            late = asyncio.create_task(store.put(change(is_open=False)))
+            late = asyncio.create_task(store.put(change(is_open=False), by_hand=False))
             await eventually(partial(_is_waited_for, pool))
             await connection.execute(
                 "UPDATE router.breakers SET version = nextval('router.breaker_versions')"
