@@ -1,5 +1,7 @@
 """What can be set about the vector service."""
 
+import os
+
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
@@ -36,14 +38,20 @@ class VectorSettings(ServiceSettings):
     postgres_max_connections: int = Field(
         default=16,
         ge=1,
-        description="Most connections to Postgres. A search keeps one core busy, so more than a "
-        "few per core of the database only queue there instead of here.",
+        description="Most connections to Postgres.",
+    )
+    max_walks: int = Field(
+        default=0,
+        ge=0,
+        description="Walks of indexes at the same time; others wait for their turn. Each keeps a "
+        "core of Postgres busy: one more than Postgres has cores is best. 0: one more than the "
+        "service may use itself, which suits a Postgres on the same machine.",
     )
     postgres_acquire_seconds: float = Field(
         default=5,
         gt=0,
-        description="Longest wait for a free connection; after it a call is refused with "
-        "OVERLOADED.",
+        description="Longest wait for a free connection, or for the turn of a walk; after it a "
+        "call is refused with OVERLOADED.",
     )
     postgres_statement_seconds: float = Field(
         default=600,
@@ -175,3 +183,7 @@ class VectorSettings(ServiceSettings):
         description="How long a collection's size and a filter's matches are believed when a "
         "search is planned. They decide its speed, never its result's size.",
     )
+
+    def walks_at_once(self) -> int:
+        """Return how many walks of indexes may be under way."""
+        return self.max_walks or len(os.sched_getaffinity(0)) + 1

@@ -22,6 +22,7 @@ from vector_svc.search.store import PostgresSearches
 from vector_svc.search.target import Targets
 from vector_svc.settings import VectorSettings
 from vector_svc.store.database import Database
+from vector_svc.store.places import Places
 
 SERVICE_NAME: Final = search_service_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
 
@@ -37,7 +38,16 @@ def wire(
     stack: AsyncExitStack,
 ) -> tuple[Searches, Service]:
     """Return searches, and SearchService."""
-    store = PostgresSearches(database, hnsw_max_scan_tuples=settings.hnsw_max_scan_tuples)
+    store = PostgresSearches(
+        database,
+        walks=Places(
+            settings.walks_at_once(),
+            limit="max_walks",
+            what="place for a walk of an index",
+            seconds=settings.postgres_acquire_seconds,
+        ),
+        hnsw_max_scan_tuples=settings.hnsw_max_scan_tuples,
+    )
     estimates = Estimates(
         store,
         cache_entries=settings.estimate_cache_entries,

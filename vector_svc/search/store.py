@@ -1,6 +1,7 @@
 """Searches in Postgres: one statement each."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
@@ -36,12 +37,14 @@ from vector_svc.search.statements import (
 )
 from vector_svc.store.codecs import decode_vector, encode_vectors
 from vector_svc.store.database import Database
+from vector_svc.store.places import Places
 
 # Of so many points the share of those that match a filter is taken for that of all: 4 ms,
 # and 7 % of the share if that is a tenth.
 SAMPLED_POINTS: Final = 2_000
 
 _OPERATIONS: Final = {plan: f"search_{plan}" for plan in Plan}
+_NO_PLACE: Final = nullcontext()
 
 
 class PostgresSearches:
@@ -49,11 +52,14 @@ class PostgresSearches:
 
     Args:
         database: Where.
+        walks: Places for walks of indexes. Each keeps a core of Postgres busy for about a
+            millisecond: more of them than cores gain nothing, and some wait long for a turn.
         hnsw_max_scan_tuples: Points that a walk of the index looks at before it gives up.
     """
 
-    def __init__(self, database: Database, *, hnsw_max_scan_tuples: int) -> None:
+    def __init__(self, database: Database, *, walks: Places, hnsw_max_scan_tuples: int) -> None:
         self._database = database
+        self._walks = walks
         self._max_scan_tuples = str(hnsw_max_scan_tuples)
 
     async def sizes(self, collection: Collection, *, at_most: int) -> Sizes:
@@ -91,7 +97,8 @@ class PostgresSearches:
     async def search(self, collection: Collection, order: Order) -> list[Found]:
         """Return the best points, best first."""
         statement, arguments = self.statement(collection, order)
-        rows = await self._fetch(_OPERATIONS[order.plan], collection, statement, *arguments)
+        async with self._walks if order.plan.walks else _NO_PLACE:
+            rows = await self._fetch(_OPERATIONS[order.plan], collection, statement, *arguments)
         config = collection.config
         score = _as_it_is if order.words is not None else config.metric.score
         return [_found(row, score, config.element) for row in rows]
@@ -105,14 +112,15 @@ class PostgresSearches:
         form = Form("walks", compiled.sql, first.payloads, first.vectors, first.times)
         _, *others = self._near(layout, first, first.wanted, first.offset)
         vectors = np.concatenate([order.vector for order in orders if order.vector is not None])
-        rows = await self._fetch(
-            "search_together",
-            collection,
-            near_statement(layout, form),
-            encode_vectors(vectors, layout.element),
-            *others,
-            *compiled.arguments,
-        )
+        async with self._walks:
+            rows = await self._fetch(
+                "search_together",
+                collection,
+                near_statement(layout, form),
+                encode_vectors(vectors, layout.element),
+                *others,
+                *compiled.arguments,
+            )
         results: list[list[Found]] = [[] for _ in orders]
         score = collection.config.metric.score
         for *row, number in rows:

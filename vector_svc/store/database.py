@@ -6,10 +6,8 @@ back, so that the next call of the same tenant finds it set. Each way in which P
 can fail has one meaning here.
 """
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
-from datetime import timedelta
 from types import TracebackType
 from typing import Final
 
@@ -24,6 +22,7 @@ from stepwire.telemetry import tracer
 from vector_svc.engine.ports import CollectionGoneError, TenantUnknownError
 from vector_svc.engine.records import role_of
 from vector_svc.store.codecs import set_codecs
+from vector_svc.store.places import Places
 
 DB_SYSTEM: Final = "db.system.name"
 DB_OPERATION: Final = "db.operation.name"
@@ -46,8 +45,6 @@ SETTINGS: Final = {
     "jit": "off",
 }
 
-LIMIT: Final = "postgres_max_connections"
-RETRY_AFTER: Final = timedelta(milliseconds=500)
 
 LOANS_PER_RELEASE: Final = 1_000
 
@@ -116,9 +113,13 @@ class Database:
         self, pool: asyncpg.Pool, *, acquire_seconds: float, statement_seconds: float
     ) -> None:
         self._pool = pool
-        self._acquire_seconds = acquire_seconds
         self.statement_seconds = statement_seconds
-        self._places = asyncio.Semaphore(pool.get_max_size())
+        self._places = Places(
+            pool.get_max_size(),
+            limit="postgres_max_connections",
+            what="connection to Postgres",
+            seconds=acquire_seconds,
+        )
         self._ready: list[tuple[PoolConnectionProxy, str]] = []
         self._loans = 0
 
@@ -148,7 +149,7 @@ class Database:
             StepwireError: OVERLOADED or DEPENDENCY_UNAVAILABLE.
             TenantUnknownError: there is no such role.
         """
-        await self._take_place()
+        await self._places.take()
         try:
             connection, had = await self._take_connection(role)
         except BaseException:
@@ -193,21 +194,6 @@ class Database:
         for connection, _ in ready:
             await self._give_back(connection)
 
-    async def _take_place(self) -> None:
-        if not self._places.locked():
-            await self._places.acquire()  # at once, so no clock is needed
-            return
-        try:
-            async with asyncio.timeout(self._acquire_seconds):
-                await self._places.acquire()
-        except TimeoutError as error:
-            raise StepwireError(
-                Reason.OVERLOADED,
-                f"no connection to Postgres became free in {self._acquire_seconds:g} s",
-                metadata={"limit": LIMIT},
-                retry_after=RETRY_AFTER,
-            ) from error
-
     async def _take_connection(self, role: str) -> tuple[PoolConnectionProxy, str]:
         """Return a connection and the role that it has, "" for unknown."""
         while self._ready:
@@ -221,7 +207,7 @@ class Database:
                     return connection, had
             await self._give_back(connection)
         try:
-            return await self._pool.acquire(timeout=self._acquire_seconds), ""
+            return await self._pool.acquire(timeout=self._places.seconds), ""
         except TimeoutError as error:
             # There was a place for it, so it is Postgres that was waited for.
             raise postgres_unavailable(error) from error

@@ -10,10 +10,13 @@ import grpc.aio
 import pytest
 from vector_svc_harness import Client, point, raw, refused, serving
 
+from stepwire.api.vector.v1.collection_pb2 import IndexOptions
+from stepwire.api.vector.v1.search_pb2 import SEARCH_PLAN_INDEX
 from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest
 from stepwire.errors import Reason, StepwireError
 from stepwire.lifecycle import StartError
 from stepwire.testing.poll import eventually
+from vector_svc.search import planner
 from vector_svc.store import notices
 
 
@@ -144,6 +147,31 @@ async def test_a_full_pool_refuses_as_overloaded(own_url: str, tenant: str) -> N
             assert error().metadata == {"limit": "postgres_max_connections"}
             assert error().retry_after is not None
         assert await asyncio.gather(*waiting) == [[], []]
+
+
+async def test_walks_wait_for_their_turn_and_let_others_pass(
+    own_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "ALWAYS_EXACT_VALUES", 0)
+    monkeypatch.setattr(planner, "ALWAYS_EXACT_LEAST", 1)
+    options = {"max_walks": 1, "postgres_acquire_seconds": 0.1, "estimate_cache_seconds": 600}
+    async with serving(own_url, **options) as client:
+        await client.create(index=IndexOptions(min_points=1))
+        await client.upsert([point(str(number), [1, number, 0]) for number in range(10)])
+        first = await client.find([1, 2, 0])
+        assert first.report.plan == SEARCH_PLAN_INDEX
+        async with table_locked(own_url) as connection:
+            walk = asyncio.create_task(client.search([1, 2, 0]))
+            await until_waiting(connection, 1)
+            async with refused() as error:
+                await client.search([1, 3, 0])
+            assert error().reason is Reason.OVERLOADED
+            assert error().metadata == {"limit": "max_walks"}
+            assert error().retry_after is not None
+            other = asyncio.create_task(client.get(["1"]))
+            await until_waiting(connection, 2)
+        assert len(await walk) == len(await client.search([1, 3, 0])) == 10
+        assert len(await other) == 1
 
 
 async def test_a_cancelled_call_cancels_its_statement(alone: Client, own_url: str) -> None:

@@ -135,9 +135,9 @@ async def walked(url: str, tenant: str) -> bool:
     async with open_connections(url, application_name="test") as pool, pool.acquire() as connection:
         row = await connection.fetchrow(store.queries.find_collection, tenant, "things")
         assert row is not None
-        statement, arguments = PostgresSearches(None, hnsw_max_scan_tuples=1_000).statement(  # type: ignore[arg-type]
-            store.collection_of(row), WALK
-        )
+        nothing: Any = None
+        searches = PostgresSearches(nothing, walks=nothing, hnsw_max_scan_tuples=1_000)
+        statement, arguments = searches.statement(store.collection_of(row), WALK)
         lines = await connection.fetch(f"EXPLAIN {statement}", *arguments)
     return any("Index Scan using points_" in line[0] and "embedding" in line[0] for line in lines)
 

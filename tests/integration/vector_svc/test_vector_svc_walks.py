@@ -347,7 +347,8 @@ async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
     )
 
     async def explained(order: Order, most: int) -> list[str]:
-        searches = PostgresSearches(None, hnsw_max_scan_tuples=most)  # type: ignore[arg-type]
+        nothing: Any = None
+        searches = PostgresSearches(nothing, walks=nothing, hnsw_max_scan_tuples=most)
         statement, arguments = searches.statement(collection, order)
         rows = await connection.fetch(
             f"EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, SUMMARY OFF) {statement}", *arguments
