@@ -58,7 +58,7 @@ class LearningStore(Protocol):
         """Return the number of the version in use; 0 when none is."""
 
     async def activate(self, version: int) -> Version | None:
-        """Put a version to use, or none for 0.
+        """Put a version to use, or none for 0; after a training that is under way.
 
         Raises:
             StepwireError: PREDICTOR_NOT_FOUND.

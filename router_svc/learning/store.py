@@ -48,6 +48,7 @@ class PostgresLearningStore:
         if answered:
             ids, models = zip(*answered, strict=True)
             await self._pool.execute(queries.note_answers, ids, models)
+            await self._pool.execute(queries.correct_outcomes, ids)
 
     @retryable()
     async def report(self, report: Report) -> bool:
@@ -116,6 +117,8 @@ class PostgresLearningStore:
     @retryable()
     async def activate(self, version: int) -> Version | None:
         async with self._pool.acquire() as connection, connection.transaction():
+            # What is being trained would be put to use over what is chosen here.
+            await connection.execute(queries.await_training)
             await connection.execute(queries.retire_predictor)
             if version == 0:
                 return None

@@ -21,6 +21,16 @@ SET answered_by = a.model
 FROM unnest($1::uuid[], $2::text[]) AS a (decision_id, model)
 WHERE d.decision_id = a.decision_id
 
+-- name: correct_outcomes
+-- Give what was reported of the model decided on to the one that answered: another instance may
+-- have taken the report before that was noted. $1 ids of decisions.
+UPDATE router.outcomes o
+SET model = d.answered_by, propensity = NULL
+FROM router.decisions d
+WHERE d.decision_id = ANY ($1::uuid[]) AND o.decision_id = d.decision_id AND o.model = d.model
+    AND d.answered_by <> d.model AND NOT EXISTS (SELECT FROM router.outcomes x
+        WHERE x.decision_id = d.decision_id AND x.model = d.answered_by)
+
 -- name: lock_decision
 -- Read a decision and keep another report of it waiting. $1 tenant, $2 id.
 SELECT model, coalesce(answered_by, model) AS answered_by, propensity, features_version,
@@ -71,6 +81,10 @@ DELETE FROM router.outcomes WHERE (decision_id, model) IN (
 -- Become the one that trains, until the end of the transaction; false when another does.
 SELECT pg_try_advisory_xact_lock(hashtext('router.predictors'))
 
+-- name: await_training
+-- Wait until nobody trains, and keep others from it until the end of the transaction.
+SELECT pg_advisory_xact_lock(hashtext('router.predictors'))
+
 -- name: retire_predictor
 -- Take the predictor in use out of use.
 UPDATE router.predictors SET state = 'RETIRED' WHERE state = 'ACTIVE'
@@ -90,8 +104,10 @@ WHERE version = $1 AND parameters IS NOT NULL
 RETURNING *
 
 -- name: list_predictors
--- List the newest versions. $1 most rows.
-SELECT * FROM router.predictors ORDER BY version DESC LIMIT $1
+-- List the newest versions, without their parameters, which are megabytes each. $1 most rows.
+SELECT version, state, outcomes, held_out, log_loss, log_loss_before, calibration_error, models,
+    explanation, NULL::bytea AS parameters, created_at
+FROM router.predictors ORDER BY version DESC LIMIT $1
 
 -- name: active_predictor
 -- Read the version in use.

@@ -130,6 +130,39 @@ async def test_a_training_that_loses_the_record_says_so(parts: Parts) -> None:
     assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
 
 
+async def test_what_is_put_to_use_during_a_training_stays_in_use(parts: Parts) -> None:
+    choices = []
+
+    async def trained(*_: object) -> NewVersion:
+        chosen = asyncio.create_task(parts.store.activate(0))
+        choices.append(chosen)
+
+        async def done_or_waiting() -> bool:
+            found = await parts.pool.fetchval(
+                "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+                " WHERE NOT l.granted AND d.datname = current_database()"
+            )
+            return chosen.done() or bool(found)
+
+        await eventually(done_or_waiting)
+        return NewVersion(Judgement(20, 0.1, 0.5, 0.0, accepted=True, told=""), 99, [], b"x")
+
+    assert await parts.store.train(trained, limit=10) is not None
+    await choices[0]
+    assert await parts.store.active() is None
+
+
+async def test_a_report_through_an_instance_that_does_not_know_who_answered(parts: Parts) -> None:
+    decision = await parts.answered()
+    await parts.journal.flush()
+    await Parts(parts.pool).reports.report(Report("ours", decision.decision_id, 1.0))
+    parts.journal.observed(decision, LARGE, [])
+    await parts.journal.flush()
+    assert await parts.rows() == [
+        {"model": "large", "score": 1.0, "inferred": False, "propensity": None}
+    ]
+
+
 async def test_a_later_report_takes_the_place_of_an_earlier_one(parts: Parts) -> None:
     decision = await parts.answered()
     await parts.reports.report(Report("ours", decision.decision_id, 1.0))
@@ -184,6 +217,8 @@ async def test_a_better_version_is_trained_used_and_taken_out_of_use(parts: Part
     (first,) = await parts.trainer.versions()
     assert first.state is PredictorState.ACTIVE, first.judgement.told
     assert first.judgement.log_loss < first.judgement.log_loss_before
+    # Of all versions together they would be hundreds of megabytes.
+    assert first.parameters is None
     used = parts.trainer.predictor()
     assert used is not None
     assert used.version == first.version
