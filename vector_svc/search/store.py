@@ -39,8 +39,8 @@ from vector_svc.store.codecs import decode_vector, encode_vectors
 from vector_svc.store.database import Database
 from vector_svc.store.places import Places
 
-# Of so many points the share of those that match a filter is taken for that of all: 4 ms,
-# and 7 % of the share if that is a tenth.
+# Of so many points the share of those that match a filter is taken for that of all: 2 to 7 ms,
+# and within 5 % of the share if that is a tenth (one standard deviation).
 SAMPLED_POINTS: Final = 2_000
 
 _OPERATIONS: Final = {plan: f"search_{plan}" for plan in Plan}
