@@ -36,6 +36,8 @@ class RouterServicer(RouterServiceServicer):
 
     async def Decide(self, request: pb.DecideRequest, context: _Context) -> pb.DecideResponse:
         decision = await self._decider.decide(decode_held(request))
+        if decision.over_budget is not None:
+            raise decision.over_budget
         return pb.DecideResponse(decision=encode_decision(decision))
 
     async def Generate(self, request: pb.GenerateRequest, context: _Context) -> pb.GenerateResponse:

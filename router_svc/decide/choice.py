@@ -1,7 +1,7 @@
 """Chooses among the models of one catalogue. Pure: no I/O, no clock, no chance but the seed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from router_svc.catalogue.holder import Snapshot
@@ -40,18 +40,24 @@ def choose(
 ) -> Decision:
     """Returns which models may answer a request, best first.
 
+    Where only budgets keep models from answering, these are tried all the same: what budgets
+    have left is known as of a moment ago, and they are asked before each try.
+
     Raises:
-        StepwireError: BUDGET_EXHAUSTED when only budgets keep models from answering;
-            NO_ELIGIBLE_MODEL when every model is rejected.
+        StepwireError: NO_ELIGIBLE_MODEL when every model is rejected.
     """
     request, learnt = view.request, view.learnt
     seen = [
         look_at(model, view, availability=availability, allowance=allowance)
         for model in snapshot.catalogue.models
     ]
+    over_budget = None
+    if all(candidate.rejections for candidate in seen):
+        over_budget = _over_budget(seen, request, allowance)
+        seen = [_tried_all_the_same(candidate) for candidate in seen]
     eligible = [candidate for candidate in seen if not candidate.rejections]
     if not eligible:
-        raise _over_budget(seen, request, allowance) or nobody_eligible(seen)
+        raise nobody_eligible(seen)
     complexity = complexity_of(
         request, question_tokens=view.question_tokens, hardness=view.hardness
     )
@@ -75,6 +81,7 @@ def choose(
         propensity=order.propensity,
         predictor_version=0 if learnt is None else learnt.version,
         catalogue_version=snapshot.version,
+        over_budget=over_budget,
     )
 
 
@@ -82,13 +89,17 @@ def _over_budget(
     seen: Sequence[Candidate], request: Request, allowance: Allowance
 ) -> StepwireError | None:
     """Returns the refusal for the cheapest model that only a budget keeps from answering."""
-    kept = [
-        each
-        for each in seen
-        if all(rejection.code is RejectionCode.BUDGET for rejection in each.rejections)
-    ]
+    kept = [each for each in seen if _is_only_too_dear(each)]
     if not kept:
         return None
     cheapest = min(kept, key=lambda each: each.cost_micro_usd)
     left = allowance.left(request, cheapest.model)
     return None if left is None else left.refusal(cheapest.worst_cost_micro_usd)
+
+
+def _tried_all_the_same(candidate: Candidate) -> Candidate:
+    return replace(candidate, rejections=()) if _is_only_too_dear(candidate) else candidate
+
+
+def _is_only_too_dear(candidate: Candidate) -> bool:
+    return all(rejection.code is RejectionCode.BUDGET for rejection in candidate.rejections)

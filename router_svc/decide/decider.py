@@ -85,8 +85,7 @@ class Decider:
 
         Raises:
             StepwireError: MODEL_NOT_FOUND when the request names a model that the
-                catalogue does not have; BUDGET_EXHAUSTED when only budgets keep models from
-                answering; NO_ELIGIBLE_MODEL when every model is rejected.
+                catalogue does not have; NO_ELIGIBLE_MODEL when every model is rejected.
         """
         try:
             decision = await self._decide(request, self._holder.current)

@@ -164,6 +164,8 @@ class Decision:
         propensity: Probability with which the first of `tries` was drawn.
         predictor_version: Which predictor gave the qualities; 0 for the catalogue.
         catalogue_version: Which catalogue it was made with.
+        over_budget: What the caller would be told if budgets had no more left than a moment
+            ago, when no model was cheap enough; None where one is.
     """
 
     decision_id: UUID
@@ -177,6 +179,7 @@ class Decision:
     propensity: float
     predictor_version: int
     catalogue_version: str
+    over_budget: StepwireError | None = None
 
     @property
     def chosen(self) -> Candidate:
