@@ -113,10 +113,6 @@ class Holding:
         back, self._back = self._back, Counter()
         return [Back(self.name, second, units) for second, units in back.items() if units]
 
-    def keep_back(self, back: Back) -> None:
-        """Takes what could not be put back now."""
-        self._back[back.second] += back.units
-
     def _expire(self, now: float, *, everything: bool = False) -> None:
         while self._shares and (everything or self._shares[0].until <= now):
             share = self._shares.popleft()

@@ -143,8 +143,8 @@ class RateLimits:
             if not self._away:
                 _logger.warning("rates are not given out", extra={"why": str(error)})
             self._away = True
-            for each in back:
-                self._holdings[each.name].keep_back(each)
+            # Nor is it known whether what was put back has come: put back twice, it would be
+            # given to two. Lost, it is missing for a minute.
             return {}
         self._away = False
         return given

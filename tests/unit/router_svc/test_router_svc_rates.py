@@ -213,3 +213,25 @@ async def test_without_the_record_what_is_held_is_used_up_and_no_more() -> None:
     assert (caught.value.kind, caught.value.called) == (FailureKind.RATE_LIMITED, False)
     limits._store = store
     assert await lease(limits, model)
+
+
+class Unheard(MemoryRates):
+    """Does what it is asked to, and the answer is lost."""
+
+    async def take(self, asks: Sequence[Ask], back: Sequence[Back]) -> Mapping[str, Given]:
+        await super().take(asks, back)
+        raise StepwireError(Reason.DEPENDENCY_UNAVAILABLE, "away")
+
+
+async def test_what_may_have_been_put_back_is_not_put_back_again() -> None:
+    here, model = Instances(), limited(requests=60)
+    first, second = here.limits
+    assert all([await lease(first, model) for _ in range(30)])
+    here.store.__class__ = Unheard  # type: ignore[assignment]
+    await first.tidy(everything=True)
+    here.store.__class__ = Asked
+    # Some more are given and put back, with what was put back before if that is kept.
+    assert await lease(first, model)
+    await first.tidy(everything=True)
+    leases = [await lease(second, model) for _ in range(60)]
+    assert sum(map(bool, leases)) == 29
