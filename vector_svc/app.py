@@ -21,6 +21,7 @@ from stepwire.api.vector.v1.index_service_pb2_grpc import add_IndexServiceServic
 from stepwire.api.vector.v1.point_service_pb2_grpc import add_PointServiceServicer_to_server
 from stepwire.api.vector.v1.snapshot_service_pb2_grpc import add_SnapshotServiceServicer_to_server
 from stepwire.db import load_queries, migrate, open_pool
+from stepwire.db.notices import Notices
 from stepwire.lifecycle import StartError
 from stepwire.rpc import Service, open_channel
 from stepwire.rpc import run as run_process
@@ -50,7 +51,6 @@ from vector_svc.snapshots.servicer import SnapshotServicer
 from vector_svc.snapshots.snapshots import Snapshots
 from vector_svc.snapshots.store import PostgresSnapshots
 from vector_svc.store.database import Database, open_connections
-from vector_svc.store.notices import Notices
 from vector_svc.sweeping.store import PostgresSweep
 from vector_svc.sweeping.sweeper import Sweeper
 
@@ -65,6 +65,9 @@ SNAPSHOT_DRAIN_SHARE = 0.5
 
 # Earlier ones can corrupt or fail to repair HNSW indexes.
 OLDEST_PGVECTOR = (0, 8, 4)
+
+# Where changes of collections and aliases are told, by triggers.
+CHANNEL = "stepwire_vector"
 
 _QUERIES = load_queries("vector_svc", "sql/collections.sql")
 
@@ -148,7 +151,9 @@ def _services(
     collections = Collections(store, cache_entries=settings.collection_cache_entries)
     notices = Notices(
         settings.postgres_url.get_secret_value(),
-        lambda telling: collections.trust(telling=telling),
+        CHANNEL,
+        told=lambda _: collections.forget(),
+        listens=lambda telling: collections.trust(telling=telling),
     )
     sweeper = Sweeper(
         PostgresSweep(database),

@@ -20,19 +20,28 @@ logger = logging.getLogger(__name__)
 class Notices:
     """Listens on a channel for as long as it runs, by a connection of its own.
 
-    What is told while there is no connection is lost: notices make things quick, and what
-    must not be missed is looked up again and again.
+    What is told while there is no connection is lost. Whoever must not miss anything looks it
+    up again and again, or believes nothing while nobody `listens`.
 
     Args:
         url: Of the database.
         channel: What to listen on.
         told: Called with the text of each notice.
+        listens: Called with whether notices are told from then on, when that begins and when
+            it ends.
     """
 
-    def __init__(self, url: str, channel: str, told: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        channel: str,
+        told: Callable[[str], None],
+        listens: Callable[[bool], None] = lambda _: None,
+    ) -> None:
         self._url = url
         self._channel = channel
         self._told = told
+        self._listens = listens
 
     async def run(self) -> None:
         """Listen for ever; connect again when the connection is lost."""
@@ -43,6 +52,8 @@ class Notices:
                 logger.warning(
                     "notices do not come", extra={"channel": self._channel, "cause": repr(error)}
                 )
+            finally:
+                self._listens(False)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _listen(self) -> None:
@@ -55,6 +66,7 @@ class Notices:
         connection.add_termination_listener(lambda _: lost.set())
         try:
             await connection.add_listener(self._channel, self._heard)
+            self._listens(True)
             while not await _came(lost):
                 # A connection may have ended without a word: whoever listens would never know.
                 await connection.fetchval("SELECT 1", timeout=ANSWER_SECONDS)

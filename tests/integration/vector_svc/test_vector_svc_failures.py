@@ -13,11 +13,11 @@ from vector_svc_harness import Client, point, raw, refused, serving
 from stepwire.api.vector.v1.collection_pb2 import IndexOptions
 from stepwire.api.vector.v1.search_pb2 import SEARCH_PLAN_INDEX
 from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest
+from stepwire.db import notices
 from stepwire.errors import Reason, StepwireError
 from stepwire.lifecycle import StartError
 from stepwire.testing.poll import eventually
 from vector_svc.search import planner
-from vector_svc.store import notices
 
 
 class Way:
@@ -244,7 +244,8 @@ async def test_changes_are_not_trusted_to_be_told_by_who_fell_silent(
     monkeypatch.setattr(notices, "PAUSE_SECONDS", 0.05)
     told: list[bool] = []
     async with way_to_postgres(service_url) as way:
-        listening = asyncio.create_task(notices.Notices(way.url, told.append).run())
+        here = notices.Notices(way.url, "any", lambda _: None, listens=told.append)
+        listening = asyncio.create_task(here.run())
         assert await eventually(lambda: told and told[-1])
         way.flows.clear()
         assert await eventually(lambda: not told[-1])
