@@ -193,7 +193,11 @@ class Router:
             # A call that is cancelled at once has not begun its try.
             attempt.abandon()
             # The failure of the one made first is noted by the caller when nobody answered.
-            course.failed.extend(each for each in lost if answered or each.hedge)
+            for each in lost:
+                if answered:
+                    course.failed.append(each)
+                elif each.hedge:
+                    self._take_note(course, each)
 
     def _note(self, course: _Course, attempt: Try, failure: ProviderFailure) -> None:
         self._take_note(course, _failed(attempt, failure))

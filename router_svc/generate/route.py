@@ -108,7 +108,8 @@ class Route:
         if tried.endpoint:
             course.avoid.append(tried.endpoint)
         if tried.failure.kind in LASTING:
-            course.out = not others
+            # Without an endpoint, all of them rest.
+            course.out = not (tried.endpoint and others)
             return
         if others and tried.failure.called and tried.failure.kind in OF_THE_ENDPOINT:
             course.ready_at = now

@@ -104,4 +104,5 @@ DELETE FROM router.budgets WHERE deleted_at < now() - $1::interval
 -- name: purge_accounts
 -- Remove accounts of periods that ended long ago. $1 age.
 DELETE FROM router.budget_accounts a USING router.budgets b
-WHERE b.budget_id = a.budget_id AND b.period <> 'TOTAL' AND a.period_start < now() - $1::interval
+WHERE b.budget_id = a.budget_id
+    AND router.period_end(b.period, a.period_start) < now() - $1::interval

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from router_svc.budgets.ports import Want
 from router_svc.budgets.records import Account, AccountKey, Budget, Config, Period, Standing
-from router_svc.budgets.store import PostgresBudgetStore, PostgresVault
+from router_svc.budgets.store import ACCOUNTS_KEPT, PostgresBudgetStore, PostgresVault
 from router_svc.generate.records import Caller, UsageEntry
 from router_svc.generate.usage import Usage
 from router_svc.usage.records import Charge
@@ -130,6 +130,23 @@ async def test_a_call_is_held_for_in_all_its_accounts_or_in_none(parts: Parts) -
     assert stood[wide.budget_id, ""].left == 90
     assert stood[narrow.budget_id, ""].refused == (0,)
     assert (await parts.account(wide)).reserved == (await parts.account(narrow)).reserved == 10
+
+
+async def test_accounts_are_kept_for_as_long_after_their_period(parts: Parts) -> None:
+    session, month = await parts.session(), await parts.budget(100, period=Period.MONTH)
+    ever = await parts.budget(100, period=Period.TOTAL)
+    await parts.hold(session, want(1, month, ever))
+    for days, left in ((ACCOUNTS_KEPT.days + 25, 1), (ACCOUNTS_KEPT.days + 32, 0)):
+        await parts.pool.execute(
+            "UPDATE router.budget_accounts SET period_start = now() - $2 * interval '1 day'"
+            " WHERE budget_id = $1",
+            month.budget_id,
+            days,
+        )
+        await parts.vault.purge()
+        found = await parts.budgets.accounts(month, key="", after=None, limit=5)
+        assert len(found) == left
+    assert (await parts.account(ever)).reserved == 1
 
 
 async def test_in_shadow_mode_it_is_only_counted(parts: Parts) -> None:

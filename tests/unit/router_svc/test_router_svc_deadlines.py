@@ -273,6 +273,28 @@ def test_what_failed_beside_the_one_that_answers_is_told() -> None:
     assert DecisionReason.HEDGED not in answer.decision.reasons
 
 
+def test_what_failed_beside_one_that_failed_is_not_asked_again() -> None:
+    turns = [
+        Turn([3.0], FailureKind.SERVER, None, ""),
+        # The second model, beside the first; it is not for this request.
+        Turn([1.0], FailureKind.UNFIT, None, ""),
+        Turn([0.0], FailureKind.SERVER, None, ""),
+        Turn([0.0], None, None, "{}"),
+    ]
+
+    async def asked() -> Answer:
+        plan = Plan([], [9.0, 9.0, 9.0], 60.0, max_attempts=6, hedge_share=1.0, streamed=False)
+        return await a_router(Providers(turns[::-1]), plan).generate(REQUEST, deadline=60.0)
+
+    answer = run_virtual(asked())
+    assert [(each.name, each.hedge) for each in answer.failed] == [
+        ("b", True),
+        ("a", False),
+        ("a", False),
+    ]
+    assert answer.model.name == "c"
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_model_is_not_blamed_for_calls_that_had_no_room(*, streamed: bool) -> None:
     providers = Providers([])

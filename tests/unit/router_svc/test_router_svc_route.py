@@ -125,3 +125,11 @@ def test_another_key_is_tried_at_once_and_the_same_never_again() -> None:
     assert (step.wait_seconds, step.avoid) == (0.0, ("e0",))
     route.failed(FailedTry(only, "e1", poor), now=0.0)
     assert route.next(now=0.0) is None
+
+
+def test_a_model_whose_places_all_rest_is_not_asked_again() -> None:
+    only = candidate("only", endpoints=2)
+    route = Route([only], RULES)
+    resting = ProviderFailure(FailureKind.NO_CREDIT, "left to rest", called=False)
+    route.failed(FailedTry(only, "", resting), now=0.0)
+    assert route.next(now=0.0) is None
