@@ -16,6 +16,8 @@ from router_svc.tokens.families import Counted
 # lower: few answers reach a model's limit, and ranking by limits would favour models
 # for being allowed less.
 EXPECTED_OUTPUT_TOKENS = 400
+# More than any window, and what the API's fields hold.
+MOST_TOKENS = 2**31 - 1
 # No tokenizer in use makes more tokens of a text than it has bytes. What a chat
 # template adds beyond what is counted stays below this share and this number.
 _TEMPLATE_SHARE = 1.1
@@ -71,7 +73,7 @@ def look_at(
     assert price is not None, f"{model.name} has no price"
     longest = output_tokens(model, request)
     pictures = request.pictures * model.image_tokens
-    tokens = counted.tokens + pictures
+    tokens = min(counted.tokens + pictures, MOST_TOKENS)
     expected = price.cost_micro_usd(tokens, min(longest, EXPECTED_OUTPUT_TOKENS))
     quality = _quality(model, view)
     left = allowance.left(request, model)

@@ -77,7 +77,8 @@ class ProviderPool:
     def take(self, model: Model, *, avoid: Sequence[str] = ()) -> tuple[Target, Permit]:
         """Returns the less busy of two places that let a call through; see `Targets`."""
         places = self._places.get(model.name, ())
-        if not places:
+        if not places or _served(places[0].target.model) != _served(model):
+            # Another one would be called at the price, and for the quality, of this one.
             raise ProviderFailure(
                 FailureKind.MISCONFIGURED, "the catalogue no longer has it", called=False
             )
@@ -143,6 +144,12 @@ class ProviderPool:
         provider = OpenAIModel(model.provider, self._clients[endpoint.base_url], key=secret)
         load = before.target.load if before else Load()
         return _Place(Target(model, endpoint.name, provider, load), _keys(model, endpoint), secret)
+
+
+def _served(model: Model) -> tuple[str, str]:
+    """Returns what is called: the kind of its provider, and the provider's own name of it."""
+    own = model.provider
+    return own.kind, own.embedding_model if isinstance(own, ExtractiveProvider) else own.model
 
 
 def _keys(model: Model, endpoint: Endpoint) -> tuple[BreakerKey, ...]:

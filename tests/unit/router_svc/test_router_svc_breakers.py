@@ -1,6 +1,8 @@
 """One breaker as a state machine, and several before one call."""
 
 from datetime import timedelta
+from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,8 +17,12 @@ from router_svc.breakers.records import (
     Opening,
     Scope,
 )
+from router_svc.catalogue.holder import Snapshot
+from router_svc.catalogue.models import Catalogue
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.load import MIN_CALLS, Load
+from router_svc.providers.pool import ProviderPool
+from tests.unit.router_svc.router_builders import OPENAI, a_catalogue, a_model
 
 PROVIDER = BreakerKey(Scope.PROVIDER, "http://somewhere")
 KEY = BreakerKey(Scope.KEY, "KEY@http://somewhere")
@@ -317,3 +323,22 @@ def test_load_follows_what_calls_take() -> None:
     assert load.p95_seconds is not None
     # One in ten takes a second, so that the 95th percentile is there.
     assert 0.5 < load.p95_seconds < 1.3
+
+
+def test_a_call_that_has_begun_gets_no_other_model_by_the_same_name() -> None:
+    def change(catalogue: Catalogue) -> None:
+        pool.use(Snapshot(catalogue, {}, "v"))
+
+    def none(_: Any) -> Any:
+        raise AssertionError("no model of model_svc")
+
+    pool = ProviderPool(Breakers(RULES, lambda: 0.0), none, random=Random(1))
+    begun = a_model("small")
+    change(a_catalogue(begun))
+    # The same model, better thought of.
+    change(a_catalogue(a_model("small", quality=0.9)))
+    assert pool.take(begun)[0].endpoint == "default"
+    change(a_catalogue(a_model("small", provider=OPENAI | {"model": "dearer"})))
+    with pytest.raises(ProviderFailure) as caught:
+        pool.take(begun)
+    assert (caught.value.kind, caught.value.called) == (FailureKind.MISCONFIGURED, False)

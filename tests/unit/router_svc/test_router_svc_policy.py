@@ -2,8 +2,9 @@ from typing import Any
 
 import pytest
 
+from router_svc.decide.codec import encode_decision
 from router_svc.decide.records import Decision
-from router_svc.requests.records import Message, Request, Role
+from router_svc.requests.records import Image, Message, Request, Role
 from stepwire.errors import Reason, StepwireError
 from tests.unit.router_svc.router_builders import (
     EXTRACTIVE,
@@ -202,3 +203,13 @@ def test_expected_cost_counts_an_answer_of_ordinary_length() -> None:
     assert decision_on(a_request(), catalogue=catalogue).chosen.cost_micro_usd == 400 * 2
     short = decision_on(a_request(max_output_tokens=100), catalogue=catalogue)
     assert short.chosen.cost_micro_usd == 100 * 2
+
+
+def test_more_tokens_than_any_model_reads_are_told_as_many() -> None:
+    pictures = tuple(Image(url="https://x/a.png") for _ in range(3))
+    request = Request(messages=(Message(Role.USER, "What is this?", images=pictures),))
+    vast = a_model("vast", capabilities=["vision"], image_tokens=2**31 - 1)
+    catalogue = a_catalogue(a_model("fine", capabilities=["vision"]), vast)
+    told = encode_decision(decide_on(request, catalogue)).candidates
+    assert [(each.model, bool(each.rejected)) for each in told] == [("fine", False), ("vast", True)]
+    assert told[1].input_tokens == 2**31 - 1
