@@ -1,7 +1,7 @@
 """Generates: decides, tries models in turn, accounts for the answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -140,10 +140,8 @@ class Router:
         if step.wait_seconds > 0:
             await asyncio.sleep(step.wait_seconds)
         asked, candidate = course.asked, step.candidate
-        if course.failed:
-            request, candidate = corrected(
-                asked.request, candidate, course.failed[-1], self._means.count
-            )
+        if (wrong := _off_schema(course.failed, candidate)) is not None:
+            request, candidate = corrected(asked.request, candidate, wrong, self._means.count)
             asked = replace(asked, request=request)
         try:
             attempt = await open_try(asked, candidate, self._means, avoid=step.avoid)
@@ -228,6 +226,18 @@ class Router:
     def _observe(self, course: _Course, winner: Try | None) -> None:
         model = None if winner is None else winner.candidate.model
         self._observer.observed(course.asked.decision, model, course.failed)
+
+
+def _off_schema(failed: Sequence[FailedTry], candidate: Candidate) -> FailedTry | None:
+    """Returns the last answer of a model that did not keep the schema; None without one."""
+    return next(
+        (
+            each
+            for each in reversed(failed)
+            if each.name == candidate.model.name and each.failure.kind is FailureKind.OFF_SCHEMA
+        ),
+        None,
+    )
 
 
 def _failed(attempt: Try, failure: ProviderFailure, *, hedge: bool = False) -> FailedTry:

@@ -93,8 +93,12 @@ def error_told(error: Any, where: str, *, key: str | None) -> ProviderFailure:
     code, said = _read({"error": error})
     is_status = len(code) == _STATUS_DIGITS and code.isdecimal()
     status = int(code) if is_status else _SERVER_ERRORS
+    kind = _kind(status, code, said)
+    if not is_status and kind is FailureKind.SERVER:
+        # No status speaks against the words.
+        kind = _by_words(said) or kind
     return ProviderFailure(
-        _kind(status, code, said),
+        kind,
         f"{where}{_told(status, said, key)}",
         status=str(status),
     )
@@ -117,11 +121,18 @@ def _kind(status: int, code: str, said: str) -> FailureKind:  # noqa: PLR0911  (
         return FailureKind.SERVER
     if status in _MISCONFIGURED:
         return FailureKind.MISCONFIGURED
+    return _by_words(said) or FailureKind.BAD_REQUEST
+
+
+def _by_words(said: str) -> FailureKind | None:
+    """Returns what the words of an error mean; None when they say nothing in particular."""
+    if _CREDIT_WORDS.search(said):
+        return FailureKind.NO_CREDIT
     if _LENGTH_WORDS.search(said):
         return FailureKind.CONTEXT_TOO_LONG
     if _FILTER_WORDS.search(said):
         return FailureKind.CONTENT_FILTERED
-    return FailureKind.BAD_REQUEST
+    return None
 
 
 def _read(given: Any) -> tuple[str, str]:

@@ -45,7 +45,7 @@ def encode_answer(answer: Answer, *, account_only: bool = False) -> pb.GenerateR
         attempts=[
             pb.FailedAttempt(
                 model=each.name,
-                endpoint=each.endpoint,
+                endpoint=each.endpoint if each.failure.called else "",
                 kind=each.kind,
                 message=str(each.failure),
                 called=each.failure.called,

@@ -15,6 +15,7 @@ from stepwire.api.router.v1.message_pb2 import (
     ROLE_ASSISTANT,
     ROLE_SYSTEM,
     ROLE_USER,
+    JsonSchema,
     Message,
     Usage,
 )
@@ -177,6 +178,8 @@ async def test_a_misconfigured_model_is_passed_over_and_named_when_alone(
         ({"code": "insufficient_quota"}, "no_credit"),
         ({"code": "9" * 5_000}, "server"),
         ("it broke", "server"),
+        ({"message": "the maximum context length is 9"}, "context_too_long"),
+        ("you have no credit", "no_credit"),
     ],
 )
 async def test_an_error_in_an_answer_that_is_none_is_told_apart(
@@ -257,6 +260,20 @@ async def test_a_request_that_does_not_fit_one_model_is_tried_with_another(
         assert [(await stub.Generate(ask())).model for _ in range(5)] == ["second"] * 5
     # It is the request that does not fit: the model is well and is not left to rest.
     assert len(endpoint.seen) == 5
+
+
+async def test_a_correction_is_not_lost_with_the_try_that_carried_it(
+    tmp_path: Path, endpoint: ChatEndpoint
+) -> None:
+    schema = JsonSchema()
+    schema.schema.update({"type": "object", "required": ["metres"]})
+    endpoint.script.extend([chat("{}"), refusal(429)])
+    endpoint.otherwise = chat('{"metres": 2}')
+    small = chat_model("small", endpoint.base_url, capabilities=["json"])
+    async with running_router(tmp_path, small) as stub:
+        answer = await stub.Generate(ask(json_schema=schema))
+    assert [each.kind for each in answer.attempts] == ["off_schema", "rate_limited"]
+    assert [len(each.body["messages"]) for each in endpoint.seen] == [1, 3, 3]
 
 
 async def test_a_model_that_declines_has_answered(tmp_path: Path, endpoint: ChatEndpoint) -> None:

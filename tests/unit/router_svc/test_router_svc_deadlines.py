@@ -22,12 +22,13 @@ from router_svc.generate.load import Load
 from router_svc.generate.nothing import NoObserver
 from router_svc.generate.pipeline import Router
 from router_svc.generate.ports import Lease, Limits, Permit, Slot, Target
-from router_svc.generate.records import Answer, Caller, Completion, Delta, FinishReason
+from router_svc.generate.records import Answer, Caller, Completion, Delta, FailedTry, FinishReason
 from router_svc.generate.route import RetryRules
 from router_svc.generate.tries import ANSWER_SECONDS
 from router_svc.generate.usage import Usage
 from router_svc.limits.app import own_limits
 from router_svc.metrics import RouterMetrics
+from router_svc.requests.encode import encode_answer
 from router_svc.requests.records import JsonSchema, Request
 from router_svc.settings import RouterSettings
 from router_svc.tokens.families import TokenCounters
@@ -332,3 +333,12 @@ def test_calls_end_by_their_deadline_and_what_they_make_ends_before_them(plan: P
     if reason is Reason.DEADLINE_EXCEEDED and providers.calls:
         # Not sooner than it had to: what was left was too little, or was used up.
         assert ended >= deadline - ANSWER_SECONDS - ROUNDING
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_an_endpoint_is_told_where_it_was_called(*, called: bool) -> None:
+    failure = ProviderFailure(FailureKind.TIMEOUT, "no room", called=called)
+    failed = FailedTry(DECISION.chosen, "e0", failure)
+    model = DECISION.chosen.model
+    told = encode_answer(Answer(Completion("{}"), Usage(1, 1), 0, DECISION, model, (failed,)))
+    assert [(each.endpoint, each.called) for each in told.attempts] == [("e0" * called, called)]
