@@ -11,8 +11,8 @@ from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.records import Completion, Delta, FinishReason
 from router_svc.generate.usage import Usage
 from router_svc.providers.refusals import error_told
-from router_svc.providers.sources import CitationStream, read_citations
-from router_svc.requests.records import Document, Request, ToolCall
+from router_svc.providers.sources import CitationStream, citable, read_citations
+from router_svc.requests.records import Request, ToolCall
 from stepwire.ids import uuid7
 
 _logger = logging.getLogger(__name__)
@@ -334,14 +334,6 @@ def _new_id() -> str:
 def _model_name(told: str | None) -> str:
     """Returns what a provider calls the model, as far as a record can hold it."""
     return (told or "").replace("\0", "")[:MAX_MODEL_CHARACTERS]
-
-
-def citable(request: Request) -> tuple[Document, ...]:
-    """Returns the documents whose numbers in an answer are citations.
-
-    In an answer of JSON `[1, 2]` is a list.
-    """
-    return () if request.json_schema is not None else request.documents
 
 
 def _nonsense(error: ValidationError) -> ProviderFailure:

@@ -7,9 +7,8 @@ import grpc.aio
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.records import Completion, Delta, FinishReason
 from router_svc.generate.usage import Usage
-from router_svc.providers.chat_answer import citable
 from router_svc.providers.model_service import failure_of
-from router_svc.providers.sources import CitationStream, render_sources
+from router_svc.providers.sources import CitationStream, citable, render_sources
 from router_svc.requests.records import Message, Request, Role
 from stepwire.api.model.v1 import generate_pb2 as pb
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceStub

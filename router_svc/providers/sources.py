@@ -7,7 +7,7 @@ numbers: in the answer each is replaced by the id of its document.
 import re
 
 from router_svc.generate.records import Citation
-from router_svc.requests.records import Document
+from router_svc.requests.records import Document, Request
 
 _INSTRUCTION = (
     "Answer from the numbered sources below. After each statement, cite the sources that it "
@@ -21,6 +21,14 @@ _FENCE = "```"
 # Longer than a list of numbers that a model cites at once.
 _LONGEST_MARK = 40
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`)", re.DOTALL)
+
+
+def citable(request: Request) -> tuple[Document, ...]:
+    """Returns the documents whose numbers in an answer are citations.
+
+    In an answer of JSON `[1, 2]` is a list.
+    """
+    return () if request.json_schema is not None else request.documents
 
 
 def render_sources(documents: tuple[Document, ...]) -> str:
