@@ -18,6 +18,8 @@ from stepwire.telemetry.spans import Span, read_trace
 _SERVICE_CELLS = 9
 _DURATION_CELLS = 9
 _NARROWEST_BAR = 16
+# In files and pipes, which have no width of their own that a picture could fill.
+_COLUMNS_ELSEWHERE = 80
 _NAME_SHARE = 0.42
 _STYLES = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_magenta")
 
@@ -56,7 +58,7 @@ async def _trace(connection: Connection, task_id: str, folder: Path, output: Out
 
 
 def draw(spans: Sequence[Span], *, trace_id: str, screen: Console) -> None:
-    """Draws spans as a waterfall, as wide as the screen.
+    """Draws spans as a waterfall, as wide as the screen if it is a terminal.
 
     Args:
         spans: The spans of a trace, at least one.
@@ -71,10 +73,9 @@ def draw(spans: Sequence[Span], *, trace_id: str, screen: Console) -> None:
         f"in {duration((end - start) / 1e9)}"
     )
     ascii_only = not screen.encoding.lower().startswith("utf")
-    name_cells = int(screen.width * _NAME_SHARE)
-    bar_cells = max(
-        _NARROWEST_BAR, screen.width - name_cells - _SERVICE_CELLS - _DURATION_CELLS - 4
-    )
+    columns = screen.width if screen.is_terminal else _COLUMNS_ELSEWHERE
+    name_cells = int(columns * _NAME_SHARE)
+    bar_cells = max(_NARROWEST_BAR, columns - name_cells - _SERVICE_CELLS - _DURATION_CELLS - 4)
     rows = lay_out(spans)
     for row in rows:
         span = row.span

@@ -207,7 +207,8 @@ def test_openai_clients_are_answered(demo: tuple[Stack, dict[str, Any]], home: P
         assert answer.choices[0].message.content == f'"{text}" [report]'
         vectors = client.embeddings.create(model="auto", input=[text, "Sales fell."])
         assert [len(each.embedding) for each in vectors.data] == [384, 384]
-        assert [each.id for each in client.models.list()] == ["auto", answer.model]
+        listed = [each.id for each in client.models.list()]
+        assert listed == ["auto", answer.model, "all-minilm-l6-v2"]
 
 
 def test_a_second_up_joins_and_one_after_a_killed_supervisor_starts_all_anew(
