@@ -1,6 +1,7 @@
 """HTTP beside gRPC: one list of concerns for both, and an orderly end."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import pytest
 
 from stepwire.errors import StepwireError
 from stepwire.http import Answer, Asked, HttpApp, HttpServer, Route, Stream
+from stepwire.http.exchange import Exchange
 from stepwire.lifecycle import StartError
 from stepwire.rpc import Server, Service, current_call
 from stepwire.settings import ServiceSettings
@@ -178,3 +180,22 @@ async def test_nothing_of_an_answer_is_held_back_until_its_beginning_is_confirme
     async with server, httpx2.AsyncClient(trust_env=False) as client:
         assert (await client.get(f"http://{server.address}/")).is_success
     assert undelayed == [1]
+
+
+async def test_a_request_leaves_nothing_for_the_collector_of_garbage() -> None:
+    async with running() as place:
+        place.free.set()
+        await place.client.post("/wait", json={})
+        gc.collect()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            for path in ("/wait", "/stream", "/nowhere"):
+                await place.client.post(path, json={})
+            # The end of what watched the client comes after the answer.
+            await asyncio.sleep(0)
+            gc.collect()
+            left = [each for each in gc.garbage if isinstance(each, Exchange)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+    assert not left
