@@ -7,12 +7,13 @@ import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from stepwire.stack.account import stand_ins
 from stepwire.stack.ports import free_port
 from stepwire.stack.postgres import PostgresError, PostgresServer, place
-from stepwire.testing.poll import eventually_blocking
 from stepwire.testing.scratch import is_in_memory, scratch_folder
+from stepwire.testing.servers import running
 
 TEMPLATE = "stepwire_template"
 START_SECONDS = 60.0
@@ -42,7 +43,15 @@ def postgres_server(
             shared_buffers_mb=shared_buffers_mb,
         )
         try:
-            with _running(server):
+            server.prepare()
+            with running(
+                "Postgres",
+                server.command(),
+                partial(_answers, server),
+                log=server.folder / "log",
+                within_seconds=START_SECONDS,
+                end=signal.SIGQUIT,  # "immediate" shutdown
+            ):
                 server.run_sql(f"CREATE DATABASE {TEMPLATE}")
                 server.run_sql("CREATE EXTENSION vector", database=TEMPLATE)
                 yield server
@@ -62,22 +71,6 @@ def fresh_database(server: PostgresServer, *, template: str = TEMPLATE) -> Itera
         yield server.url(name)
     finally:
         server.run_sql(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@contextmanager
-def _running(server: PostgresServer) -> Iterator[None]:
-    log = server.folder / "log"
-    server.prepare()
-    with log.open("wb") as output:
-        process = server.command().start(output)
-    try:
-        eventually_blocking(lambda: process.poll() is not None or _answers(server), START_SECONDS)
-        assert process.poll() is None, f"Postgres did not start: {log.read_text()}"
-        yield
-    finally:
-        # "Immediate" shutdown: nothing of the data is wanted any more.
-        process.send_signal(signal.SIGQUIT)
-        process.wait()
 
 
 def _answers(server: PostgresServer) -> bool:

@@ -4,12 +4,13 @@ import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from stepwire.stack.ports import LOOPBACK, free_port
 from stepwire.stack.rabbitmq import RabbitServer, is_ready
-from stepwire.testing.poll import eventually_blocking
 from stepwire.testing.scratch import scratch_folder
+from stepwire.testing.servers import running
 
 START_SECONDS = 90.0
 
@@ -24,20 +25,15 @@ def rabbitmq_server(script: Path, *, in_memory: bool = False) -> Iterator[Rabbit
         server = RabbitServer(
             script=script, folder=folder, port=free_port(), password=secrets.token_hex(16)
         )
-        log = folder / "console.log"
         server.prepare()
-        with log.open("wb") as output:
-            process = server.command().start(output)
-        try:
-            eventually_blocking(
-                lambda: process.poll() is not None or _answers(server), START_SECONDS
-            )
-            assert process.poll() is None, f"RabbitMQ did not start: {log.read_text()}"
+        with running(
+            "RabbitMQ",
+            server.command(),
+            partial(_answers, server),
+            log=folder / "console.log",
+            within_seconds=START_SECONDS,
+        ):
             yield server
-        finally:
-            # Nothing of its data is wanted any more.
-            process.kill()
-            process.wait()
 
 
 def _answers(server: RabbitServer) -> bool:

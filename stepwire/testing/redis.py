@@ -7,12 +7,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stepwire.stack.ports import LOOPBACK, free_port
 from stepwire.stack.process import Command
-from stepwire.testing.poll import eventually_blocking
 from stepwire.testing.scratch import scratch_folder
+from stepwire.testing.servers import running
 
 # Either will do; they speak the same protocol.
 SERVERS = ("valkey-server", "redis-server")
@@ -74,19 +75,15 @@ def redis_server(program: Path) -> Iterator[RedisServer]:
         server = RedisServer(
             program=program, folder=folder, port=free_port(), password=secrets.token_hex(16)
         )
-        log = folder / "log"
         server.prepare()
-        with log.open("wb") as output:
-            process = server.command().start(output)
-        try:
-            eventually_blocking(
-                lambda: process.poll() is not None or _answers(server), START_SECONDS
-            )
-            assert process.poll() is None, f"Redis did not start: {log.read_text()}"
+        with running(
+            "Redis",
+            server.command(),
+            partial(_answers, server),
+            log=folder / "log",
+            within_seconds=START_SECONDS,
+        ):
             yield server
-        finally:
-            process.kill()
-            process.wait()
 
 
 def _answers(server: RedisServer) -> bool:
