@@ -3,7 +3,6 @@
 The data of the service's database lies on a small file system in memory.
 """
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -17,7 +16,16 @@ import asyncpg
 import numpy as np
 import pytest
 import pytest_asyncio
-from vector_svc_harness import Client, point, refused, serving, table_of, tables_of
+from vector_svc_harness import (
+    Client,
+    limit_memory,
+    needs_prlimit,
+    point,
+    refused,
+    serving,
+    table_of,
+    tables_of,
+)
 
 from stepwire.api.vector.v1.collection_pb2 import IndexOptions, TextOptions
 from stepwire.api.vector.v1.index_service_pb2 import (
@@ -267,7 +275,7 @@ async def test_what_a_build_could_not_drop_is_dropped_later(
     assert await eventually(dropped)
 
 
-@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
+@needs_prlimit
 async def test_a_write_without_memory_is_refused_whole(
     cramped: Client, disk: Disk, postgres: PostgresServer
 ) -> None:
@@ -290,14 +298,3 @@ async def test_a_write_without_memory_is_refused_whole(
     assert await cramped.count() == 1
     await cramped.upsert(batch(0))
     assert await cramped.count() == BATCH
-
-
-async def limit_memory(postgres: PostgresServer, processes: list[int], limit: str) -> None:
-    for process in processes:
-        # Who Postgres runs as may limit it; root may not everywhere.
-        limiting = await asyncio.create_subprocess_exec(
-            *("prlimit", f"--pid={process}", f"--as={limit}"),
-            user=postgres.account,
-            group=postgres.account,
-        )
-        assert await limiting.wait() == 0

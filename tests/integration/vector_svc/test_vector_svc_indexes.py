@@ -1,14 +1,22 @@
 """Indexes are built in the background, and whatever ends a build, searches go on."""
 
 import asyncio
-import shutil
 from typing import Any
 
 import asyncpg
 import numpy as np
 import orjson
 import pytest
-from vector_svc_harness import Client, point, raw, refused, serving, table_of
+from vector_svc_harness import (
+    Client,
+    limit_memory,
+    needs_prlimit,
+    point,
+    raw,
+    refused,
+    serving,
+    table_of,
+)
 
 from stepwire.api.vector.v1.collection_pb2 import (
     FIELD_TYPE_INT,
@@ -399,7 +407,7 @@ async def test_a_build_that_fails_says_why_and_leaves_nothing(
     assert await nearest(alone) == "7"
 
 
-@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
+@needs_prlimit
 async def test_a_build_that_runs_out_of_memory_says_so_and_leaves_nothing(
     alone: Client, own_url: str, tenant: str, postgres: PostgresServer
 ) -> None:
@@ -411,13 +419,7 @@ async def test_a_build_that_runs_out_of_memory_says_so_and_leaves_nothing(
         async with older.transaction():
             await older.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
             begun = await build(alone)
-            process = await builder(watching)
-            # Who Postgres runs as may limit it; root may not everywhere.
-            account = postgres.account
-            limiting = await asyncio.create_subprocess_exec(
-                *("prlimit", f"--pid={process}", "--as=1:"), user=account, group=account
-            )
-            assert await limiting.wait() == 0
+            await limit_memory(postgres, [await builder(watching)], "1:")
         failed = await ended(alone, begun.build_id)
     finally:
         await older.close()

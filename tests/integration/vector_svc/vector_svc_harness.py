@@ -1,5 +1,7 @@
 """A vector service in the test's process, and what tests say to it."""
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -37,6 +39,7 @@ from stepwire.api.vector.v1.snapshot_service_pb2_grpc import SnapshotServiceStub
 from stepwire.errors import StepwireError
 from stepwire.rpc import Server, open_channel
 from stepwire.rpc.status import from_rpc_error
+from stepwire.stack.postgres import PostgresServer
 from vector_svc import app
 from vector_svc.settings import VectorSettings
 
@@ -199,3 +202,20 @@ async def tables_of(url: str, tenant: str) -> list[str]:
         return [row[0] for row in rows]
     finally:
         await connection.close()
+
+
+needs_prlimit = pytest.mark.skipif(
+    shutil.which("prlimit") is None, reason="prlimit is not installed"
+)
+
+
+async def limit_memory(postgres: PostgresServer, processes: Iterable[int], limit: str) -> None:
+    """Let some of Postgres' processes have no more memory than a limit, as prlimit takes it."""
+    for process in processes:
+        # Who Postgres runs as may limit it; root may not everywhere.
+        limiting = await asyncio.create_subprocess_exec(
+            *("prlimit", f"--pid={process}", f"--as={limit}"),
+            user=postgres.account,
+            group=postgres.account,
+        )
+        assert await limiting.wait() == 0
