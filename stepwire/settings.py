@@ -80,13 +80,14 @@ class ServiceSettings(DependentSettings):
     max_concurrent_calls: int = Field(
         default=1024,
         ge=1,
-        description="Calls handled at the same time, server streams not counted; one more is "
+        description="Calls handled at the same time, streams not counted; one more is "
         "refused with OVERLOADED.",
     )
     max_streams: int = Field(
         default=1024,
         ge=1,
-        description="Server streams open at the same time; one more is refused with OVERLOADED.",
+        description="Streams, of either side, open at the same time; one more is refused with "
+        "OVERLOADED.",
     )
     max_deadline_seconds: float = Field(
         default=600,

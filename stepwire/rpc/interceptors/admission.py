@@ -13,8 +13,8 @@ _RETRY_AFTER = timedelta(milliseconds=500)
 class Admission:
     """Lets at most so many calls in at a time.
 
-    Server streams are counted by themselves: they are many, last long and mostly
-    wait, and must not take the places of short calls. Health and reflection always
+    Streams, of either side, are counted by themselves: they are many, last long and
+    mostly wait, and must not take the places of short calls. Health and reflection always
     pass: a full server is not a dead one.
     """
 
@@ -33,7 +33,7 @@ class Admission:
         if call.method.infrastructure:
             yield
             return
-        streams = call.method.streams_responses
+        streams = call.method.is_stream
         if self._active[streams] >= self._limits[streams]:
             raise CallFailed(
                 StepwireError(

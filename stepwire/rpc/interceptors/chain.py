@@ -46,6 +46,11 @@ class Method:
     infrastructure: bool
     system: str = names.RPC_SYSTEM_GRPC
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether it lasts for as long as either side has something to send."""
+        return self.streams_requests or self.streams_responses
+
 
 class CallContext(Protocol):
     """What the concerns need of what carries a call: gRPC, or HTTP beside it."""

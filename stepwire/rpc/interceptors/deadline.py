@@ -66,7 +66,7 @@ class Deadline:
         if remaining is not None:
             remaining -= remaining * _ROUNDED_SHARE
             remaining -= min(_ANSWER_SECONDS, remaining * _ANSWER_SHARE)
-        if call.method.streams_responses or call.method.streams_requests:
+        if call.method.is_stream:
             return remaining
         if remaining is None:
             return self._default_seconds

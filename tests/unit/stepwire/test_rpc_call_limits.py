@@ -76,9 +76,9 @@ async def test_a_timeout_of_the_handlers_own_is_not_taken_for_the_deadline(caplo
     ("shape", "limit", "other"),
     [
         ("unary_unary", "max_concurrent_calls", "unary_stream"),
-        ("stream_unary", "max_concurrent_calls", "stream_stream"),
+        ("stream_unary", "max_streams", "unary_unary"),
         ("unary_stream", "max_streams", "unary_unary"),
-        ("stream_stream", "max_streams", "stream_unary"),
+        ("stream_stream", "max_streams", "unary_unary"),
     ],
 )
 async def test_a_call_over_the_limit_is_refused_and_others_are_not(shape, limit, other):
