@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
+from model_svc.file_marks import FileMark, file_mark
 from model_svc.running.plan import Provider
 from model_svc.sessions.devices import Device
 from model_svc.sessions.errors import ModelLoadError
@@ -133,7 +134,5 @@ class DecoderProcess:
         return answer
 
 
-def _marks(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """What tells whether the files of a folder are still the same."""
-    stats = {path.name: path.stat() for path in folder.iterdir()}
-    return {name: (each.st_ino, each.st_size, each.st_mtime_ns) for name, each in stats.items()}
+def _marks(folder: Path) -> dict[str, FileMark]:
+    return {path.name: file_mark(path) for path in folder.iterdir()}

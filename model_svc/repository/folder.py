@@ -12,6 +12,7 @@ from model_svc.chains.model import Use
 from model_svc.chains.opening import chain_model
 from model_svc.export.cached import MODEL_FILE
 from model_svc.export.checkpoint import TOKENIZER_FILE
+from model_svc.file_marks import file_mark
 from model_svc.generation.decoder import GENAI_FILE
 from model_svc.repository.config import CONFIG_FILE, read_config
 from model_svc.repository.effects import Kind, check_effects, unheeded
@@ -174,7 +175,6 @@ def _fingerprint(version: Path, config: pb.ModelConfig) -> str:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     digest.update(config.SerializeToString(deterministic=True))
     for path in sorted(version.rglob("[!.]*")):
-        status = path.stat()
         digest.update(os.fsencode(path.relative_to(version)))
-        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\0".encode())
+        digest.update(f"\0{file_mark(path)}\0".encode())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from model_svc.file_marks import file_mark
 from model_svc.sessions.devices import Device
 from model_svc.sessions.engine import Open, Runnable
 from model_svc.sessions.errors import ModelLoadError
@@ -17,13 +18,13 @@ def same_file(path: Path, open_: Open) -> Open:
             changed.
     """
     try:
-        loaded = _mark(path)
+        loaded = file_mark(path)
     except OSError as error:
         raise ModelLoadError(f"{path}: {error}") from error
 
     def open_same(device: Device, threads: int) -> Runnable:
         try:
-            same = _mark(path) == loaded
+            same = file_mark(path) == loaded
         except OSError:
             same = False
         if not same:
@@ -31,8 +32,3 @@ def same_file(path: Path, open_: Open) -> Open:
         return open_(device, threads)
 
     return open_same
-
-
-def _mark(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
