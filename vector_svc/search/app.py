@@ -11,6 +11,7 @@ from stepwire.rpc import Service
 from vector_svc.collections.registry import Collections
 from vector_svc.embedding.ports import Embedder, Reranker
 from vector_svc.metrics import VectorMetrics
+from vector_svc.search.courses import Courses
 from vector_svc.search.estimates import Estimates
 from vector_svc.search.recall import Recalls
 from vector_svc.search.recall_store import PostgresQuerySamples, PostgresRecalls
@@ -65,10 +66,9 @@ def wire(
         targets=Targets(store, embedder),
         reranking=Reranking(reranker),
         collections=collections,
-        estimates=estimates,
+        courses=Courses(store, estimates, hnsw_ef_search=settings.hnsw_ef_search),
         samples=samples,
         metrics=metrics,
-        hnsw_ef_search=settings.hnsw_ef_search,
     )
     recalls = Recalls(
         PostgresRecalls(database, store), collections=collections, estimates=estimates

@@ -100,7 +100,7 @@ def search_of(
         ef_search=int(_within(message.ef_search, f"{field}ef_search", 0, MAX_EF_SEARCH)),
         probes=int(_within(message.probes, f"{field}probes", 0, MAX_PROBES)),
         oversampling=_oversampling(message.oversampling, f"{field}oversampling"),
-        field=field,
+        path=field,
     )
 
 

@@ -20,11 +20,10 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a store is to find.
+    """What a store is to find, near to one vector or another.
 
     Attributes:
         plan: The way.
-        vector: A matrix of one row; None to rank by words alone.
         wanted: Points to find, with those to leave out.
         offset: Points to leave out from the best on.
         filter: Which points count; None for every point.
@@ -40,7 +39,6 @@ class Order:
     """
 
     plan: Plan
-    vector: Matrix | None
     wanted: int
     offset: int
     filter: Node | None
@@ -53,6 +51,23 @@ class Order:
     vectors: bool
     times: bool = False
     most_lists: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An order made ready by a store, which carries it out with any vector.
+
+    Attributes:
+        collection: Where.
+        order: The order.
+        statement: What the store makes of it.
+        arguments: What goes with that behind the vector.
+    """
+
+    collection: Collection
+    order: Order
+    statement: str
+    arguments: Sequence[object]
 
 
 class SearchStore(Protocol):
@@ -81,12 +96,25 @@ class SearchStore(Protocol):
         """Return the number of points that match a filter, more or less, of so many points."""
         ...
 
-    def search(self, collection: Collection, order: Order) -> Awaitable[list[Found]]:
-        """Return the best points, best first."""
+    def prepare(self, collection: Collection, order: Order) -> Prepared:
+        """Make an order ready to be carried out.
+
+        Raises:
+            StepwireError: FIELD_INVALID, for a filter that does not fit the collection.
+        """
+        ...
+
+    def search(self, prepared: Prepared, vector: Matrix | None) -> Awaitable[list[Found]]:
+        """Return the best points, best first.
+
+        Args:
+            prepared: What is to be found.
+            vector: A matrix of one row; None to rank by words alone.
+        """
         ...
 
     def search_together(
-        self, collection: Collection, orders: Sequence[Order]
+        self, collection: Collection, order: Order, vectors: Matrix
     ) -> Awaitable[list[list[Found]]]:
         """Return the best points of each of several walks that differ in their vectors alone.
 

@@ -18,7 +18,7 @@ from vector_svc.search.planner import Decision, ranked_by_whole_vectors
 from vector_svc.search.ports import Near, Order
 from vector_svc.search.records import Plan, QuerySample, Recall
 from vector_svc.search.statements import recall_statement
-from vector_svc.search.store import PostgresSearches
+from vector_svc.search.store import PostgresSearches, arguments_of
 from vector_svc.store.codecs import decode_vector, encode_vectors
 from vector_svc.store.database import Database
 
@@ -93,7 +93,6 @@ class PostgresRecalls:
         )
         order = Order(
             plan=decision.plan,
-            vector=vector,
             wanted=limit,
             offset=0,
             filter=None,
@@ -106,8 +105,9 @@ class PostgresRecalls:
             payloads=False,
             vectors=False,
         )
-        statement, arguments = self._searches.statement(collection, order)
-        rows, took = await self._fetch(collection, statement, *arguments)
+        prepared = self._searches.prepare(collection, order)
+        arguments = arguments_of(prepared, vector)
+        rows, took = await self._fetch(collection, prepared.statement, *arguments)
         return [(row["id"], row["distance"]) for row in rows], took
 
     @retryable()

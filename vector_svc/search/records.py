@@ -1,7 +1,7 @@
 """What is searched for, and what is found. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -114,6 +114,8 @@ class PayloadSelection:
 class Search:
     """What a caller searches for; its numbers are checked, its vector is not yet.
 
+    Two are equal if they differ in nothing but what they are near to: they go the same way.
+
     Attributes:
         limit: Number of points wanted.
         offset: Number of points to leave out from the best on.
@@ -133,13 +135,13 @@ class Search:
         ef_search: Candidates kept during a walk of HNSW; 0 for what the target takes.
         probes: Lists of IVFFlat that a walk looks into; 0 for what the target takes.
         oversampling: Candidates of a quantized index per point wanted; 0 for the default.
-        field: Path of the request's fields, for errors: "" or ending in a dot.
+        path: Of the request's fields, for errors: "" or ending in a dot.
     """
 
     limit: int
     offset: int = 0
-    vector: bytes = b""
-    text: str = ""
+    vector: bytes = field(default=b"", compare=False)
+    text: str = field(default="", compare=False)
     examples: Examples | None = None
     words: WordQuery | None = None
     filter: Node | None = None
@@ -154,12 +156,17 @@ class Search:
     ef_search: int = 0
     probes: int = 0
     oversampling: float = 0.0
-    field: str = ""
+    path: str = field(default="", compare=False)
 
     @property
     def near_something(self) -> bool:
         """Whether nearness counts, and not words alone."""
         return bool(self.vector or self.text or self.examples)
+
+    @property
+    def ranked_anew(self) -> bool:
+        """Whether points are ranked once more after they are found."""
+        return any((self.recency, self.diversity, self.rerank))
 
 
 @dataclass(slots=True)

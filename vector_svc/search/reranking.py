@@ -75,7 +75,7 @@ def _text_field(collection: Collection, search: Search) -> Path:
     text = collection.config.text
     if text is None:
         wrong = "is required: the collection has no text field"
-        raise field_invalid(f"{search.field}rerank.path", wrong)
+        raise field_invalid(f"{search.path}rerank.path", wrong)
     return (text.field,)
 
 

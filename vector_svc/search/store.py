@@ -6,15 +6,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 import asyncpg
-import numpy as np
 import orjson
 
 from stepwire.db import retryable
 from vector_svc.collections.store import built_of
-from vector_svc.engine.records import Collection, Element, IndexKind, StoredPoint
+from vector_svc.engine.records import Collection, Element, IndexKind, Matrix, StoredPoint
 from vector_svc.filters.compile import compile_filter
 from vector_svc.filters.records import Compiled, Node
-from vector_svc.search.ports import Order, Sizes
+from vector_svc.search.ports import Order, Prepared, Sizes
 from vector_svc.search.records import (
     POSTINGS,
     POSTINGS_FILTERED,
@@ -45,6 +44,8 @@ SAMPLED_POINTS: Final = 2_000
 
 _OPERATIONS: Final = {plan: f"search_{plan}" for plan in Plan}
 _NO_PLACE: Final = nullcontext()
+# Among arguments, in the place of a vector that comes later.
+_VECTOR: Final = None
 
 
 class PostgresSearches:
@@ -94,24 +95,32 @@ class PostgresSearches:
         )
         return int(rows * row["matches"] / row["points"]) if row["points"] else 0
 
-    async def search(self, collection: Collection, order: Order) -> list[Found]:
+    def prepare(self, collection: Collection, order: Order) -> Prepared:
+        """Make an order ready to be carried out."""
+        statement, arguments = self._statement(collection, order)
+        behind = arguments if order.plan is Plan.WORDS else arguments[1:]
+        return Prepared(collection, order, statement, behind)
+
+    async def search(self, prepared: Prepared, vector: Matrix | None) -> list[Found]:
         """Return the best points, best first."""
-        statement, arguments = self.statement(collection, order)
-        async with self._walks if order.plan.walks else _NO_PLACE:
-            rows = await self._fetch(_OPERATIONS[order.plan], collection, statement, *arguments)
+        collection, order = prepared.collection, prepared.order
         config = collection.config
+        arguments = arguments_of(prepared, vector)
+        async with self._walks if order.plan.walks else _NO_PLACE:
+            rows = await self._fetch(
+                _OPERATIONS[order.plan], collection, prepared.statement, *arguments
+            )
         score = _as_it_is if order.words is not None else config.metric.score
         return [_found(row, score, config.element) for row in rows]
 
     async def search_together(
-        self, collection: Collection, orders: Sequence[Order]
+        self, collection: Collection, order: Order, vectors: Matrix
     ) -> list[list[Found]]:
         """Return the best points of each of several walks that differ in their vectors alone."""
-        layout, first = layout_of(collection), orders[0]
-        compiled = compile_filter(first.filter, collection, first=BEFORE_FILTER["walks"] + 1)
-        form = Form("walks", compiled.sql, first.payloads, first.vectors, first.times)
-        _, *others = self._near(layout, first, first.wanted, first.offset)
-        vectors = np.concatenate([order.vector for order in orders if order.vector is not None])
+        layout = layout_of(collection)
+        compiled = compile_filter(order.filter, collection, first=BEFORE_FILTER["walks"] + 1)
+        form = Form("walks", compiled.sql, order.payloads, order.vectors, order.times)
+        _, *others = self._near(layout, order, order.wanted, order.offset)
         async with self._walks:
             rows = await self._fetch(
                 "search_together",
@@ -121,7 +130,7 @@ class PostgresSearches:
                 *others,
                 *compiled.arguments,
             )
-        results: list[list[Found]] = [[] for _ in orders]
+        results: list[list[Found]] = [[] for _ in vectors]
         score = collection.config.metric.score
         for *row, number in rows:
             results[number - 1].append(_found(row, score, layout.element))
@@ -134,11 +143,11 @@ class PostgresSearches:
         element = collection.config.element
         return {row["id"]: decode_vector(row["embedding"], element) for row in rows}
 
-    def statement(self, collection: Collection, order: Order) -> tuple[str, list[Any]]:
+    def _statement(self, collection: Collection, order: Order) -> tuple[str, list[Any]]:
         """Return the statement that carries out an order, and its arguments."""
         layout = layout_of(collection)
         form = Form("", payloads=order.payloads, vectors=order.vectors, times=order.times)
-        if order.vector is None:
+        if order.plan is Plan.WORDS:
             return self._by_words(collection, layout, form, order)
         name = name_of(order.plan, layout)
         compiled = compile_filter(order.filter, collection, first=BEFORE_FILTER[name] + 1)
@@ -150,9 +159,7 @@ class PostgresSearches:
         return self._by_both(collection, (near, form), order, compiled)
 
     def _near(self, layout: Layout, order: Order, wanted: int, offset: int) -> list[Any]:
-        assert order.vector is not None
-        [encoded] = encode_vectors(order.vector, layout.element)
-        arguments: list[Any] = [encoded, wanted, offset]
+        arguments: list[Any] = [_VECTOR, wanted, offset]
         name = name_of(order.plan, layout)
         if order.plan.walks and layout.kind is IndexKind.IVFFLAT:
             arguments += [str(order.effort), str(order.most_lists)]
@@ -203,6 +210,13 @@ class PostgresSearches:
             return await connection.fetch(
                 statement, *arguments, timeout=self._database.statement_seconds
             )
+
+
+def arguments_of(prepared: Prepared, vector: Matrix | None) -> Sequence[object]:
+    """Return what goes with a statement that is near to a vector, or to none."""
+    if vector is None:
+        return prepared.arguments
+    return *encode_vectors(vector, prepared.collection.config.element), *prepared.arguments
 
 
 def recall_of_row(row: asyncpg.Record) -> Recall:

@@ -33,14 +33,14 @@ class Targets:
                 service says.
         """
         if search.vector:
-            return _checked(collection, search.vector, f"{search.field}vector")
+            return _checked(collection, search.vector, f"{search.path}vector")
         if search.text:
             if not collection.config.model:
-                raise field_invalid(f"{search.field}text", "the collection has no model for it")
+                raise field_invalid(f"{search.path}text", "the collection has no model for it")
             rows = await self._embedder.embed(collection.config.model, [search.text])
-            return _checked(collection, rows.astype("<f4").tobytes(), f"{search.field}text")
+            return _checked(collection, rows.astype("<f4").tobytes(), f"{search.path}text")
         if search.examples is not None:
-            return await self._between(collection, search.examples, f"{search.field}examples")
+            return await self._between(collection, search.examples, f"{search.path}examples")
         return None
 
     async def _between(self, collection: Collection, examples: Examples, field: str) -> Matrix:

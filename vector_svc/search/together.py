@@ -4,13 +4,14 @@ import asyncio
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 
-from vector_svc.engine.records import Collection, Quantization
-from vector_svc.search.ports import Order, SearchStore
+import numpy as np
+
+from vector_svc.engine.records import Collection, Matrix, Quantization
+from vector_svc.search.ports import Order, Prepared, SearchStore
 from vector_svc.search.records import Found
 
-Waiting = tuple[Collection, Order, "asyncio.Future[list[Found]]"]
+Waiting = tuple[Prepared, Matrix, "asyncio.Future[list[Found]]"]
 
 
 class Together:
@@ -31,17 +32,17 @@ class Together:
         self._waiting: list[Waiting] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def search(self, collection: Collection, order: Order) -> list[Found]:
+    async def search(self, prepared: Prepared, vector: Matrix | None) -> list[Found]:
         """Return the best points, as `SearchStore.search` does."""
-        if not _alike(collection, order):
+        if vector is None or not _alike(prepared.collection, prepared.order):
             async with self._places:
-                return await self._store.search(collection, order)
+                return await self._store.search(prepared, vector)
         loop = asyncio.get_running_loop()
         if not self._waiting:
             # Behind all other searches of the batch that are ready to be carried out.
             loop.call_soon(self._start)
         future: asyncio.Future[list[Found]] = loop.create_future()
-        self._waiting.append((collection, order, future))
+        self._waiting.append((prepared, vector, future))
         return await future
 
     async def close(self) -> None:
@@ -54,8 +55,8 @@ class Together:
         waiting, self._waiting = self._waiting, []
         groups: defaultdict[tuple[int, Order], list[Waiting]] = defaultdict(list)
         for each in waiting:
-            collection, order, _ = each
-            groups[collection.id, replace(order, vector=None)].append(each)
+            prepared, _, _ = each
+            groups[prepared.collection.id, prepared.order].append(each)
         for group in groups.values():
             size = math.ceil(len(group) / self._at_once)
             for start in range(0, len(group), size):
@@ -64,14 +65,16 @@ class Together:
                 task.add_done_callback(self._tasks.discard)
 
     async def _carry_out(self, group: Sequence[Waiting]) -> None:
-        collection, order, _ = group[0]
+        prepared, vector, _ = group[0]
         try:
             async with self._places:
                 if len(group) == 1:
-                    results = [await self._store.search(collection, order)]
+                    results = [await self._store.search(prepared, vector)]
                 else:
-                    orders = [order for _, order, _ in group]
-                    results = await self._store.search_together(collection, orders)
+                    vectors = np.concatenate([vector for _, vector, _ in group])
+                    results = await self._store.search_together(
+                        prepared.collection, prepared.order, vectors
+                    )
         except Exception as error:  # noqa: BLE001 - handed to all who wait
             for _, _, future in group:
                 if not future.done():

@@ -54,7 +54,7 @@ from stepwire.testing.poll import eventually
 from vector_svc.collections import store
 from vector_svc.search.ports import Order
 from vector_svc.search.records import Plan
-from vector_svc.search.store import PostgresSearches
+from vector_svc.search.store import PostgresSearches, arguments_of
 from vector_svc.store.database import open_connections
 
 DIMENSION = 16
@@ -64,7 +64,6 @@ VECTORS = np.random.default_rng(3).standard_normal((300, DIMENSION)).astype("<f4
 
 WALK = Order(
     plan=Plan.INDEX,
-    vector=VECTORS[:1],
     wanted=1,
     offset=0,
     filter=None,
@@ -145,8 +144,9 @@ async def walked(url: str, tenant: str) -> bool:
         assert row is not None
         nothing: Any = None
         searches = PostgresSearches(nothing, walks=nothing, hnsw_max_scan_tuples=1_000)
-        statement, arguments = searches.statement(store.collection_of(row), WALK)
-        lines = await connection.fetch(f"EXPLAIN {statement}", *arguments)
+        prepared = searches.prepare(store.collection_of(row), WALK)
+        arguments = arguments_of(prepared, VECTORS[:1])
+        lines = await connection.fetch(f"EXPLAIN {prepared.statement}", *arguments)
     return any("Index Scan using points_" in line[0] and "embedding" in line[0] for line in lines)
 
 

@@ -42,7 +42,7 @@ from vector_svc.filters.records import AnyOf, Contains
 from vector_svc.search import planner
 from vector_svc.search.ports import Order
 from vector_svc.search.records import Plan
-from vector_svc.search.store import PostgresSearches
+from vector_svc.search.store import PostgresSearches, arguments_of
 from vector_svc.store.database import open_connections
 
 ROWS = 1_500
@@ -206,9 +206,11 @@ async def test_walks_of_a_batch_go_together(full: Full, monkeypatch: pytest.Monk
     sizes: list[int] = []
     together = PostgresSearches.search_together
 
-    async def counted(self: PostgresSearches, collection: Collection, orders: Any) -> Any:
-        sizes.append(len(orders))
-        return await together(self, collection, orders)
+    async def counted(
+        self: PostgresSearches, collection: Collection, order: Order, vectors: Any
+    ) -> Any:
+        sizes.append(len(vectors))
+        return await together(self, collection, order, vectors)
 
     options: list[dict[str, Any]] = [{}] * 9 + [{"limit": 3}, {"exact": True}, {"limit": 3}]
     options += [{"filter": containing(most=1)}] * 6 + [{"words": WordQuery(words="oven")}]
@@ -333,7 +335,6 @@ async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
     collection = Collection(number, "t", config, 1, config.index, now, now)
     nowhere = Order(
         plan=Plan.ITERATIVE,
-        vector=clusters.queries[:1],
         wanted=10,
         offset=0,
         filter=AnyOf(("half",), (2,)),
@@ -349,9 +350,10 @@ async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
     async def explained(order: Order, most: int) -> list[str]:
         nothing: Any = None
         searches = PostgresSearches(nothing, walks=nothing, hnsw_max_scan_tuples=most)
-        statement, arguments = searches.statement(collection, order)
+        prepared = searches.prepare(collection, order)
         rows = await connection.fetch(
-            f"EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, SUMMARY OFF) {statement}", *arguments
+            f"EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, SUMMARY OFF) {prepared.statement}",
+            *arguments_of(prepared, clusters.queries[:1]),
         )
         return [row[0] for row in rows]
 

@@ -12,7 +12,7 @@ from vector_svc_harness import Client, containing, point, refused, serving
 from stepwire.api.vector.v1.collection_pb2 import METRIC_DOT, TextOptions
 from stepwire.api.vector.v1.filter_pb2 import Condition, FieldCondition, Filter
 from stepwire.api.vector.v1.search_pb2 import SEARCH_PLAN_WORDS, WordQuery
-from vector_svc.search import search, store
+from vector_svc.search import courses, store
 
 ROWS = 600
 DIMENSION = 8
@@ -130,7 +130,7 @@ async def test_expired_points_take_no_place_among_words(client: Client) -> None:
 async def test_what_was_not_read_of_a_frequent_word_may_be_missing(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (store, search):
+    for module in (store, courses):
         monkeypatch.setattr(module, "POSTINGS_FILTERED", 5)
     await client.create("things", 2, text=TextOptions(field="text"))
     await client.upsert([point(str(n), [1, 0], {"text": "boat", "n": n}) for n in range(5)])
