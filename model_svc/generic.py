@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -11,10 +13,12 @@ from model_svc.metrics import ModelMetrics
 from model_svc.ports import InferCall, Inferred, Ran
 from model_svc.running.answers import Answers
 from model_svc.running.batcher import Batcher
+from model_svc.running.budgets import RowBudget
 from model_svc.running.execute import Executed
 from model_svc.running.statistics import Statistics, Timings
-from model_svc.sessions.engine import Engine
-from model_svc.sessions.errors import InputRefusedError
+from model_svc.sessions.devices import Device
+from model_svc.sessions.engine import Engine, Run
+from model_svc.sessions.errors import DeviceError, InputRefusedError
 from model_svc.sessions.runner import Runner
 from model_svc.sessions.session import PLATFORM
 from model_svc.tensors import BYTES, Tensor, TensorSpec
@@ -42,34 +46,36 @@ class TensorExecute:
     Requests that run together are put one under the other, and their outputs cut apart.
     """
 
-    def __init__(self, engine: Engine, runner: Runner) -> None:
+    def __init__(self, engine: Engine, runner: Runner, on_cpu: RowBudget) -> None:
+        """Runs batches.
+
+        Args:
+            engine: The model.
+            runner: The threads that call it.
+            on_cpu: What runs together on a CPU.
+        """
         self._engine = engine
         self._runner = runner
+        self._on_cpu = on_cpu
 
     async def __call__(self, payloads: Sequence[Request], *, alone: bool) -> Executed:
         """See `Execute`."""
         return await self._runner.run(self._run, payloads, alone)
 
     def _run(self, requests: Sequence[Request], alone: bool) -> Executed:  # noqa: FBT001
-        first = requests[0]
         if len(requests) == 1:
-            results, device = self._engine.run(first.inputs, first.outputs, alone=alone)
+            (only,) = requests
+            results, device = self._engine.run(only.inputs, only.outputs, alone=alone)
             return Executed([results], device)
-        joined = {
-            name: np.concatenate([request.inputs[name] for request in requests])
-            for name in first.inputs
-        }
-        results, device = self._engine.run(joined, first.outputs, alone=alone)
-        rows = [request.rows for request in requests]
-        for name, result in zip(first.outputs, results, strict=True):
-            if not result.shape or len(result) != sum(rows):
-                raise InputRefusedError(
-                    f"output {name} has shape {list(result.shape)} for {sum(rows)} rows: the "
-                    "model's first dimension is none of a batch"
-                )
-        ends = np.cumsum(rows)[:-1]
-        parts = [np.split(result, ends) for result in results]
-        return Executed(list(zip(*parts, strict=True)), device)
+        if self._engine.device is Device.GPU:
+            with suppress(DeviceError):
+                return Executed(_joined(requests, self._engine.run_on_device), Device.GPU)
+        run = partial(self._engine.run_on_cpu, alone=alone)
+        # One part, unless the batch was made for a GPU that failed.
+        parts = self._on_cpu.parts([max(1, request.rows) for request in requests])
+        return Executed(
+            [outputs for part in parts for outputs in _joined(requests[part], run)], Device.CPU
+        )
 
 
 class GenericModel:
@@ -191,6 +197,28 @@ class GenericModel:
             return _each(bytes.decode, tensor)
         except UnicodeDecodeError as error:
             raise tensor_invalid(self._name, name, f"must be UTF-8: {error}") from error
+
+
+def _joined(requests: Sequence[Request], run: Run) -> Sequence[Sequence[Tensor]]:
+    """Runs requests as one; returns the outputs of each."""
+    first = requests[0]
+    if len(requests) == 1:
+        return [run(first.inputs, first.outputs)]
+    inputs = {
+        name: np.concatenate([request.inputs[name] for request in requests])
+        for name in first.inputs
+    }
+    results = run(inputs, first.outputs)
+    rows = [request.rows for request in requests]
+    for name, result in zip(first.outputs, results, strict=True):
+        if not result.shape or len(result) != sum(rows):
+            raise InputRefusedError(
+                f"output {name} has shape {list(result.shape)} for {sum(rows)} rows: the "
+                "model's first dimension is none of a batch"
+            )
+    ends = np.cumsum(rows)[:-1]
+    parts = [np.split(result, ends) for result in results]
+    return list(zip(*parts, strict=True))
 
 
 def digest_of(call: InferCall) -> bytes:

@@ -1,6 +1,5 @@
 """The service's instruments, and the names of its spans' attributes."""
 
-from collections.abc import Callable
 from typing import Final
 
 from opentelemetry.metrics import Histogram, Meter
@@ -45,8 +44,6 @@ class ModelMetrics:
         *,
         model: str,
         version: str,
-        budget: int,
-        device: Callable[[], str],
         reads_text: bool,
     ) -> None:
         """Measures nothing yet.
@@ -55,14 +52,10 @@ class ModelMetrics:
             meter: Makes the instruments.
             model: The model's name.
             version: Its version.
-            budget: The largest size of a batch; 0 for one that is never filled.
-            device: Says where it runs now.
             reads_text: Whether its batches are counted in tokens.
         """
         self.statistics = Statistics()
         self._attributes = {MODEL: model, VERSION: version}
-        self._device = device
-        self._budget = budget
         self._reads_text = reads_text
         self._items = _histogram(
             meter, BATCH_ITEMS, "{item}", "Texts, or calls, that ran together.", _ITEM_BUCKETS
@@ -105,16 +98,18 @@ class ModelMetrics:
         items: int,
         size: int,
         padded_size: int,
+        full: int,
         wait_seconds: float,
         seconds: float,
+        device: str,
         failed: bool,
     ) -> None:
         """See `BatchObserver`."""
-        attributes = {**self._attributes, DEVICE: self._device()}
+        attributes = {**self._attributes, DEVICE: device}
         self.statistics.batch_ran(items if self._reads_text else size, seconds)
         self._items.record(items, attributes)
-        if self._budget:
-            self._fill.record(padded_size / self._budget, attributes)
+        if full:
+            self._fill.record(padded_size / full, attributes)
         if self._reads_text:
             self._tokens.record(size, attributes)
             self._padded.add(padded_size, attributes)

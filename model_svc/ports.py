@@ -222,8 +222,10 @@ class BatchObserver(Protocol):
         items: int,
         size: int,
         padded_size: int,
+        full: int,
         wait_seconds: float,
         seconds: float,
+        device: str,
         failed: bool,
     ) -> None:
         """One batch was run.
@@ -232,7 +234,9 @@ class BatchObserver(Protocol):
             items: How many texts, or calls, it had.
             size: Their tokens, or rows.
             padded_size: The same with padding.
+            full: The size that fills a batch where this one was made; 0 if nothing does.
             wait_seconds: How long the one waited that waited longest.
             seconds: How long it ran.
+            device: Where it ran; if it failed, where it was to.
             failed: Whether it, or a part of it, failed.
         """

@@ -2,16 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from stepwire.settings import MEBIBYTE, ServiceSettings
-
-# On a CPU, what fits in its caches runs fastest per token; a GPU wants to be filled.
-_CPU_BATCH_TOKENS: Final = 512
-_GPU_BATCH_TOKENS: Final = 16_384
 
 
 class ModelSettings(ServiceSettings):
@@ -95,6 +91,19 @@ class ModelSettings(ServiceSettings):
         description="Batches that a GPU is given at the same time, so that the next one is ready "
         "when one ends.",
     )
+    gpu_memory_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Memory of a GPU that each version of a model may have there, for its weights "
+        "and its runs; 0 means no limit. CUDA itself takes some more. What does not fit is done "
+        "on the CPU; a model may have a limit of its own.",
+    )
+    gpu_memory_growth: Literal["doubled", "requested"] = Field(
+        default="doubled",
+        description="What a model takes of a GPU's memory when it needs more: `doubled` takes "
+        "twice as much each time, `requested` what it needs and no more, which wastes less of a "
+        "limit.",
+    )
     gpu_float16: bool = Field(
         default=True,
         description="Whether the embedding model computes in float16 on a GPU.",
@@ -105,10 +114,15 @@ class ModelSettings(ServiceSettings):
         "for each size of batch.",
     )
     max_batch_tokens: int = Field(
-        default=0,
-        ge=0,
-        description="Tokens of a batch of texts, padding included; 0 means 512 on a CPU and "
-        "16384 on a GPU.",
+        default=512,
+        ge=1,
+        description="Tokens of a batch of texts on a CPU, padding included: what fits in its "
+        "caches runs fastest per token. Also for models that have left a GPU that failed.",
+    )
+    gpu_max_batch_tokens: int = Field(
+        default=16_384,
+        ge=1,
+        description="Tokens of a batch of texts on a GPU, padding included; it wants to be filled.",
     )
     max_waiting_tokens: int = Field(
         default=524_288,
@@ -133,7 +147,3 @@ class ModelSettings(ServiceSettings):
     def cpu_threads(self) -> int:
         """Returns the number of threads that run models on a CPU."""
         return self.threads or len(os.sched_getaffinity(0))
-
-    def batch_tokens(self, *, on_cpu: bool) -> int:
-        """Returns the token budget of a batch."""
-        return self.max_batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS)

@@ -12,6 +12,7 @@ from model_svc.generation.process import DecoderProcess
 from model_svc.metrics import ModelMetrics
 from model_svc.running.batcher import Batcher
 from model_svc.running.budgets import RowBudget
+from model_svc.running.place import Place
 from model_svc.running.plan import RunPlan
 from model_svc.running.slots import ComputePool
 from model_svc.sessions.devices import Device
@@ -48,22 +49,21 @@ def open_generator(
         meter,
         model=name,
         version=version,
-        budget=_ONE_BY_ONE,
-        device=lambda: process.device,
         reads_text=False,
     )
     runner = Runner(1)
+    budget = RowBudget(_ONE_BY_ONE)
+    places = {device: Place(device, pool, budget) for device, pool in pools.items()}
     return GenerationModel(
         name,
         process=process,
         batcher=Batcher(
             name,
             TokenExecute(process, runner),
-            budget=RowBudget(_ONE_BY_ONE),
+            place=lambda: places[process.device],
             # A second run would only wait for the process.
             plan=replace(plan, instances=1),
             max_waiting=plan.max_waiting or settings.max_texts_written,
-            pool=lambda: pools[process.device],
             clock=clock,
             observer=metrics,
         ),

@@ -19,10 +19,16 @@ class Kind(StrEnum):
 
 
 _RUN: Final = frozenset({"allow_interface_change", "weight", "intra_op_thread_count"})
+_ROWS: Final = "cpu_max_batch_size"
+_TENSORS: Final = _RUN | {_ROWS, "gpu_mem_limit", "arena_extend_strategy"}
 
-# The parameters that have an effect; all of them on a model that reads texts.
+# The parameters that have an effect; all but one of them on a model that reads texts.
 _PARAMETERS: Final[Mapping[Kind, frozenset[str]]] = MappingProxyType(
-    {Kind.TENSORS: _RUN, Kind.WRITES: _RUN, Kind.ENSEMBLE: frozenset({"allow_interface_change"})}
+    {
+        Kind.TENSORS: _TENSORS,
+        Kind.WRITES: _RUN,
+        Kind.ENSEMBLE: frozenset({"allow_interface_change"}),
+    }
 )
 
 
@@ -68,5 +74,7 @@ def _idle_fields(config: pb.ModelConfig, kind: Kind) -> Iterator[str]:
 def _idle_parameters(config: pb.ModelConfig, kind: Kind) -> Iterator[str]:
     known = _PARAMETERS.get(kind)
     for name in sorted(config.parameters):
-        if known is not None and name not in known:
+        if name == _ROWS if known is None else name not in known:
             yield f"parameter {name}"
+        elif name == _ROWS and not config.HasField("dynamic_batching"):
+            yield f"parameter {name} without dynamic_batching"

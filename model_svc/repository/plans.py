@@ -40,6 +40,7 @@ def run_plan(
     rows = config.max_batch_size if config.HasField("dynamic_batching") else 0
     return RunPlan(
         max_batch_rows=rows if configured else None,
+        cpu_batch_rows=min(parameters.cpu_max_batch_size, rows),
         max_delay_seconds=batching.max_queue_delay_microseconds / _MICROSECONDS,
         max_waiting=policy.max_queue_size,
         priority_levels=batching.priority_levels,
@@ -49,6 +50,8 @@ def run_plan(
         weight=parameters.weight,
         provider=_PROVIDERS[group.kind],
         threads=parameters.intra_op_thread_count,
+        gpu_memory_bytes=parameters.gpu_mem_limit,
+        gpu_memory_growth=parameters.arena_extend_strategy,
         cache_bytes=cache_bytes if config.response_cache.enable else 0,
     )
 

@@ -16,11 +16,11 @@ from opentelemetry.trace import Span, get_current_span
 
 from model_svc.ports import BatchObserver
 from model_svc.running.batch_span import BatchSpan
-from model_svc.running.budgets import Budget
 from model_svc.running.execute import Execute, Executed, RefusedError
 from model_svc.running.line import Call, Item, Line
+from model_svc.running.place import Place
 from model_svc.running.plan import RunPlan
-from model_svc.running.slots import ComputePool, Share
+from model_svc.running.slots import Share
 from stepwire.call import current_call
 from stepwire.errors import Reason, StepwireError
 
@@ -58,10 +58,9 @@ class Batcher:
         name: str,
         execute: Execute,
         *,
-        budget: Budget,
+        place: Callable[[], Place],
         plan: RunPlan,
         max_waiting: int,
-        pool: Callable[[], ComputePool],
         clock: Callable[[], float],
         observer: BatchObserver,
     ) -> None:
@@ -70,30 +69,27 @@ class Batcher:
         Args:
             name: The model's, for errors and spans.
             execute: Runs one batch.
-            budget: Says what runs together.
+            place: Gives the slots and the budget of the device that it runs on now: the same
+                object for as long as it stays there.
             plan: The model's priorities, delays and share of the device.
             max_waiting: What may wait, in tokens or calls.
-            pool: Gives the slots of the device that it runs on now.
             clock: The time in seconds, on the clock of deadlines.
             observer: Is told about every batch.
         """
         self._name = name
         self._execute = execute
-        self._budget = budget
         self._plan = plan
         self._max_waiting = max_waiting
         self._clock = clock
         self._observer = observer
         self._line = Line(max(1, plan.priority_levels), clock)
-        self._pool_now = pool
-        self._pool, self._share = self._join()
+        self._place_now = place
+        self._place, self._share = self._join()
         self._running: set[asyncio.Task[None]] = set()
         self._calls: set[Call] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._waited = False
         self._closed = False
-        # Requests that never run together gain nothing by waiting.
-        self._company_seconds = _COMPANY_SECONDS if budget.full > 1 else 0
 
     @property
     def waiting(self) -> int:
@@ -124,7 +120,7 @@ class Batcher:
                 it does not have, and for more than may wait at any time.
             Exception: What `execute` raised for a batch with one of the pieces.
         """
-        self._admit(self._budget.load([size for _, size, _ in pieces]))
+        self._admit(self._place.budget.load([size for _, size, _ in pieces]))
         now = self._clock()
         call = Call(
             pieces,
@@ -175,7 +171,7 @@ class Batcher:
                 "send it in parts",
                 metadata={"limit": str(limit), "model": self._name},
             )
-        if self._budget.waiting(self._line) + load > limit:
+        if self._place.budget.waiting(self._line) + load > limit:
             raise StepwireError(
                 Reason.OVERLOADED,
                 f"model {self._name}: at most {limit} may wait",
@@ -204,14 +200,14 @@ class Batcher:
         return now + wanted if deadline is None else min(deadline, now + wanted)
 
     def _start(self, alone: bool) -> bool:  # noqa: FBT001 - as `Start` says
-        if self._lingers(alone=alone):
+        if self._follow() or self._lingers(alone=alone):
             return False
-        batch = self._budget.next_batch(self._line)
+        batch = self._place.budget.next_batch(self._line)
         if not batch:
             return False
         # A batch is no part of the call that happened to begin it.
         task = asyncio.create_task(
-            self._run(batch, self._share, alone=alone),
+            self._run(batch, self._place, self._share, alone=alone),
             name="model batch",
             context=contextvars.Context(),
         )
@@ -221,8 +217,11 @@ class Batcher:
 
     def _lingers(self, *, alone: bool) -> bool:
         """Whether what waits is to wait for more, for now."""
-        delay = self._plan.max_delay_seconds or (0 if alone else self._company_seconds)
-        if not delay or self._waited or self._line.size >= self._budget.full:
+        full = self._place.budget.full
+        # Requests that never run together gain nothing by waiting.
+        company = _COMPANY_SECONDS if full > 1 and not alone else 0
+        delay = self._plan.max_delay_seconds or company
+        if not delay or self._waited or self._line.size >= full:
             self._waited = False
             return False
         oldest = self._line.oldest()
@@ -237,19 +236,20 @@ class Batcher:
         self._waited = True
         self._share.wake()
 
-    def _join(self) -> tuple[ComputePool, Share]:
-        pool = self._pool_now()
-        return pool, pool.join(self._start, weight=self._plan.weight, limit=self._plan.instances)
+    def _join(self) -> tuple[Place, Share]:
+        place, plan = self._place_now(), self._plan
+        return place, place.pool.join(self._start, weight=plan.weight, limit=plan.instances)
 
-    def _follow(self) -> None:
-        """Goes over to the slots of the device that the model has moved to, if it has."""
-        if self._closed or self._pool_now() is self._pool:
-            return
+    def _follow(self) -> bool:
+        """Goes over to the device that the model has moved to; returns whether it has."""
+        if self._place_now() is self._place:
+            return False
         self._share.leave()
-        self._pool, self._share = self._join()
+        self._place, self._share = self._join()
         self._share.wake()
+        return True
 
-    async def _run(self, batch: Sequence[Item], share: Share, *, alone: bool) -> None:
+    async def _run(self, batch: Sequence[Item], place: Place, share: Share, *, alone: bool) -> None:
         started = self._clock()
         for item in batch:
             call = item.call
@@ -265,7 +265,16 @@ class Batcher:
         errors = [result for result in results if isinstance(result, Exception)]
         if span is not None:
             span.end(errors)
-        self._tell(batch, started, seconds, failed=bool(errors))
+        self._observer.batch_ran(
+            items=len(batch),
+            size=sum(item.size for item in batch),
+            padded_size=place.budget.padded(batch),
+            full=place.budget.full,
+            wait_seconds=started - min(item.call.since for item in batch),
+            seconds=seconds,
+            device=device or place.device,
+            failed=bool(errors),
+        )
         for item, result in zip(batch, results, strict=True):
             item.call.device = device
             if isinstance(result, Exception):
@@ -281,19 +290,10 @@ class Batcher:
             if len(payloads) == 1:
                 return Executed([error], "")
             each = [await self._results([payload], alone=alone) for payload in payloads]
-            return Executed([result for (result,), _ in each], each[0].device)
+            device = next((device for _, device in each if device), "")
+            return Executed([result for (result,), _ in each], device)
         except Exception as error:  # noqa: BLE001 - raised to the batch's callers
             return Executed([error] * len(payloads), "")
-
-    def _tell(self, batch: Sequence[Item], started: float, seconds: float, *, failed: bool) -> None:
-        self._observer.batch_ran(
-            items=len(batch),
-            size=sum(item.size for item in batch),
-            padded_size=self._budget.padded(batch),
-            wait_seconds=started - min(item.call.since for item in batch),
-            seconds=seconds,
-            failed=failed,
-        )
 
 
 def _recorded(span: Span) -> Span | None:

@@ -1,6 +1,6 @@
 """What runs together: the two ways to make a batch of what waits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 from model_svc.running.line import Item, Line
@@ -20,6 +20,9 @@ class Budget(Protocol):
 
     def next_batch(self, line: Line) -> list[Item]:
         """Takes the items of the next batch; none if nothing waits."""
+
+    def parts(self, sizes: Sequence[int]) -> Iterator[slice]:
+        """Cuts a batch with items of these sizes, made for another device, into batches."""
 
     def padded(self, batch: Sequence[Item]) -> int:
         """Returns the size of a batch as it is run, padding included."""
@@ -64,6 +67,16 @@ class TokenBudget:
                     longest = max(longest, length)
         return batch
 
+    def parts(self, sizes: Sequence[int]) -> Iterator[slice]:
+        """See `Budget`; what this budget made is one part."""
+        begin = longest = 0
+        for index, size in enumerate(sizes):
+            longest = max(longest, size)
+            if index > begin and longest * (index + 1 - begin) > self.full:
+                yield slice(begin, index)
+                begin, longest = index, size
+        yield slice(begin, len(sizes))
+
     def padded(self, batch: Sequence[Item]) -> int:
         """See `Budget`."""
         return len(batch) * max(item.size for item in batch)
@@ -100,6 +113,16 @@ class RowBudget:
                 lambda item: sum(other.size for other in batch) + item.size <= self.full,
             )
         return batch
+
+    def parts(self, sizes: Sequence[int]) -> Iterator[slice]:
+        """See `Budget`; what this budget made is one part."""
+        begin = rows = 0
+        for index, size in enumerate(sizes):
+            if index > begin and rows + size > self.full:
+                yield slice(begin, index)
+                begin, rows = index, 0
+            rows += size
+        yield slice(begin, len(sizes))
 
     def padded(self, batch: Sequence[Item]) -> int:
         """See `Budget`; rows are not padded."""

@@ -7,6 +7,9 @@ from typing import Literal
 
 Provider = Literal["auto", "cpu", "cuda"]
 
+# What is taken of a GPU's memory when more is needed.
+Growth = Literal["doubled", "requested"]
+
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
@@ -16,6 +19,7 @@ class RunPlan:
         max_batch_rows: Up to how many rows calls run together; 0 if the first dimension is
             none of a batch, so that each call runs by itself; None to go by the graph (see
             `are_batched`). A larger call runs by itself.
+        cpu_batch_rows: The same on a CPU; 0 for no other than `max_batch_rows`.
         max_delay_seconds: How long a batch that is not full waits for more.
         max_waiting: What may wait for a run, in tokens for a model that reads texts, else
             in rows (in calls, for calls that run by themselves).
@@ -28,10 +32,13 @@ class RunPlan:
         weight: The model's share of the device beside other models.
         provider: Where it runs; `auto` is CUDA where this ONNX Runtime has it.
         threads: Threads that share a run on a CPU; 0 for as many as suit (see `Engine`).
+        gpu_memory_bytes: Memory of a GPU that it may have; 0 for as much as others.
+        gpu_memory_growth: What it takes of that at a time; None for the same as others.
         cache_bytes: Size of its response cache; 0 for none.
     """
 
     max_batch_rows: int | None = None
+    cpu_batch_rows: int = 0
     max_delay_seconds: float = 0.0
     max_waiting: int = 0
     priority_levels: int = 0
@@ -41,6 +48,8 @@ class RunPlan:
     weight: float = 1.0
     provider: Provider = "auto"
     threads: int = 0
+    gpu_memory_bytes: int = 0
+    gpu_memory_growth: Growth | None = None
     cache_bytes: int = 0
 
 

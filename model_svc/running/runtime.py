@@ -1,7 +1,7 @@
 """Loads models, and lets them share the devices of this process."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,6 @@ from opentelemetry.metrics import Meter
 from model_svc import embedding, generic
 from model_svc.embedding import EmbeddingModel
 from model_svc.encoder import Encoder, Row, check_inputs
-from model_svc.export.cached import exported_model
 from model_svc.export.checkpoint import (
     TOKENIZER_FILE,
     WEIGHTS_FILE,
@@ -31,15 +30,16 @@ from model_svc.running.batcher import Batcher
 from model_svc.running.budgets import Budget, RowBudget, TokenBudget
 from model_svc.running.cache import ResponseCache
 from model_svc.running.execute import Execute, RefusedError
+from model_svc.running.openers import open_export, open_plain, open_text
+from model_svc.running.place import Place
 from model_svc.running.plan import RunPlan, TextPlan
 from model_svc.running.slots import ComputePool
-from model_svc.sessions.bound import BoundSession
 from model_svc.sessions.devices import Device, choose_device
 from model_svc.sessions.engine import Engine, Open
 from model_svc.sessions.errors import DeviceError, ModelLoadError
+from model_svc.sessions.memory import GpuMemory
 from model_svc.sessions.runner import Runner
 from model_svc.sessions.same_file import same_file
-from model_svc.sessions.session import Session
 from model_svc.settings import ModelSettings
 from model_svc.tensors import are_batched
 from model_svc.tokenize import TextTokenizer
@@ -89,29 +89,9 @@ class Runtime:
         Raises:
             ModelLoadError: It cannot be served.
         """
-        opener = same_file(path, partial(_open, path))
+        opener = same_file(path, partial(open_plain, path, self._memory(plan)))
         engine = self._engine(name, plan, opener, size=_size_of(path))
-        rows = plan.max_batch_rows
-        if rows is None:
-            rows = _BATCH_ROWS if are_batched([*engine.inputs, *engine.outputs]) else 0
-        metrics = self._metrics(name, version, engine, budget=rows, reads_text=False)
-        runner = self._runner()
-        return GenericModel(
-            name,
-            engine=engine,
-            batcher=self._batcher(
-                name,
-                TensorExecute(engine, runner),
-                RowBudget(rows),
-                plan=plan,
-                engine=engine,
-                metrics=metrics,
-            ),
-            metrics=metrics,
-            runner=runner,
-            max_batch_rows=rows,
-            answers=_answers(plan, generic.size_of, metrics),
-        )
+        return self._generic(name, version, engine, plan)
 
     def load_text(
         self,
@@ -126,7 +106,7 @@ class Runtime:
         Raises:
             ModelLoadError: It cannot be served.
         """
-        opener = same_file(path, partial(_open_bound, path))
+        opener = same_file(path, partial(open_text, path, self._memory(plan)))
         engine = self._engine(name, plan, opener, size=_size_of(path))
         try:
             check_inputs(engine.inputs)
@@ -164,7 +144,13 @@ class Runtime:
         """
         try:
             config = read_config(checkpoint)
-            opener = partial(self._open_export, checkpoint, variant)
+            opener = partial(
+                open_export,
+                checkpoint,
+                variant,
+                settings=self._settings,
+                memory=self._memory(plan),
+            )
             engine = self._engine(name, plan, same_file(checkpoint / WEIGHTS_FILE, opener))
         except (CheckpointError, OSError) as error:
             raise ModelLoadError(f"model {name}: {error}") from error
@@ -204,6 +190,31 @@ class Runtime:
         """Ends the threads that tokenize."""
         self._tokenizers.close()
 
+    def _generic(self, name: str, version: str, engine: Engine, plan: RunPlan) -> GenericModel:
+        rows = plan.max_batch_rows
+        if rows is None:
+            rows = _BATCH_ROWS if are_batched([*engine.inputs, *engine.outputs]) else 0
+        on_cpu = RowBudget(plan.cpu_batch_rows or rows)
+        metrics = ModelMetrics(self._meter, model=name, version=version, reads_text=False)
+        runner = self._runner()
+        return GenericModel(
+            name,
+            engine=engine,
+            batcher=self._batcher(
+                name,
+                TensorExecute(engine, runner, on_cpu),
+                {Device.CPU: on_cpu, Device.GPU: RowBudget(rows)},
+                plan=plan,
+                engine=engine,
+                metrics=metrics,
+                max_waiting=_WAITING_CALLS,
+            ),
+            metrics=metrics,
+            runner=runner,
+            max_batch_rows=rows,
+            answers=_answers(plan, generic.size_of, metrics),
+        )
+
     def _encoder(
         self,
         name: str,
@@ -215,10 +226,11 @@ class Runtime:
         readouts: Readouts,
         **facts: Any,
     ) -> EmbeddingModel:
-        budget = self._settings.batch_tokens(on_cpu=engine.device is Device.CPU)
-        metrics = self._metrics(name, version, engine, budget=budget, reads_text=True)
+        settings = self._settings
+        on_cpu = TokenBudget(settings.max_batch_tokens)
+        metrics = ModelMetrics(self._meter, model=name, version=version, reads_text=True)
         runner = self._runner()
-        execute = Encoder(engine, runner)
+        execute = Encoder(engine, runner, on_cpu)
         # First, since it may fail: a batcher is known to its pool until it is closed.
         dimension = _dimension(name, execute, readouts)
         return EmbeddingModel(
@@ -226,7 +238,13 @@ class Runtime:
             tokenizer=tokenizer,
             engine=engine,
             batcher=self._batcher(
-                name, execute, TokenBudget(budget), plan=plan, engine=engine, metrics=metrics
+                name,
+                execute,
+                {Device.CPU: on_cpu, Device.GPU: TokenBudget(settings.gpu_max_batch_tokens)},
+                plan=plan,
+                engine=engine,
+                metrics=metrics,
+                max_waiting=settings.max_waiting_tokens,
             ),
             metrics=metrics,
             readouts=readouts,
@@ -250,55 +268,34 @@ class Runtime:
         except DeviceError as error:
             raise ModelLoadError(f"model {name}: {error}") from error
 
-    def _open_export(
-        self, checkpoint: Path, variant: Variant, device: Device, threads: int
-    ) -> Session:
-        cache = self._settings.cache_dir.expanduser()
-        if device is Device.CPU:
-            path = exported_model(checkpoint, cache, variant=variant)
-            return Session(path, device=device, threads=threads)
-        if variant is Variant.FLOAT32 and self._settings.gpu_float16:
-            variant = Variant.FLOAT16
-        return BoundSession(
-            exported_model(checkpoint, cache, variant=variant, packed=False),
-            device=device,
-            threads=threads,
-            graphs=self._settings.cuda_graphs,
+    def _memory(self, plan: RunPlan) -> GpuMemory:
+        return GpuMemory(
+            plan.gpu_memory_bytes or self._settings.gpu_memory_bytes,
+            plan.gpu_memory_growth or self._settings.gpu_memory_growth,
         )
 
     def _batcher(
         self,
         name: str,
         execute: Execute,
-        budget: Budget,
+        budgets: Mapping[Device, Budget],
         *,
         plan: RunPlan,
         engine: Engine,
         metrics: ModelMetrics,
+        max_waiting: int,
     ) -> Batcher:
-        reads_text = isinstance(budget, TokenBudget)
+        places = {
+            device: Place(device, self._pools[device], budget) for device, budget in budgets.items()
+        }
         return Batcher(
             name,
             execute,
-            budget=budget,
+            place=lambda: places[engine.device],
             plan=plan,
-            max_waiting=plan.max_waiting
-            or (self._settings.max_waiting_tokens if reads_text else _WAITING_CALLS),
-            pool=lambda: self._pools[engine.device],
+            max_waiting=plan.max_waiting or max_waiting,
             clock=self._clock,
             observer=metrics,
-        )
-
-    def _metrics(
-        self, name: str, version: str, engine: Engine, *, budget: int, reads_text: bool
-    ) -> ModelMetrics:
-        return ModelMetrics(
-            self._meter,
-            model=name,
-            version=version,
-            budget=budget,
-            device=lambda: engine.device,
-            reads_text=reads_text,
         )
 
     def _runner(self) -> Runner:
@@ -313,17 +310,6 @@ class Runtime:
             return TextTokenizer(path, max_tokens)
         except ValueError as error:
             raise ModelLoadError(f"model {name}: {error}") from error
-
-
-def _open(path: Path, device: Device, threads: int) -> Session:
-    return Session(path, device=device, threads=threads)
-
-
-def _open_bound(path: Path, device: Device, threads: int) -> Session:
-    if device is Device.CPU:
-        return _open(path, device, threads)
-    # A foreign graph may not allow CUDA graphs.
-    return BoundSession(path, device=device, threads=threads, graphs=False)
 
 
 def _answers(plan: RunPlan, size_of: Callable[[Any], int], metrics: ModelMetrics) -> Any:

@@ -20,6 +20,7 @@ class Share:
     """One model's part in a pool."""
 
     __slots__ = (
+        "_leaving",
         "_limit",
         "_mean_seconds",
         "_pool",
@@ -37,6 +38,7 @@ class Share:
         self._limit = limit
         self._mean_seconds = 0.0
         self._used = 0.0
+        self._leaving = False
         self.running = 0
         self.wanting = False
 
@@ -48,7 +50,7 @@ class Share:
     @property
     def able(self) -> bool:
         """Whether it would take a slot now."""
-        return self.wanting and self.running < self._limit
+        return self.wanting and self.running < self._limit and not self._leaving
 
     def wake(self) -> None:
         """Says that there is work; slots that are free are given at once."""
@@ -61,19 +63,26 @@ class Share:
         """Takes a slot, if there is a batch for it."""
         self.running += 1
         if not self._start(alone):
-            self.running -= 1
             self.wanting = False
+            self._give_back()
 
     def ended(self, seconds: float) -> None:
         """Gives a slot back after a batch that took so long."""
-        self.running -= 1
         self._used += seconds / self._weight
         self._mean_seconds += (seconds - self._mean_seconds) * _NEWEST
+        self._give_back()
         self._pool.give()
 
     def leave(self) -> None:
-        """Wants no more slots; none may be taken any more."""
-        self._pool.remove(self)
+        """Takes no more slots; those that it has stay taken until their batches end."""
+        self._leaving = True
+        if not self.running:
+            self._pool.remove(self)
+
+    def _give_back(self) -> None:
+        self.running -= 1
+        if self._leaving and not self.running:
+            self._pool.remove(self)
 
 
 class ComputePool:
@@ -89,6 +98,11 @@ class ComputePool:
         self.now = 0.0
         self._shares: list[Share] = []
         self._giving = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no model is on it."""
+        return not self._shares
 
     def join(self, start: Start, *, weight: float = 1.0, limit: int = 0) -> Share:
         """Adds a model.

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 from model_svc.sessions.devices import Device
@@ -31,6 +32,9 @@ class Runnable(Protocol):
             DeviceError: The device failed.
         """
 
+
+# Runs a model on all its inputs, for the outputs of these names.
+Run = Callable[[Mapping[str, Tensor], Sequence[str]], list[Tensor]]
 
 # Loads a model on a device, for runs that share the work among so many threads.
 Open = Callable[[Device, int], Runnable]
@@ -99,15 +103,39 @@ class Engine:
             StepwireError: DEPENDENCY_UNAVAILABLE; the device failed, and the CPU cannot take
                 its place.
         """
+        device = self.device
+        if device is not Device.CPU:
+            with suppress(DeviceError):
+                return self.run_on_device(inputs, outputs), device
+        return self.run_on_cpu(inputs, outputs, alone=alone), Device.CPU
+
+    def run_on_device(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+        """As `run`, but not on the CPU.
+
+        Raises:
+            InputRefusedError: The inputs do not fit the model.
+            DeviceError: The device failed, or was given up.
+        """
         session = self._device
-        if session is not None:
-            try:
-                results = session.run(inputs, outputs)
-            except DeviceError as error:
-                self._failed(error)
-            else:
-                self._failures = 0
-                return results, session.device
+        if session is None:
+            raise DeviceError(self.fallback)
+        try:
+            results = session.run(inputs, outputs)
+        except DeviceError as error:
+            self._failed(error)
+            raise
+        self._failures = 0
+        return results
+
+    def run_on_cpu(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str], *, alone: bool
+    ) -> list[Tensor]:
+        """As `run`, but on the CPU.
+
+        Raises:
+            InputRefusedError: The inputs do not fit the model.
+            StepwireError: DEPENDENCY_UNAVAILABLE; the CPU cannot take the device's place.
+        """
         try:
             whole, part = self._on_cpu()
         except ModelLoadError as error:
@@ -116,7 +144,7 @@ class Engine:
                 f"the device failed, and the CPU cannot take its place: {error}",
                 metadata={"dependency": Device.CPU},
             ) from error
-        return (whole if alone else part).run(inputs, outputs), Device.CPU
+        return (whole if alone else part).run(inputs, outputs)
 
     def close(self) -> None:
         """Lets go of the memory of the model, which is not run any more."""
@@ -142,12 +170,15 @@ class Engine:
             return self._cpu
 
     def _failed(self, error: DeviceError) -> None:
-        self._failures += 1
-        _logger.warning("a run failed on its device and is done on the CPU: %s", error)
-        if self._failures >= _MAX_FAILURES:
-            self._give_up(error)
+        with self._lock:
+            self._failures += 1
+            gives_up = self._failures >= _MAX_FAILURES and self._device is not None
+            if gives_up:
+                self._give_up(error)
+        if not gives_up:
+            _logger.warning("a run failed on its device and is done on the CPU: %s", error)
 
     def _give_up(self, error: DeviceError) -> None:
-        self._device = None
         self.fallback = str(error)
+        self._device = None
         _logger.error("a model runs on the CPU from now on: %s", error)

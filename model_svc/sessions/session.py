@@ -13,6 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from model_svc.sessions.devices import CPU_PROVIDER, CUDA_PROVIDER, Device
 from model_svc.sessions.errors import DeviceError, InputRefusedError, ModelLoadError
+from model_svc.sessions.memory import NO_LIMIT, GpuMemory
 from model_svc.tensors import BF16, BYTES, Tensor, TensorSpec
 
 PLATFORM: Final = "onnxruntime_onnx"
@@ -67,6 +68,7 @@ class Session:
         *,
         device: Device,
         threads: int,
+        memory: GpuMemory = NO_LIMIT,
         cuda_options: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Loads a model.
@@ -75,7 +77,8 @@ class Session:
             path: The ONNX file.
             device: Where it is to run.
             threads: Threads that share the work of one run on a CPU.
-            cuda_options: Options of the CUDA provider.
+            memory: What it may have of a GPU's.
+            cuda_options: Further options of the CUDA provider.
 
         Raises:
             DeviceError: The device cannot be used.
@@ -83,7 +86,9 @@ class Session:
         """
         providers: list[Any] = [CPU_PROVIDER]
         if device is Device.GPU:
-            providers.insert(0, (CUDA_PROVIDER, dict(cuda_options)))
+            options = {**memory.provider_options(), **cuda_options}
+            providers.insert(0, (CUDA_PROVIDER, options))
+        self._memory = memory
         try:
             self._session = ort.InferenceSession(
                 path, _options(threads), providers=providers, enable_fallback=0
@@ -91,7 +96,7 @@ class Session:
         except Exception as error:
             # ONNX Runtime has a dozen unrelated exception classes for this
             if device is Device.GPU and is_device_fault(error):
-                raise DeviceError(str(error)) from error
+                raise memory.device_error(error) from error
             raise ModelLoadError(f"{path}: {error}") from error
         if device is Device.GPU and self._session.get_providers()[0] != CUDA_PROVIDER:
             raise DeviceError(f"ONNX Runtime did not take {CUDA_PROVIDER}: see its log")
@@ -133,7 +138,7 @@ class Session:
     def judged(self, error: Exception) -> Exception:
         """Returns what an exception of a run means."""
         if self.device is Device.GPU and is_device_fault(error):
-            return DeviceError(str(error))
+            return self._memory.device_error(error)
         # Besides InvalidArgument, what operators say of sizes or indices that do not go
         # together; bound runs say it with Python's own class.
         if isinstance(error, (*_REFUSALS, RuntimeError)):

@@ -10,9 +10,10 @@ import pytest
 
 from model_svc.encoder import Encoder, Row
 from model_svc.export.cached import exported_model
-from model_svc.ports import EmbedOptions
+from model_svc.ports import EmbedOptions, InferCall
 from model_svc.readouts import Readout, exported_readouts, graph_readouts
-from model_svc.running.plan import Pooling, TextPlan
+from model_svc.running.budgets import TokenBudget
+from model_svc.running.plan import Pooling, RunPlan, TextPlan
 from model_svc.running.runtime import Runtime
 from model_svc.sessions.devices import Device
 from model_svc.sessions.engine import Engine
@@ -22,9 +23,10 @@ from model_svc.sessions.same_file import same_file
 from model_svc.sessions.session import Session
 from model_svc.settings import ModelSettings
 from model_svc.tensors import Tensor, TensorSpec, Tokens
+from model_svc.tokenize import TextTokenizer
 from stepwire.errors import Reason, StepwireError
 from stepwire.telemetry import meter
-from tests.integration.model_svc.graphs import write_encoder
+from tests.integration.model_svc.graphs import WORDS, write_encoder, write_scale
 from tests.integration.model_svc.tiny import HIDDEN, write_checkpoint
 
 OWN = Readout("sentence_embedding")
@@ -40,10 +42,12 @@ class Watched(Session):
         self.device = device
         self.threads = threads
         self.runs = 0
+        self.shapes: list[tuple[int, ...]] = []
         self.broken = False
 
     def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         self.runs += 1
+        self.shapes.append(next(iter(inputs.values())).shape)
         if self.broken:
             raise DeviceError("CUDA failure 700: an illegal memory access was encountered")
         return super().run(inputs, outputs)
@@ -179,7 +183,65 @@ def test_an_encoder_that_fails_at_once_leaves_nothing_behind(tmp_path: Path) -> 
     runtime = Runtime(ModelSettings(threads=1), meter())
     with pytest.raises(ModelLoadError, match="its first run failed"):
         runtime.load_text("m", "1", path, TextPlan(tmp_path / "1" / "tokenizer.json"))
-    assert runtime._pools[Device.CPU]._shares == []
+    assert runtime._pools[Device.CPU].is_empty
+    runtime.close()
+
+
+async def test_a_batch_of_texts_that_a_gpu_fails_at_is_cut_for_the_cpu(tmp_path: Path) -> None:
+    write_encoder(tmp_path / "1")
+    opener = Opener(tmp_path / "1" / "model.onnx")
+    engine = Engine(opener, device=Device.GPU, threads=1, twofold=False)
+    (gpu,) = opener.sessions
+    chosen = ModelSettings(threads=1, gpu_max_batch_tokens=64, max_batch_tokens=8)
+    runtime = Runtime(chosen, meter())
+    model = runtime._encoder(
+        "m",
+        "1",
+        engine,
+        RunPlan(),
+        tokenizer=TextTokenizer(tmp_path / "1" / "tokenizer.json", 16),
+        readouts=graph_readouts(engine.outputs, Pooling.FIRST, normalized=True),
+        prefixes={},
+        matryoshka_dimensions=(),
+        vocabulary=len(WORDS),
+        positions=16,
+    )
+    texts = [f"{first} {second}" for first in WORDS[1:] for second in WORDS[1:]] * 3
+    expected = await model.embed(texts)
+    assert gpu.shapes[-1] == (32, 8)
+    assert (expected.ran.batch_items, expected.ran.device) == (27, "gpu")
+    gpu.broken = True
+    for _ in range(3):
+        embedded = await model.embed(texts)
+        assert np.array_equal(embedded.vectors, expected.vectors)
+        assert (embedded.ran.batch_items, embedded.ran.device) == (27, "cpu")
+    assert "illegal memory access" in model.fallback
+    embedded = await model.embed(texts)
+    assert np.array_equal(embedded.vectors, expected.vectors)
+    # From now on batches are made for the CPU; nothing ever ran there that was not.
+    assert embedded.ran.batch_items == 4
+    cpu = opener.sessions[1]
+    assert set(cpu.shapes) == {(4, 2), (3, 2)}
+    await model.close()
+    runtime.close()
+
+
+async def test_requests_that_a_gpu_fails_at_are_run_in_batches_for_the_cpu(tmp_path: Path) -> None:
+    write_scale(tmp_path / "1", 2)
+    opener = Opener(tmp_path / "1" / "model.onnx")
+    engine = Engine(opener, device=Device.GPU, threads=1, twofold=False)
+    (gpu,) = opener.sessions
+    gpu.broken = True
+    runtime = Runtime(ModelSettings(threads=1, gpu_slots=1), meter())
+    model = runtime._generic("m", "1", engine, RunPlan(max_batch_rows=16, cpu_batch_rows=4))
+    inputs = [np.full((1, 2), number, dtype=np.float32) for number in range(40)]
+    answers = await asyncio.gather(*(model.infer(InferCall({"x": x}, ["y"])) for x in inputs))
+    for x, answer in zip(inputs, answers, strict=True):
+        assert np.array_equal(answer.tensors[0], 2 * x)
+        assert answer.ran.device == "cpu"
+    assert max(gpu.shapes) == (16, 2)
+    assert max(opener.sessions[1].shapes) == (4, 2)
+    await model.close()
     runtime.close()
 
 
@@ -194,7 +256,7 @@ def test_inputs_that_are_refused_are_no_fault_of_the_device(opener: Opener) -> N
 async def test_texts_of_one_batch_may_be_read_in_different_ways(model: Path) -> None:
     engine = Engine(Opener(model), device=Device.CPU, threads=1, twofold=False)
     runner = Runner(1)
-    encoder = Encoder(engine, runner)
+    encoder = Encoder(engine, runner, TokenBudget(512))
     first = Readout("first_embedding", normalize=True)
     rows = [Row(row(1, 2, 3), OWN), Row(row(4, 5), first), Row(row(1, 2, 3), first)]
     together = (await encoder(rows, alone=True)).results

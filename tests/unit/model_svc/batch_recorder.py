@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+from model_svc.running.budgets import Budget
+from model_svc.running.place import Place
 from model_svc.running.slots import ComputePool
 
 
-def device(slots: int = 1) -> Callable[[], ComputePool]:
-    pool = ComputePool(slots)
-    return lambda: pool
+def staying(budget: Budget, slots: int = 1) -> Callable[[], Place]:
+    place = Place("cpu", ComputePool(slots), budget)
+    return lambda: place
 
 
 class BatchRecorder:
@@ -16,12 +18,14 @@ class BatchRecorder:
     Attributes:
         batches: Of each, its items, their size, and that with padding.
         seconds: Of each, how long it waited, and ran.
+        places: Of each, how much fills it, and its device.
         failed: How many failed.
     """
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, int, int]] = []
         self.seconds: list[tuple[float, float]] = []
+        self.places: list[tuple[int, str]] = []
         self.failed = 0
 
     def batch_ran(
@@ -30,10 +34,13 @@ class BatchRecorder:
         items: int,
         size: int,
         padded_size: int,
+        full: int,
         wait_seconds: float,
         seconds: float,
+        device: str,
         failed: bool,
     ) -> None:
         self.batches.append((items, size, padded_size))
         self.seconds.append((wait_seconds, seconds))
+        self.places.append((full, device))
         self.failed += failed

@@ -13,7 +13,7 @@ from model_svc.running.budgets import RowBudget
 from model_svc.running.execute import Executed
 from model_svc.running.plan import RunPlan
 from stepwire.testing.poll import eventually
-from tests.unit.model_svc.batch_recorder import BatchRecorder, device
+from tests.unit.model_svc.batch_recorder import BatchRecorder, staying
 
 
 @pytest.fixture
@@ -52,10 +52,9 @@ async def run(tracer: Tracer, *traced: str, untraced: Sequence[str] = ()) -> Non
     batcher = Batcher(
         "m",
         execute,
-        budget=RowBudget(10),
+        place=staying(RowBudget(10)),
         plan=RunPlan(),
         max_waiting=100,
-        pool=device(),
         clock=asyncio.get_running_loop().time,
         observer=BatchRecorder(),
     )

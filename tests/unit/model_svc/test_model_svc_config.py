@@ -78,7 +78,10 @@ def test_triton_s_own_words_become_a_plan() -> None:
         response_cache { enable: true }
         """
         + parameter("weight", "0.5")
-        + parameter("intra_op_thread_count", "1"),
+        + parameter("intra_op_thread_count", "1")
+        + parameter("cpu_max_batch_size", "5")
+        + parameter("gpu_mem_limit", "4294967200")
+        + parameter("arena_extend_strategy", "1"),
         "m",
     )
     plan = run_plan(config, parse_parameters(config), configured=True, cache_bytes=100)
@@ -93,6 +96,9 @@ def test_triton_s_own_words_become_a_plan() -> None:
         weight=0.5,
         provider="cpu",
         threads=1,
+        cpu_batch_rows=5,
+        gpu_memory_bytes=4_294_967_200,
+        gpu_memory_growth="requested",
         cache_bytes=100,
     )
 
@@ -113,6 +119,13 @@ SLOW = "dynamic_batching { priority_levels: 3 max_queue_delay_microseconds: 5 }"
         (Kind.TENSORS, "response_cache { enable: true } instance_group { count: 2 }", ""),
         (Kind.TENSORS, SLOW, "max_queue_delay_microseconds without max_batch_size"),
         (Kind.TENSORS, parameter("pooling", "mean"), "parameter pooling"),
+        (Kind.READS, parameter("cpu_max_batch_size", "2"), "parameter cpu_max_batch_size"),
+        (
+            Kind.TENSORS,
+            "max_batch_size: 4 " + parameter("cpu_max_batch_size", "2"),
+            "parameter cpu_max_batch_size without dynamic_batching",
+        ),
+        (Kind.WRITES, parameter("gpu_mem_limit", "2"), "parameter gpu_mem_limit"),
         (Kind.READS, SLOW + parameter("pooling", "mean") + parameter("weight", "2"), ""),
         (Kind.WRITES, QUEUE + parameter("weight", "2"), ""),
         (Kind.WRITES, f"max_batch_size: 2 {SLOW}", "max_batch_size, dynamic_batching.max_queue_"),
@@ -161,6 +174,8 @@ def test_what_no_model_heeds_is_told() -> None:
         ("max_tokens", "0", "must be a whole number from 1 to"),
         ("matryoshka_dimensions", "64,", "numbers with commas between them, each a whole"),
         ("intra_op_thread_count", "-1", "must be a whole number from 1 to 256"),
+        ("gpu_mem_limit", "4 GiB", "must be a whole number from 1 to"),
+        ("arena_extend_strategy", "2", "must be 0 or 1"),
     ],
 )
 def test_parameters_are_checked(name: str, text: str, must_be: str) -> None:

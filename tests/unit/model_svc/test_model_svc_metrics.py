@@ -11,8 +11,6 @@ def test_a_batch_is_measured_under_its_model_version_and_device() -> None:
         MeterProvider([reader]).get_meter("test"),
         model="m",
         version="2",
-        budget=96,
-        device=lambda: "cpu",
         reads_text=True,
     )
     for texts in (2, 4):
@@ -20,8 +18,10 @@ def test_a_batch_is_measured_under_its_model_version_and_device() -> None:
             items=texts,
             size=10 * texts,
             padded_size=12 * texts,
+            full=96,
             wait_seconds=0.5,
             seconds=2,
+            device="cpu",
             failed=texts == 4,
         )
     metrics.cache_hit(0.001)

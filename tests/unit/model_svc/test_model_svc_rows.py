@@ -8,7 +8,7 @@ from model_svc.generic import Request, TensorExecute, digest_of
 from model_svc.ports import InferCall
 from model_svc.readouts import Readout, read_vectors
 from model_svc.running.batcher import Batcher, Outcome
-from model_svc.running.budgets import RowBudget
+from model_svc.running.budgets import Budget, RowBudget, TokenBudget
 from model_svc.running.execute import Executed, RefusedError
 from model_svc.running.plan import Pooling, RunPlan
 from model_svc.sessions.devices import Device
@@ -16,7 +16,7 @@ from model_svc.sessions.errors import InputRefusedError
 from model_svc.sessions.runner import Runner
 from stepwire.errors import Reason, StepwireError
 from stepwire.testing.poll import eventually
-from tests.unit.model_svc.batch_recorder import BatchRecorder, device
+from tests.unit.model_svc.batch_recorder import BatchRecorder, staying
 
 Piece = tuple[str, int, str]
 
@@ -45,10 +45,9 @@ class Rows:
         self.batcher = Batcher(
             "m",
             self.execute,
-            budget=RowBudget(budget),
+            place=staying(RowBudget(budget)),
             plan=RunPlan(),
             max_waiting=max_waiting,
-            pool=device(),
             clock=asyncio.get_running_loop().time,
             observer=self.recorder,
         )
@@ -97,6 +96,36 @@ async def test_a_refused_request_does_not_harm_its_company() -> None:
     assert rows.recorder.failed == 1
 
 
+async def test_all_of_a_batch_with_a_bad_request_are_told_where_they_ran() -> None:
+    rows = Rows(8)
+    bad, good = await rows.run(("bad", 1, "x"), ("b", 1, "x"))
+    assert isinstance(bad, RefusedError)
+    assert isinstance(good, Outcome)
+    assert good.device == "cpu"
+    assert rows.recorder.places == [(8, "cpu")] * 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "parts"),
+    [
+        (TokenBudget(100), [[2, 3, 4]]),
+        (TokenBudget(8), [[2, 3], [4]]),
+        (TokenBudget(7), [[2, 3], [4]]),
+        (TokenBudget(4), [[2], [3], [4]]),
+        (TokenBudget(1), [[2], [3], [4]]),
+        (RowBudget(9), [[2, 3, 4]]),
+        (RowBudget(5), [[2, 3], [4]]),
+        (RowBudget(3), [[2], [3], [4]]),
+        (RowBudget(0), [[2], [3], [4]]),
+    ],
+)
+def test_a_batch_that_is_too_large_for_another_device_is_cut(
+    budget: Budget, parts: list[list[int]]
+) -> None:
+    sizes = [2, 3, 4]
+    assert [sizes[part] for part in budget.parts(sizes)] == parts
+
+
 async def test_the_limit_of_what_waits_is_one_of_calls() -> None:
     rows = Rows(8, max_waiting=2)
     # More rows than the limit has calls, and more than a batch has.
@@ -119,14 +148,14 @@ class Doubling:
 
     device = Device.CPU
 
-    def run(self, inputs, outputs, *, alone):
+    def run_on_cpu(self, inputs, outputs, *, alone):
         results = {"double": inputs["x"] * 2, "sum": inputs["x"].sum(keepdims=True)}
-        return [results[name] for name in outputs], self.device
+        return [results[name] for name in outputs]
 
 
 async def test_rows_are_joined_and_cut_apart() -> None:
     runner = Runner(1)
-    execute = TensorExecute(Doubling(), runner)  # type: ignore[arg-type]
+    execute = TensorExecute(Doubling(), runner, RowBudget(8))  # type: ignore[arg-type]
     arrays = [np.arange(6.0).reshape(3, 2), np.full((1, 2), 7.0), np.zeros((0, 2))]
     requests = [Request({"x": array}, ("double",), len(array)) for array in arrays]
     results, device = await execute(requests, alone=True)

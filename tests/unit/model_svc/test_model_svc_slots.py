@@ -100,3 +100,36 @@ async def test_a_model_that_leaves_gets_no_slots() -> None:
     other.share.wake()
     await asyncio.sleep(0)
     assert (worker.running, other.running) == (0, 1)
+
+
+def test_the_slots_of_a_model_that_leaves_are_free_when_its_batches_have_ended() -> None:
+    pool = ComputePool(2)
+    leaving, staying = Worker(pool, 0), Worker(pool, 1)
+    leaving.share.wake()
+    assert leaving.running == 2
+    leaving.share.leave()
+    staying.share.wake()
+    assert staying.running == 0
+    leaving.end_one()
+    assert (leaving.running, staying.running) == (1, 1)
+    leaving.end_one()
+    assert (leaving.running, staying.running) == (0, 2)
+
+
+def test_a_model_may_leave_when_it_is_given_a_slot() -> None:
+    pool = ComputePool(1)
+
+    def start(_alone: bool) -> bool:  # noqa: FBT001
+        share.leave()
+        return False
+
+    share = pool.join(start)
+    staying = Worker(pool, 1)
+    share.wake()
+    staying.share.wake()
+    assert staying.running == 1
+    assert pool.is_empty is False
+    staying.left = 0
+    staying.end_one()
+    staying.share.leave()
+    assert pool.is_empty

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from model_svc.running.batcher import Batcher
 from model_svc.running.budgets import TokenBudget
 from model_svc.running.execute import Executed
+from model_svc.running.place import Place
 from model_svc.running.plan import RunPlan
 from model_svc.running.slots import ComputePool
 from model_svc.tensors import Tokens, Vectors
@@ -17,7 +18,7 @@ from stepwire.call import call_context
 from stepwire.errors import Reason, StepwireError
 from stepwire.testing.poll import eventually
 from tests.unit.model_svc.batch_recorder import BatchRecorder as Recorder
-from tests.unit.model_svc.batch_recorder import device
+from tests.unit.model_svc.batch_recorder import staying as staying_place
 
 
 class Encoder:
@@ -95,16 +96,15 @@ def make(
     clock: Callable[[], float] | None = None,
     recorder: Recorder | None = None,
     plan: RunPlan | None = None,
-    pool: Callable[[], ComputePool] | None = None,
+    place: Callable[[], Place] | None = None,
 ) -> Texts:
     return Texts(
         Batcher(
             "m",
             encoder,
-            budget=TokenBudget(budget),
+            place=place or staying_place(TokenBudget(budget), concurrent),
             plan=plan or RunPlan(),
             max_waiting=waiting,
-            pool=pool or device(concurrent),
             clock=clock or Clock(),
             observer=recorder or Recorder(),
         )
@@ -434,15 +434,16 @@ async def test_a_call_tells_where_its_time_went() -> None:
 
 
 async def test_a_model_that_moves_to_another_device_shares_the_slots_there() -> None:
-    gpu, cpu = ComputePool(1), ComputePool(1)
-    now = gpu
+    cpu = ComputePool(1)
+    here = Place("cpu", cpu, TokenBudget(1))
+    now = Place("gpu", ComputePool(1), TokenBudget(1))
     encoder, other = Encoder(open_gate=False), Encoder(open_gate=False)
-    moving = make(encoder, budget=1, pool=lambda: now)
-    staying = make(other, budget=1, pool=lambda: cpu)
+    moving = make(encoder, place=lambda: now)
+    staying = make(other, place=lambda: here)
     calls = [asyncio.create_task(moving.run([row(id_, 1)])) for id_ in (1, 2)]
     calls.append(asyncio.create_task(staying.run([row(3, 1)])))
     await eventually(lambda: encoder.running == other.running == 1)
-    now = cpu
+    now = Place("cpu", cpu, TokenBudget(1))
     encoder.let_one_end()
     await calls[0]
     # What waited goes on once the slot of its new device is free, and not before.
@@ -452,3 +453,29 @@ async def test_a_model_that_moves_to_another_device_shares_the_slots_there() -> 
     await asyncio.gather(*calls)
     assert encoder.ids == [[1], [2]]
     await moving.batcher.close()
+
+
+async def test_a_model_that_moves_to_the_cpu_has_the_batches_of_a_cpu() -> None:
+    encoder, recorder = Encoder(open_gate=False), Recorder()
+    now = Place("gpu", ComputePool(1), TokenBudget(4))
+    texts = make(encoder, place=lambda: now, recorder=recorder)
+    calls = [asyncio.create_task(texts.run([row(id_, 1)])) for id_ in range(7)]
+    await eventually(lambda: texts.waiting_tokens == 6)
+    now = Place("cpu", ComputePool(1), TokenBudget(2))
+    encoder.let_all_end()
+    await asyncio.gather(*calls)
+    assert encoder.ids == [[0], [1, 2], [3, 4], [5, 6]]
+    assert recorder.places == [(4, "cpu"), (2, "cpu"), (2, "cpu"), (2, "cpu")]
+
+
+async def test_a_model_that_moved_while_nothing_ran_begins_on_its_new_device() -> None:
+    encoder = Encoder()
+    gpu = ComputePool(1)
+    now = Place("gpu", gpu, TokenBudget(8))
+    texts = make(encoder, place=lambda: now)
+    now = Place("cpu", ComputePool(1), TokenBudget(1))
+    await texts.run([row(id_, 1) for id_ in range(3)])
+    assert encoder.ids == [[0], [1], [2]]
+    assert gpu.is_empty
+    await texts.batcher.close()
+    assert now.pool.is_empty
