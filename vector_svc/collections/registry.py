@@ -150,9 +150,10 @@ class Collections:
         Raises:
             StepwireError: FIELD_INVALID, COLLECTION_NOT_FOUND, and what `work` raises.
         """
-        check_name(name, field="collection")
         known = self._known.get((tenant_id, name)) if self._trusting else None
-        if known is not None:
+        if known is None:
+            check_name(name, field="collection")
+        else:
             try:
                 return await work(known)
             except CollectionGoneError:

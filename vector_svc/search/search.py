@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from stepwire.errors import field_invalid
@@ -71,14 +72,15 @@ class Searches:
         Through the index or not, there are fewer than `search.limit` only if there are no
         more that count, or if the report says that there may be.
         """
-        return await self._in(tenant_id, name, search, self._store.search)
+        find = partial(self._search, search=search, carry_out=self._store.search)
+        return await self._collections.use(tenant_id, name, find)
 
     async def batch(self, tenant_id: str, name: str, searches: Sequence[Search]) -> list[Results]:
         """Carry out several searches, those that are alike together; results in their order."""
         together = Together(self._store, at_once=BATCH_AT_ONCE)
+        finds = [partial(self._search, search=each, carry_out=together.search) for each in searches]
         tasks = [
-            asyncio.create_task(self._in(tenant_id, name, search, together.search))
-            for search in searches
+            asyncio.create_task(self._collections.use(tenant_id, name, find)) for find in finds
         ]
         try:
             return await asyncio.gather(*tasks)
@@ -107,12 +109,6 @@ class Searches:
                 report = replace(results.report, may_be_short=True)
                 return replace(results, report=report), groups
             pool *= POOL
-
-    async def _in(self, tenant_id: str, name: str, search: Search, carry_out: CarryOut) -> Results:
-        async def find(collection: Collection) -> Results:
-            return await self._search(collection, search, carry_out)
-
-        return await self._collections.use(tenant_id, name, find)
 
     async def _search(self, collection: Collection, search: Search, carry_out: CarryOut) -> Results:
         vector = await self._targets.vector_of(collection, search)

@@ -8,6 +8,7 @@ can fail has one meaning here.
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import cache
 from types import TracebackType
 from typing import Final
 
@@ -197,20 +198,28 @@ class Database:
     async def _take_connection(self, role: str) -> tuple[PoolConnectionProxy, str]:
         """Return a connection and the role that it has, "" for unknown."""
         while self._ready:
-            last = len(self._ready) - 1
-            fits = (place for place in range(last, -1, -1) if self._ready[place][1] == role)
-            connection, had = self._ready.pop(next(fits, last))
-            # One that was closed under us may have gone back to the pool by itself, and
-            # then refuses even this question.
-            with suppress(asyncpg.InterfaceError):
+            connection, had = self._ready.pop(self._place_of(role))
+            try:
                 if not connection.is_closed():
                     return connection, had
+            except asyncpg.InterfaceError:
+                # One that was closed under us may have gone back to the pool by itself, and
+                # then refuses even this question.
+                pass
             await self._give_back(connection)
         try:
             return await self._pool.acquire(timeout=self._places.seconds), ""
         except TimeoutError as error:
             # There was a place for it, so it is Postgres that was waited for.
             raise postgres_unavailable(error) from error
+
+    def _place_of(self, role: str) -> int:
+        """Return where the last connection that is ready in a role is, or else the last."""
+        last = len(self._ready) - 1
+        for place in range(last, -1, -1):
+            if self._ready[place][1] == role:
+                return place
+        return last
 
     async def _give_back(self, connection: PoolConnectionProxy) -> None:
         # A connection that cannot be reset is closed by the pool, and is no loss.
@@ -229,10 +238,9 @@ class Loan:
     def __init__(self, database: Database, operation: str, role: str) -> None:
         self._database = database
         self._role = role
+        name, attributes = _said_of(operation)
         self._span = tracer().start_as_current_span(
-            f"postgres {operation}",
-            kind=SpanKind.CLIENT,
-            attributes={DB_SYSTEM: DB_SYSTEM_POSTGRESQL, DB_OPERATION: operation},
+            name, kind=SpanKind.CLIENT, attributes=attributes
         )
 
     async def __aenter__(self) -> PoolConnectionProxy:
@@ -252,12 +260,12 @@ class Loan:
     ) -> None:
         if error is None:
             await self._database.keep(self._connection, self._role)
-            self._end(None)
+            self._span.__exit__(None, None, None)
             return
         await self._database.lose(self._connection, error)
         self._end(error)
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, error: BaseException) -> None:
         """End the span.
 
         Raises:
@@ -265,12 +273,18 @@ class Loan:
         """
         meaning = _meaning(error)
         shown = meaning or error
-        self._span.__exit__(None if shown is None else type(shown), shown, None)
+        self._span.__exit__(type(shown), shown, None)
         if meaning is not None:
             raise meaning from error
 
 
-def _meaning(error: BaseException | None) -> Exception | None:
+@cache
+def _said_of(operation: str) -> tuple[str, Mapping[str, str]]:
+    """Name and attributes of the span around an operation, of which there are few."""
+    return f"postgres {operation}", {DB_SYSTEM: DB_SYSTEM_POSTGRESQL, DB_OPERATION: operation}
+
+
+def _meaning(error: BaseException) -> Exception | None:
     resource = _EXHAUSTED.get(type(error))
     if resource is not None:
         return StepwireError(

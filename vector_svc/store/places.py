@@ -1,6 +1,7 @@
 """Places for so many at a time, and a refusal for who waits too long."""
 
 import asyncio
+from collections import deque
 from datetime import timedelta
 from types import TracebackType
 from typing import Final
@@ -13,6 +14,8 @@ RETRY_AFTER: Final = timedelta(milliseconds=500)
 class Places:
     """As many as there are may be taken at a time; who waits is served in turn.
 
+    Not one of asyncio's semaphores, which take two coroutines where one is free.
+
     Args:
         most: How many there are.
         limit: The setting that says so, for the refusal.
@@ -21,7 +24,8 @@ class Places:
     """
 
     def __init__(self, most: int, *, limit: str, what: str, seconds: float) -> None:
-        self._free = asyncio.Semaphore(most)
+        self._free = most
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._limit = limit
         self._what = what
         self.seconds = seconds
@@ -32,13 +36,20 @@ class Places:
         Raises:
             StepwireError: OVERLOADED, when none became free in time.
         """
-        if not self._free.locked():
-            await self._free.acquire()  # at once, so no clock is needed
+        if self._free:
+            self._free -= 1
             return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
         try:
             async with asyncio.timeout(self.seconds):
-                await self._free.acquire()
-        except TimeoutError as error:
+                await place
+        except BaseException as error:
+            place.cancel()
+            if not place.cancelled():
+                self.release()  # it was given just when the wait ended
+            if not isinstance(error, TimeoutError):
+                raise
             raise StepwireError(
                 Reason.OVERLOADED,
                 f"no {self._what} became free in {self.seconds:g} s",
@@ -47,8 +58,13 @@ class Places:
             ) from error
 
     def release(self) -> None:
-        """Give one back."""
-        self._free.release()
+        """Give one back: to who has waited longest, if anybody does."""
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1
 
     async def __aenter__(self) -> None:
         await self.take()
