@@ -18,6 +18,9 @@ from stepwire.testing.poll import eventually
 
 TENANT = "t"
 LEASE = timedelta(seconds=60)
+HOUR = timedelta(hours=1)
+# Of the whole module: how long it waited for its turn must not matter.
+LONG_AGO = datetime.now(UTC) - 3 * HOUR
 ANY = FailedFilter()
 DONE = 50_000
 READY = 20_000
@@ -281,11 +284,10 @@ async def test_workers_are_told_apart_by_session(pool, store):
 @pytest.fixture
 async def failures(pool):
     """Failed steps of all kinds, oldest first."""
-    now = datetime.now(UTC)
     await add_failed(pool, "STEP_FAILED", tenant="another")
     return [
-        await add_failed(pool, "STEP_FAILED", ended_at=now - timedelta(hours=2)),
-        await add_failed(pool, "STEP_TIMED_OUT", ended_at=now - timedelta(hours=1), queue="llm"),
+        await add_failed(pool, "STEP_FAILED", ended_at=LONG_AGO),
+        await add_failed(pool, "STEP_TIMED_OUT", ended_at=LONG_AGO + HOUR, queue="llm"),
         await add_failed(pool, "STEP_FAILED", workflow="w"),
         await add_failed(pool, "STEP_FAILED", state="CANCELLED"),
     ]
@@ -298,8 +300,8 @@ async def failures(pool):
         (FailedFilter(reason="STEP_FAILED"), [3, 2, 0]),
         (FailedFilter(queue="llm"), [1]),
         (FailedFilter(workflow="w"), [2]),
-        (FailedFilter(failed_from=datetime.now(UTC) - timedelta(minutes=90)), [3, 2, 1]),
-        (FailedFilter(failed_before=datetime.now(UTC) - timedelta(minutes=30)), [1, 0]),
+        (FailedFilter(failed_from=LONG_AGO + HOUR / 2), [3, 2, 1]),
+        (FailedFilter(failed_before=LONG_AGO + 2 * HOUR), [1, 0]),
         (FailedFilter(reason="STEP_FAILED", queue="llm"), []),
     ],
 )

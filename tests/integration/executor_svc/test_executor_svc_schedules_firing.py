@@ -37,10 +37,10 @@ __all__ = ["fired"]
 WAIT_SECONDS = 60.0
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
-EVERY_MINUTE = "* * * * *"
 # The newest of its firings is made up for, however late.
 ONE_LATE = config_of("@hourly", catch_up_window=timedelta(hours=2))
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 # What was missed for a minute is made up for to the last.
 PATIENT: dict[str, Any] = {"catch_up_window": MINUTE, "max_catch_up": 100}
 
@@ -226,9 +226,9 @@ async def test_cut_connections_lose_and_double_nothing(fired: ScheduleMesh) -> N
 
 
 async def test_an_outage_is_made_up_for_within_the_window(fired: ScheduleMesh) -> None:
-    config = config_of(EVERY_MINUTE, "ALLOW", catch_up_window=5 * MINUTE, max_catch_up=3)
+    config = config_of("@daily", "ALLOW", catch_up_window=5 * DAY, max_catch_up=3)
     await fired.schedules.create("n", config)
-    first = await fired.fall_due("n", late=timedelta(hours=1), every=MINUTE)
+    first = await fired.fall_due("n", late=60 * DAY, every=DAY)
     await fired.look()
     found = await fired.until("n", "STARTED", "STARTED", "STARTED", "MISSED")
     missed, *started = reversed(found.recent_runs)
@@ -236,14 +236,16 @@ async def test_an_outage_is_made_up_for_within_the_window(fired: ScheduleMesh) -
     assert missed.nominal_time.ToDatetime(tzinfo=UTC) == first
     assert missed.until_time == started[0].nominal_time
     moments = [run.nominal_time.ToDatetime(tzinfo=UTC) for run in started]
-    assert moments == [moments[0] + place * MINUTE for place in range(3)]
-    assert found.next_times[0].ToDatetime(tzinfo=UTC) == moments[-1] + MINUTE
+    assert moments == [moments[0] + place * DAY for place in range(3)]
+    assert found.next_times[0].ToDatetime(tzinfo=UTC) == moments[-1] + DAY
     assert len(await fired.tasks("n")) == 3
 
 
 async def test_an_outage_beyond_the_window_is_not_made_up_for(fired: ScheduleMesh) -> None:
-    await fired.schedules.create("n", config_of("0 3 * * *"))
-    await fired.fall_due("n", late=timedelta(days=2), every=timedelta(days=1))
+    # At a time of day that is not just over, whenever this runs.
+    hour = (datetime.now(UTC) + timedelta(hours=12)).hour
+    await fired.schedules.create("n", config_of(f"0 {hour} * * *"))
+    await fired.fall_due("n", late=2 * DAY, every=DAY)
     await fired.look()
     found = await fired.until("n", "MISSED")
     assert outcomes(found) == ["MISSED"]
@@ -253,7 +255,8 @@ async def test_an_outage_beyond_the_window_is_not_made_up_for(fired: ScheduleMes
 
 async def test_a_schedule_that_is_over_fires_no_more(fired: ScheduleMesh) -> None:
     end = datetime.now(UTC).replace(microsecond=0) + 3 * SECOND
-    await fired.schedules.create("n", config_of(EVERY_SECOND, "ALLOW", end_time=end))
+    config = config_of(EVERY_SECOND, "ALLOW", end_time=end, **PATIENT)
+    await fired.schedules.create("n", config)
 
     async def over() -> bool:
         return not (await fired.schedules.get("n")).next_times

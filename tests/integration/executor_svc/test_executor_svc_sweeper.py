@@ -10,6 +10,7 @@ from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
     NO_RETRY,
+    WAIT_SECONDS,
     chain,
     graph,
     output_of,
@@ -68,9 +69,12 @@ async def test_a_crowded_queue_gets_no_more_messages(mesh):
 async def test_the_attempts_of_a_task_that_is_too_late_are_stopped(mesh, tmp_path):
     path, go = tmp_path / "notes", tmp_path / "go"
     what = graph(python("a", "await_file", retry=NO_RETRY))
-    what.timeout.FromMilliseconds(500)
+    what.timeout.seconds = 3600
     async with mesh.worker():
-        task = await mesh.client.run(what, {"path": str(path), "awaits": str(go)})
+        task_id = await mesh.client.create(what, {"path": str(path), "awaits": str(go)})
+        await eventually(lambda: noted(path) == ["a 1"], WAIT_SECONDS)
+        await mesh.fetch("UPDATE executor.deadlines SET deadline = now() - interval '1 s'")
+        task = await mesh.client.wait(task_id)
         assert state_of(task) == "FAILED"
         assert task.failure.reason == "TASK_TIMED_OUT"
         await eventually(lambda: "cancelled" in noted(path))

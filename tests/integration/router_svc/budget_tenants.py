@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from stepwire.api.router.v1.router_service_pb2_grpc import RouterServiceAsyncStub
     from stepwire.api.router.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
 
-DAY = budget_pb2.BUDGET_PERIOD_DAY
+# Seldom over while a test runs.
+MONTH = budget_pb2.BUDGET_PERIOD_MONTH
 # Price of a million tokens read, and quality; what is written costs five times as much.
 MODELS = {"slow": (1, 0.1), "cheap": (1, 0.4), "dear": (5, 0.9), "shaky": (1, 0.1)}
 
@@ -58,7 +59,7 @@ class Tenant:
         return RouterServiceStub(self.channels[instance])
 
     async def create(self, name: str, limit: int, **config: Any) -> budget_pb2.Budget:
-        wanted = budget_pb2.BudgetConfig(limit_micro_usd=limit, **{"period": DAY, **config})
+        wanted = budget_pb2.BudgetConfig(limit_micro_usd=limit, **{"period": MONTH, **config})
         request = pb.CreateBudgetRequest(name=name, config=wanted)
         return (await self.budgets.CreateBudget(request, metadata=self.metadata)).budget
 

@@ -20,15 +20,16 @@ __all__ = ["shared", "tenant"]
 async def test_a_budget_is_created_changed_listed_and_deleted(tenant: Tenant) -> None:
     scope = budget_pb2.BudgetScope(project="atlas", model="dear")
     config = {"scope": scope, "alarm_percents": [50, 100], "shadow": True}
-    made = await tenant.create("monthly", 5_000, **config)
-    assert await tenant.create("monthly", 5_000, **config) == made
+    config["period"] = budget_pb2.BUDGET_PERIOD_DAY
+    made = await tenant.create("daily", 5_000, **config)
+    assert await tenant.create("daily", 5_000, **config) == made
     assert made.config.split == budget_pb2.BUDGET_SPLIT_NONE
     assert made.config.on_exhausted == budget_pb2.BUDGET_ACTION_CHEAPER_MODEL
     assert made.account.left_micro_usd == 5_000
     span = made.account.period_end.seconds - made.account.period_start.seconds
     assert span == 24 * 3600
-    taken = await error_of(tenant.create("monthly", 5_001, **config))
-    assert (taken.reason, taken.metadata) == (Reason.BUDGET_EXISTS, {"budget": "monthly"})
+    taken = await error_of(tenant.create("daily", 5_001, **config))
+    assert (taken.reason, taken.metadata) == (Reason.BUDGET_EXISTS, {"budget": "daily"})
 
     other = await tenant.create("total", 0, period=budget_pb2.BUDGET_PERIOD_TOTAL)
     assert not other.account.HasField("period_end")
@@ -38,23 +39,23 @@ async def test_a_budget_is_created_changed_listed_and_deleted(tenant: Tenant) ->
     rest = await tenant.budgets.ListBudgets(
         pb.ListBudgetsRequest(page_token=first.next_page_token), metadata=tenant.metadata
     )
-    assert [each.name for each in (*first.budgets, *rest.budgets)] == ["monthly", "total"]
+    assert [each.name for each in (*first.budgets, *rest.budgets)] == ["daily", "total"]
     assert not rest.next_page_token
 
-    changed = (await tenant.update("monthly", "shadow", etag=made.etag)).budget
+    changed = (await tenant.update("daily", "shadow", etag=made.etag)).budget
     assert not changed.config.shadow
     assert list(changed.config.alarm_percents) == [50, 100]
-    stale = await error_of(tenant.update("monthly", "shadow", etag=made.etag))
+    stale = await error_of(tenant.update("daily", "shadow", etag=made.etag))
     assert stale.reason is Reason.BUDGET_CHANGED
-    assert stale.metadata == {"budget": "monthly", "etag": changed.etag}
+    assert stale.metadata == {"budget": "daily", "etag": changed.etag}
     for fields in ({"period": budget_pb2.BUDGET_PERIOD_HOUR}, {"scope": budget_pb2.BudgetScope()}):
-        refused = await error_of(tenant.update("monthly", **fields))
+        refused = await error_of(tenant.update("daily", **fields))
         assert refused.metadata == {"field": f"config.{next(iter(fields))}"}
 
-    delete = pb.DeleteBudgetRequest(name="monthly", etag=changed.etag)
+    delete = pb.DeleteBudgetRequest(name="daily", etag=changed.etag)
     await tenant.budgets.DeleteBudget(delete, metadata=tenant.metadata)
-    gone = await error_of(tenant.get("monthly"))
-    assert (gone.reason, gone.metadata) == (Reason.BUDGET_NOT_FOUND, {"budget": "monthly"})
+    gone = await error_of(tenant.get("daily"))
+    assert (gone.reason, gone.metadata) == (Reason.BUDGET_NOT_FOUND, {"budget": "daily"})
     # Another tenant never saw any of it.
     tenant.tenant_id += "x"
     assert (await error_of(tenant.get("total"))).reason is Reason.BUDGET_NOT_FOUND

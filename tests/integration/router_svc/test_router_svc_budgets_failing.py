@@ -57,7 +57,7 @@ async def test_two_instances_never_spend_more_than_a_budget_whatever_fails(
     random, answers = Random(3), list[int]()
     await tenant.create("tight", 12_000, alarm_percents=[1, 2])
     await tenant.create("each", 6_000, split=budget_pb2.BUDGET_SPLIT_TASK)
-    await eventually(lambda: tenant_is_known(tenant))
+    await eventually(lambda: tenant_is_known(tenant, instance=1))
     with caplog.at_level(logging.WARNING, logger="router_svc.budgets.metrics"):
         for _ in range(6):
             await asyncio.gather(*(spend(tenant, random, answers) for _ in range(15)))
@@ -89,15 +89,25 @@ def alarms_told(caplog: pytest.LogCaptureFixture, tenant: Tenant) -> list[int]:
     return [record.__dict__["percent"] for record in ours]
 
 
-async def tenant_is_known(tenant: Tenant) -> bool:
-    """Returns whether the other instance knows of the budgets: it refuses what is too dear."""
+async def tenant_is_known(tenant: Tenant, *, instance: int) -> bool:
+    """Returns whether an instance knows of the budgets: it refuses what is too dear."""
     wanted = ask(requirements=NAMED["dear"], attribution=requirements_pb.Attribution(task_id="x"))
     wanted.documents.add(id="long", text="word " * 1_000)
     try:
-        await tenant.router(1).Generate(wanted, metadata=tenant.metadata)
+        await tenant.router(instance).Generate(wanted, metadata=tenant.metadata)
     except grpc.aio.AioRpcError as error:
         return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     return False
+
+
+# Of who holds money of a tenant.
+LEASE_IS_OVER = """
+UPDATE router.sessions SET expires_at = now() WHERE session_id IN (
+    SELECT r.session_id FROM router.reservations r
+    JOIN router.budgets b ON b.budget_id = ANY (r.budgets)
+    WHERE r.lost_at IS NULL AND b.tenant_id = $1
+)
+"""
 
 
 async def test_what_a_killed_instance_held_is_charged(
@@ -109,8 +119,8 @@ async def test_what_a_killed_instance_held_is_charged(
         HTTP_PORT="0",
         POSTGRES_URL=shared.url,
         CATALOGUE_PATH=str(shared.catalogue),
-        # Long enough to look at what is held before it is charged.
-        BUDGET_LEASE_SECONDS="3",
+        # Longer than it takes to look at what is held before it is charged.
+        BUDGET_LEASE_SECONDS="600",
     )
     try:
         ready = json.loads(await line_with(process, "is ready on"))
@@ -133,6 +143,9 @@ async def test_what_a_killed_instance_held_is_charged(
     assert 0 < before.reserved_micro_usd <= 10_000 - before.spent_micro_usd
     async with open_pool(shared.url, application_name="test", max_size=1) as pool:
         vault = PostgresVault(pool)
+        await vault.expire(limit=100)
+        assert (await tenant.get("all")).account == before
+        await pool.execute(LEASE_IS_OVER, tenant.tenant_id)
 
         async def charged() -> bool:
             await vault.expire(limit=100)
@@ -141,5 +154,6 @@ async def test_what_a_killed_instance_held_is_charged(
         await eventually(charged)
     after = (await tenant.get("all")).account
     assert after.lost_micro_usd == after.spent_micro_usd == before.reserved_micro_usd
+    await eventually(lambda: tenant_is_known(tenant, instance=0))
     refused = await error_of(tenant.generate(requirements=NAMED["dear"]))
     assert refused.reason is Reason.BUDGET_EXHAUSTED

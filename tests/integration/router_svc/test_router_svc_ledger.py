@@ -65,7 +65,7 @@ class Desk:
 
     async def budget(self, limit: int, **config: Any) -> Budget:
         await PostgresVault(self.pool).renew(self.session_id, lease=LEASE)
-        wanted = Config(period=Period.DAY, limit_micro_usd=limit, **config)
+        wanted = Config(period=Period.MONTH, limit_micro_usd=limit, **config)
         budget = await self.budgets.add(self.caller.tenant_id, "all", wanted, limit=9)
         self.knowledge.learn(await self.budgets.changes(after=0))
         return budget

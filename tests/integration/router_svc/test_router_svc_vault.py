@@ -48,7 +48,7 @@ class Parts:
         return session_id
 
     async def budget(self, limit: int, **config: Any) -> Budget:
-        wanted = Config(period=config.pop("period", Period.DAY), limit_micro_usd=limit, **config)
+        wanted = Config(period=config.pop("period", Period.MONTH), limit_micro_usd=limit, **config)
         return await self.budgets.add("ours", f"b{uuid7().hex}", wanted, limit=10_000)
 
     async def account(self, budget: Budget, key: str = "") -> Account:

@@ -376,25 +376,41 @@ async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
                for line in await explained(large, 20_000))  # fmt: skip
 
 
+# Of 120 graphs each lost at least four; one that loses fewer than this is made anew.
+LOST_AT_LEAST = 3
+MOST_GRAPHS = 10
+
+
+async def lost(client: Client, odd: np.ndarray) -> int:
+    firsts = [await client.search(vector, limit=1) for vector in odd]
+    return sum(first[0].point.id != f"odd-{n}" for n, first in enumerate(firsts))
+
+
+async def losing(client: Client, odd: np.ndarray, like: np.ndarray) -> int:
+    """Fill collections until one's graph loses some points; return how many.
+
+    Which, and how many, differs from graph to graph, as these are made with chance.
+    """
+    for _ in range(MOST_GRAPHS):
+        await client.create("things", DIMENSION, index=INDEXED)
+        await client.upsert([point(f"odd-{n}", vector) for n, vector in enumerate(odd)])
+        await client.upsert([point(f"like-{n}", vector) for n, vector in enumerate(like)])
+        count = await lost(client, odd)
+        if count >= LOST_AT_LEAST:
+            return count
+        await client.drop()
+    pytest.fail(f"none of {MOST_GRAPHS} graphs has lost {LOST_AT_LEAST} points")
+
+
 async def test_what_walks_lose_is_measured_and_found_from_then_on(client: Client) -> None:
     """Among many near-duplicates the edges that lead to other points are given up."""
     random = np.random.default_rng(5)
     odd, same = random.standard_normal((100, DIMENSION)), random.standard_normal((1, DIMENSION))
     like = same + 0.01 * random.standard_normal((700, DIMENSION))
-    await client.create("things", DIMENSION, index=INDEXED)
-    await client.upsert([point(f"odd-{n}", vector) for n, vector in enumerate(odd)])
-    await client.upsert([point(f"like-{n}", vector) for n, vector in enumerate(like)])
-
-    async def lost() -> int:
-        firsts = [await client.search(vector, limit=1) for vector in odd]
-        return sum(first[0].point.id != f"odd-{n}" for n, first in enumerate(firsts))
-
-    # Which, and how many, differs from graph to graph, as these are made with chance.
-    before = await lost()
-    assert before > 1
+    before = await losing(client, odd, like)
     # All of them: few are lost, and a part may hold none of those.
     request = MeasureRecallRequest(collection="things", samples=1_000, target_recall=1)
     measured = await client.searches.MeasureRecall(request)
     assert measured.figures[0].recall < 1
     assert measured.ef_search == 0 or measured.ef_search > 64
-    assert await lost() < before
+    assert await lost(client, odd) < before

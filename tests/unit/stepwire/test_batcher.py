@@ -176,7 +176,9 @@ async def test_where_many_items_come_the_next_ones_wait_for_more():
     batcher = Batcher("test", gate.flush, rest=Rest(seconds=0.1, above_per_second=20))
     await asyncio.gather(*(batcher.submit(item) for item in range(3)))
     early = batcher.put(3)
-    await asyncio.sleep(0.02)
+    # Turns of the loop enough for a batch that would not rest.
+    for _ in range(10):
+        await asyncio.sleep(0)
     late = batcher.put(4)
     assert await asyncio.gather(early, late) == [6, 8]
     assert gate.batches == [[0, 1, 2], [3, 4]]
