@@ -1,6 +1,5 @@
 """A small cache: bounded, least recently used out first, entries expire. Pure."""
 
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,11 +19,7 @@ class Cache(Generic[K, V]):
     """
 
     def __init__(
-        self,
-        *,
-        capacity: int,
-        ttl_seconds: float = math.inf,
-        clock: Callable[[], float] = time.monotonic,
+        self, *, capacity: int, ttl_seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._capacity = capacity
         self._ttl_seconds = ttl_seconds

@@ -26,7 +26,7 @@ def ranked(
     """
     recalled = []
     for each in found:
-        memory = memory_of(each.point)
+        memory = memory_of(each)
         recency = recency_of(memory, weights, now=now)
         gain = weights.recency * recency + weights.importance * memory.importance
         recalled.append(Recalled(memory, each.score + gain, each.score, recency))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -121,10 +121,12 @@ def change_of(message: pb.UpdatePayloadsRequest, *, payload_max_bytes: int) -> P
     return PayloadChange(ChangeKind(which), payload=payload)
 
 
-def write_point(point: StoredPoint, into: point_pb2.Point) -> None:
-    """Fill in a point."""
+def write_point(
+    point: StoredPoint, into: point_pb2.Point, payload: dict[str, Any] | None = None
+) -> None:
+    """Fill in a point, with the payload that is given in place of its own."""
     into.id = point.id
-    json_to_struct(orjson.loads(point.payload), into.payload)
+    json_to_struct(orjson.loads(point.payload) if payload is None else payload, into.payload)
     if point.vector is not None:
         into.vector = point.vector
     if point.content_hash:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, timedelta
 from typing import Final
 
@@ -80,22 +79,28 @@ def search_of(
     limit = search_limit(message.limit)
     if not 0 <= message.offset <= MAX_REACH - limit:
         raise field_invalid(f"{field}offset", f"must be from 0 to {MAX_REACH} with limit")
-    _check_target(message, field)
+    has = message.HasField
+    # Most have a vector and little else: what is not there is not looked into.
+    if not message.vector or message.values or message.text or has("examples"):
+        _check_target(message, field)
+    filter_ = None
+    if has("filter"):
+        filter_ = filter_of(message.filter, field=f"{field}filter", max_bytes=filter_max_bytes)
     return Search(
         limit=limit,
         offset=message.offset,
         vector=message.vector or np.array(message.values, dtype="<f4").tobytes(),
         text=message.text,
-        examples=_examples(message, field),
-        words=_words(message, field),
-        filter=filter_of(message.filter, field=f"{field}filter", max_bytes=filter_max_bytes),
+        examples=_examples(message, field) if has("examples") else None,
+        words=_words(message, field) if has("words") else None,
+        filter=filter_,
         include_vectors=message.include_vectors,
         exact=message.exact,
-        score_threshold=_threshold(message, field),
-        diversity=_diversity(message, field),
-        recency=_recency(message, field),
-        rerank=_rerank(message, field),
-        payload=_payload(message.payload, f"{field}payload"),
+        score_threshold=_threshold(message, field) if has("score_threshold") else None,
+        diversity=_diversity(message, field) if has("diversity") else None,
+        recency=_recency(message, field) if has("recency") else None,
+        rerank=_rerank(message, field) if has("rerank") else None,
+        payload=_payload(message.payload, f"{field}payload") if has("payload") else EVERYTHING,
         target_recall=_within(message.target_recall, f"{field}target_recall", 0, 1),
         ef_search=int(_within(message.ef_search, f"{field}ef_search", 0, MAX_EF_SEARCH)),
         probes=int(_within(message.probes, f"{field}probes", 0, MAX_PROBES)),
@@ -168,12 +173,10 @@ def write_found(
 ) -> None:
     """Fill in a point that was found."""
     into.score = found.score
-    point = found.point
-    if selection.everything:
-        write_point(point, into.point)
-        return
-    payload = selection.of(orjson.loads(point.payload or b"{}"))
-    write_point(replace(point, payload=orjson.dumps(payload)), into.point)
+    payload = None
+    if not selection.everything:
+        payload = selection.of(orjson.loads(found.payload or b"{}"))
+    write_point(found, into.point, payload)
 
 
 def write_report(report: Report, into: search_pb2.SearchReport) -> None:
@@ -233,9 +236,7 @@ def _check_target(message: search_service_pb2.SearchPointsRequest, field: str) -
         raise field_invalid(f"{field}text", f"must be at most {MAX_TEXT_CHARACTERS} characters")
 
 
-def _examples(message: search_service_pb2.SearchPointsRequest, field: str) -> Examples | None:
-    if not message.HasField("examples"):
-        return None
+def _examples(message: search_service_pb2.SearchPointsRequest, field: str) -> Examples:
     positive, negative = message.examples.positive_ids, message.examples.negative_ids
     path = f"{field}examples"
     check_ids(positive, field=f"{path}.positive_ids")
@@ -248,9 +249,7 @@ def _examples(message: search_service_pb2.SearchPointsRequest, field: str) -> Ex
     return Examples(tuple(positive), tuple(negative))
 
 
-def _words(message: search_service_pb2.SearchPointsRequest, field: str) -> WordQuery | None:
-    if not message.HasField("words"):
-        return None
+def _words(message: search_service_pb2.SearchPointsRequest, field: str) -> WordQuery:
     path = f"{field}words"
     words = message.words.words or message.text
     if not 1 <= len(words) <= MAX_WORDS_CHARACTERS or "\0" in words:
@@ -265,26 +264,20 @@ def _words(message: search_service_pb2.SearchPointsRequest, field: str) -> WordQ
     )
 
 
-def _threshold(message: search_service_pb2.SearchPointsRequest, field: str) -> float | None:
-    if not message.HasField("score_threshold"):
-        return None
+def _threshold(message: search_service_pb2.SearchPointsRequest, field: str) -> float:
     if math.isnan(message.score_threshold):
         raise field_invalid(f"{field}score_threshold", "must be a number")
     return least_score(message.score_threshold)
 
 
-def _diversity(message: search_service_pb2.SearchPointsRequest, field: str) -> Diversity | None:
-    if not message.HasField("diversity"):
-        return None
+def _diversity(message: search_service_pb2.SearchPointsRequest, field: str) -> Diversity:
     path = f"{field}diversity"
     strength = _within(message.diversity.strength, f"{path}.strength", 0, 1)
     most = _within(message.diversity.candidates, f"{path}.candidates", 0, MAX_CANDIDATES)
     return Diversity(strength or DEFAULT_STRENGTH, int(most))
 
 
-def _recency(message: search_service_pb2.SearchPointsRequest, field: str) -> Recency | None:
-    if not message.HasField("recency"):
-        return None
+def _recency(message: search_service_pb2.SearchPointsRequest, field: str) -> Recency:
     path = f"{field}recency"
     try:
         half_life = message.recency.half_life.ToTimedelta()
@@ -301,9 +294,7 @@ def _recency(message: search_service_pb2.SearchPointsRequest, field: str) -> Rec
     )
 
 
-def _rerank(message: search_service_pb2.SearchPointsRequest, field: str) -> Rerank | None:
-    if not message.HasField("rerank"):
-        return None
+def _rerank(message: search_service_pb2.SearchPointsRequest, field: str) -> Rerank:
     path, asked = f"{field}rerank", message.rerank
     query = asked.query or message.text or message.words.words
     if not 1 <= len(query) <= MAX_TEXT_CHARACTERS:
@@ -321,8 +312,6 @@ def _rerank(message: search_service_pb2.SearchPointsRequest, field: str) -> Rera
 
 
 def _payload(message: search_pb2.PayloadSelection, field: str) -> PayloadSelection:
-    if not message.ByteSize():
-        return EVERYTHING
     for name, fields in (("include", message.include), ("exclude", message.exclude)):
         if len(fields) > MAX_NAMES:
             raise field_invalid(f"{field}.{name}", f"must have at most {MAX_NAMES} entries")

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from vector_svc.engine.cache import Cache
 from vector_svc.engine.records import Collection, IndexKind
 from vector_svc.search import ranking
 from vector_svc.search.estimates import Estimates
@@ -25,7 +24,7 @@ POOL: Final = 4
 MAX_POOL: Final = 10_000
 # Points that each of two rankings gives to be joined.
 LEAST_DEPTH: Final = 100
-# Courses that are remembered.
+# Courses that are remembered; beyond that, all are forgotten.
 MAX_COURSES: Final = 1_000
 
 
@@ -82,7 +81,7 @@ class Courses:
         self._store = store
         self._estimates = estimates
         self._hnsw_ef_search = hnsw_ef_search
-        self._known: Cache[tuple[int, bool, Search], Course] = Cache(capacity=MAX_COURSES)
+        self._known: dict[tuple[int, bool, Search], Course] = {}
 
     async def of(self, collection: Collection, search: Search, *, near: bool) -> Course:
         """Return how a search goes; `near` tells whether it has a vector.
@@ -97,7 +96,10 @@ class Courses:
         if known is not None and known.sizes is sizes and known.prepared.collection is collection:
             return known
         course = await self._made(collection, search, sizes, near=near)
-        self._known.put(key, course)
+        if len(self._known) >= MAX_COURSES:
+            # Not one by one: to keep the order of their use would cost each search more.
+            self._known.clear()
+        self._known[key] = course
         return course
 
     def exactly(self, course: Course) -> tuple[Prepared, Report]:

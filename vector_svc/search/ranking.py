@@ -88,7 +88,7 @@ def in_groups(
     """Put points into groups by a value of their payloads: groups by their best point."""
     groups: dict[tuple[type, Scalar], list[Found]] = {}
     for each in found:
-        value = value_at(orjson.loads(each.point.payload), path)
+        value = value_at(orjson.loads(each.payload), path)
         if not isinstance(value, str | int | float):
             continue
         # True is 1 to Python, and 1.0 is 1 to everybody.
@@ -125,7 +125,7 @@ def middle(positive: Matrix, negative: Matrix | None) -> Matrix:
 def _time_of(found: Found, path: Path) -> datetime | None:
     if not path:
         return found.changed_at
-    text = value_at(orjson.loads(found.point.payload), path)
+    text = value_at(orjson.loads(found.payload), path)
     if not isinstance(text, str):
         return None
     try:

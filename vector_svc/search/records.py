@@ -170,17 +170,15 @@ class Search:
 
 
 @dataclass(slots=True)
-class Found:
+class Found(StoredPoint):
     """A point found: by its distance where vectors were compared, with its score.
 
     Attributes:
-        point: The point.
         score: Larger is better.
         changed_at: When it was last changed; None unless that counts.
     """
 
-    point: StoredPoint
-    score: float
+    score: float = 0.0
     changed_at: datetime | None = None
 
 

@@ -80,5 +80,5 @@ def _text_field(collection: Collection, search: Search) -> Path:
 
 
 def _text_at(found: Found, path: Path) -> str:
-    text = value_at(orjson.loads(found.point.payload or b"{}"), path)
+    text = value_at(orjson.loads(found.payload or b"{}"), path)
     return text if isinstance(text, str) else ""

@@ -145,7 +145,7 @@ class Searches:
         if search.recency is not None:
             found = ranking.newer_first(found, search.recency, now=self._clock())
         if search.diversity is not None and found:
-            vectors = [each.point.vector or b"" for each in found]
+            vectors = [each.vector or b"" for each in found]
             found = ranking.unlike_each_other(
                 found,
                 ranking.matrix_of(vectors, collection.config.element),
@@ -177,5 +177,5 @@ def _without_examples(search: Search) -> Node:
 def _trimmed(found: Sequence[Found], search: Search) -> Sequence[Found]:
     """Leave out what points carry only for their ranking."""
     if search.diversity is not None and not search.include_vectors:
-        found = [replace(each, point=replace(each.point, vector=None)) for each in found]
+        found = [replace(each, vector=None) for each in found]
     return found

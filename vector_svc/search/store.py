@@ -10,7 +10,7 @@ import orjson
 
 from stepwire.db import retryable
 from vector_svc.collections.store import built_of
-from vector_svc.engine.records import Collection, Element, IndexKind, Matrix, StoredPoint
+from vector_svc.engine.records import Collection, Element, IndexKind, Matrix
 from vector_svc.filters.compile import compile_filter
 from vector_svc.filters.records import Compiled, Node
 from vector_svc.search.ports import Order, Prepared, Sizes
@@ -246,11 +246,6 @@ def _as_it_is(score: float) -> float:
 
 def _found(row: Iterable[Any], score: Callable[[float], float], element: Element) -> Found:
     point_id, payload, vector, changed_at, expires_at, nearness = row
-    point = StoredPoint(
-        point_id,
-        payload,
-        None if vector is None else decode_vector(vector, element),
-        "",
-        expires_at,
-    )
-    return Found(point, score(nearness), changed_at)
+    if vector is not None:
+        vector = decode_vector(vector, element)
+    return Found(point_id, payload, vector, "", expires_at, score(nearness), changed_at)

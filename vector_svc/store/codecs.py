@@ -6,9 +6,9 @@ object. The codecs on a connection hand the bytes through as they are.
 """
 
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import numpy as np
@@ -19,7 +19,11 @@ from vector_svc.engine.vectors import BITS_PER_BYTE
 
 HEADER_BYTES: Final = 4
 _JSONB_VERSION: Final = b"\x01"
-_WIRE: Final = {Element.FLOAT32: ">f4", Element.FLOAT16: ">f2", Element.BINARY: "u1"}
+_WIRE: Final[Mapping[Element, np.dtype[Any]]] = {
+    Element.FLOAT32: np.dtype(">f4"),
+    Element.FLOAT16: np.dtype(">f2"),
+    Element.BINARY: np.dtype("u1"),
+}
 
 _VECTOR_TYPES: Final = (
     ("vector", "public"),
@@ -39,7 +43,7 @@ _NEVER: Final = struct.pack(">iq", 8, 2**63 - 1)
 def encode_vectors(matrix: Matrix, element: Element = Element.FLOAT32) -> list[bytes]:
     """Turn the rows of a matrix into values of Postgres."""
     rows, columns = matrix.shape
-    values = matrix.astype(_WIRE[element], order="C").view(np.uint8)
+    values = matrix.astype(_WIRE[element], order="C")
     header = (
         struct.pack(">i", columns * BITS_PER_BYTE)
         if element is Element.BINARY
@@ -47,10 +51,10 @@ def encode_vectors(matrix: Matrix, element: Element = Element.FLOAT32) -> list[b
     )
     if rows == 1:
         return [header + values.tobytes()]
-    width = HEADER_BYTES + values.shape[1]
+    width = HEADER_BYTES + columns * values.itemsize
     out = np.empty((rows, width), dtype=np.uint8)
     out[:, :HEADER_BYTES] = np.frombuffer(header, dtype=np.uint8)
-    out[:, HEADER_BYTES:] = values
+    out[:, HEADER_BYTES:] = values.view(np.uint8)
     data = out.tobytes()
     return [data[start : start + width] for start in range(0, len(data), width)]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vector_svc.engine.records import Element, Metric, StoredPoint
+from vector_svc.engine.records import Element, Metric
 from vector_svc.search.ranking import (
     distance_of,
     in_groups,
@@ -23,17 +23,17 @@ DAY = timedelta(days=1)
 
 
 def found(point_id: str, score: float, *, age: timedelta = DAY, **payload: Any) -> Found:
-    return Found(StoredPoint(point_id, json.dumps(payload).encode(), None), score, NOW - age)
+    return Found(point_id, json.dumps(payload).encode(), None, score=score, changed_at=NOW - age)
 
 
 def ids(points: list[Found]) -> list[str]:
-    return [each.point.id for each in points]
+    return [each.id for each in points]
 
 
 def test_half_of_what_new_points_gain_is_left_after_the_half_life() -> None:
     points = [found("old", 0.5, age=10 * DAY), found("day", 0.5), found("new", 0.5, age=-DAY)]
     ranked = newer_first(points, Recency(DAY, 0.2, ()), now=NOW)
-    assert [(each.point.id, each.score) for each in ranked] == [
+    assert [(each.id, each.score) for each in ranked] == [
         ("new", pytest.approx(0.7)),
         ("day", pytest.approx(0.6)),
         ("old", pytest.approx(0.5 + 0.2 / 1024)),
