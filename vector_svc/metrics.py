@@ -1,6 +1,9 @@
 """The instruments of the vector service."""
 
+from collections.abc import Iterable
 from typing import Final
+
+from opentelemetry.metrics import CallbackOptions, Observation
 
 from stepwire.telemetry import meter
 from vector_svc.search.records import Plan
@@ -21,8 +24,13 @@ class VectorMetrics:
     """The instruments, made once per process."""
 
     def __init__(self) -> None:
-        self._searches = meter().create_counter(
-            SEARCHES, unit="{search}", description="Searches by the way they took."
+        # Observed when scraped: adding to an instrument would take 8 µs of each search.
+        self._searches = dict.fromkeys(Plan, 0)
+        meter().create_observable_counter(
+            SEARCHES,
+            callbacks=[self._observe_searches],
+            unit="{search}",
+            description="Searches by the way they took.",
         )
         self.walks_given_up = meter().create_counter(
             WALKS_GIVEN_UP,
@@ -59,4 +67,8 @@ class VectorMetrics:
 
     def searched(self, plan: Plan) -> None:
         """Count a search that went this way."""
-        self._searches.add(1, {PLAN: plan.value})
+        self._searches[plan] += 1
+
+    def _observe_searches(self, _options: CallbackOptions) -> Iterable[Observation]:
+        for plan, number in self._searches.items():
+            yield Observation(number, {PLAN: plan.value})

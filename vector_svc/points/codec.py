@@ -1,6 +1,6 @@
 """Between the messages of PointService and its records."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -122,11 +122,14 @@ def change_of(message: pb.UpdatePayloadsRequest, *, payload_max_bytes: int) -> P
 
 
 def write_point(
-    point: StoredPoint, into: point_pb2.Point, payload: dict[str, Any] | None = None
+    point: StoredPoint,
+    into: point_pb2.Point,
+    select: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> None:
-    """Fill in a point, with the payload that is given in place of its own."""
+    """Fill in a point, with what `select` returns of its payload; None for all."""
     into.id = point.id
-    json_to_struct(orjson.loads(point.payload) if payload is None else payload, into.payload)
+    payload = orjson.loads(point.payload or b"{}")
+    json_to_struct(payload if select is None else select(payload), into.payload)
     if point.vector is not None:
         into.vector = point.vector
     if point.content_hash:

@@ -6,7 +6,6 @@ from datetime import UTC, timedelta
 from typing import Final
 
 import numpy as np
-import orjson
 
 from stepwire.api.vector.v1 import search_pb2, search_service_pb2
 from stepwire.errors import field_invalid
@@ -163,20 +162,22 @@ def write_results(
     into: search_service_pb2.SearchPointsResponse,
 ) -> None:
     """Fill in what a search has found, with what is wanted of payloads."""
-    for each in results.found:
-        write_found(each, into.points.add(), selection)
+    write_found(results.found, into, selection)
     write_report(results.report, into.report)
 
 
 def write_found(
-    found: Found, into: search_pb2.ScoredPoint, selection: PayloadSelection = EVERYTHING
+    found: Sequence[Found],
+    into: search_service_pb2.SearchPointsResponse | search_pb2.PointGroup,
+    selection: PayloadSelection = EVERYTHING,
 ) -> None:
-    """Fill in a point that was found."""
-    into.score = found.score
-    payload = None
-    if not selection.everything:
-        payload = selection.of(orjson.loads(found.payload or b"{}"))
-    write_point(found, into.point, payload)
+    """Fill in the points that were found."""
+    select = None if selection.everything else selection.of
+    points = into.points
+    for each in found:
+        scored = points.add()
+        scored.score = each.score
+        write_point(each, scored.point, select)
 
 
 def write_report(report: Report, into: search_pb2.SearchReport) -> None:
@@ -194,8 +195,7 @@ def write_report(report: Report, into: search_pb2.SearchReport) -> None:
 def write_group(value: Scalar, found: Sequence[Found], into: search_pb2.PointGroup) -> None:
     """Fill in a group."""
     json_to_value(value, into.value)
-    for each in found:
-        write_found(each, into.points.add())
+    write_found(found, into)
 
 
 def write_recall(recall: Recall, into: search_service_pb2.MeasureRecallResponse) -> None:
