@@ -24,9 +24,10 @@ class Metric(StrEnum):
     HAMMING = "hamming"
     JACCARD = "jaccard"
 
-    def score(self, distance: float) -> float:
-        """Turn pgvector's distance into a score: larger is nearer."""
-        return 1.0 - distance if self in (Metric.COSINE, Metric.JACCARD) else -distance
+    @property
+    def best(self) -> float:
+        """The score of a distance of 0; what pgvector's distances are taken from to be scores."""
+        return 1.0 if self in (Metric.COSINE, Metric.JACCARD) else 0.0
 
 
 class Element(StrEnum):

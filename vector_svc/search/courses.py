@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vector_svc.engine.records import Collection, IndexKind
-from vector_svc.search import ranking
 from vector_svc.search.estimates import Estimates
 from vector_svc.search.planner import (
     Decision,
@@ -191,4 +190,4 @@ def _needs_payloads(search: Search) -> bool:
 def _max_distance(collection: Collection, search: Search) -> float | None:
     if search.score_threshold is None:
         return None
-    return ranking.distance_of(collection.config.metric, search.score_threshold)
+    return collection.config.metric.best - search.score_threshold

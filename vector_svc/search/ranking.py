@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from vector_svc.engine.records import Element, Matrix, Metric
+from vector_svc.engine.records import Element, Matrix
 from vector_svc.filters.records import Path, Scalar
 from vector_svc.search.records import Found, Recency
 
@@ -21,11 +21,6 @@ def value_at(payload: Any, path: Path) -> Any:
             return None
         payload = payload.get(key)
     return payload
-
-
-def distance_of(metric: Metric, score: float) -> float:
-    """Return the distance of a score, as `Metric.score` gives the score of a distance."""
-    return 1.0 - score if metric in (Metric.COSINE, Metric.JACCARD) else -score
 
 
 def newer_first(found: Sequence[Found], recency: Recency, *, now: datetime) -> list[Found]:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
+from operator import sub
 from typing import Any, Final
 
 import asyncpg
@@ -110,7 +112,7 @@ class PostgresSearches:
             rows = await self._fetch(
                 _OPERATIONS[order.plan], collection, prepared.statement, *arguments
             )
-        score = _as_it_is if order.words is not None else config.metric.score
+        score = partial(sub, config.metric.best) if order.words is None else float
         return [_found(row, score, config.element) for row in rows]
 
     async def search_together(
@@ -131,7 +133,7 @@ class PostgresSearches:
                 *compiled.arguments,
             )
         results: list[list[Found]] = [[] for _ in vectors]
-        score = collection.config.metric.score
+        score = partial(sub, collection.config.metric.best)
         for *row, number in rows:
             results[number - 1].append(_found(row, score, layout.element))
         return results
@@ -238,10 +240,6 @@ def _words(collection: Collection, order: Order, *, depth: int) -> list[Any]:
     assert words is not None
     postings = POSTINGS if order.filter is None else POSTINGS_FILTERED
     return [text.language, words.words, max(postings, depth), depth]
-
-
-def _as_it_is(score: float) -> float:
-    return score
 
 
 def _found(row: Iterable[Any], score: Callable[[float], float], element: Element) -> Found:

@@ -66,8 +66,7 @@ class Places:
                 return
         self._free += 1
 
-    async def __aenter__(self) -> None:
-        await self.take()
+    __aenter__ = take
 
     async def __aexit__(
         self,

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vector_svc.engine.records import Element, Metric
+from vector_svc.engine.records import Element
 from vector_svc.search.ranking import (
-    distance_of,
     in_groups,
     matrix_of,
     middle,
@@ -97,8 +96,3 @@ def test_payloads_keep_what_is_wanted() -> None:
     assert PayloadSelection(frozenset("ab"), frozenset("a")).of(payload) == {"b": {"c": 2}}
     assert PayloadSelection(exclude=frozenset("b")).of(payload) == {"a": 1, "d": 3}
     assert PayloadSelection(none=True).of(payload) == {}
-
-
-@pytest.mark.parametrize("metric", list(Metric))
-def test_distances_and_scores_are_each_others_inverse(metric: Metric) -> None:
-    assert distance_of(metric, metric.score(0.25)) == 0.25
