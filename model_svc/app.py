@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from model_svc.export.variants import Variant
-from model_svc.health import Fallbacks
+from model_svc.health import Fallbacks, observe_hanging
 from model_svc.oip.http.servicer import HTTP_SERVICE_NAME, HttpServicer
 from model_svc.oip.inference import Inference
 from model_svc.oip.server import ModelServer
@@ -15,6 +15,7 @@ from model_svc.oip.servicer import INFERENCE_SERVICE_NAME, InferenceServicer
 from model_svc.repository.built_in import BuiltInSource, installed_weights
 from model_svc.repository.catalogue import Catalogue
 from model_svc.repository.folder import FolderSource
+from model_svc.repository.load_threads import LoadThreads
 from model_svc.repository.polling import poll
 from model_svc.repository.repository import Repository
 from model_svc.repository.served import ServedModel
@@ -55,6 +56,7 @@ async def build(stack: AsyncExitStack, *, settings: ModelSettings) -> Sequence[S
         stack.callback(polling.cancel)
     extractor = Extractor(max_sentences=settings.max_extract_sentences)
     fallbacks = Fallbacks(repository, meter())
+    observe_hanging(repository, meter())
     server = ModelServer(repository, fallbacks, strict=settings.strict_readiness)
     inference = Inference(repository)
     return [
@@ -85,7 +87,8 @@ def _repository(settings: ModelSettings, runtime: Runtime) -> Repository:
     source_of = partial(
         FolderSource, loader=runtime, use=use, cache_bytes=settings.response_cache_bytes
     )
-    catalogue = Catalogue(_built_in(settings, runtime), settings.repository_dir, source_of)
+    threads = LoadThreads(settings.load_timeout_seconds)
+    catalogue = Catalogue(_built_in(settings, runtime), settings.repository_dir, source_of, threads)
     repository = Repository(catalogue, default_model=settings.default_model)
     return repository
 

@@ -198,6 +198,10 @@ class EmbeddingModel:
         vectors = _stacked(outcome.results)
         return Inferred([vectors for _ in call.outputs], self._answered(outcome, 0.0))
 
+    def interrupt(self) -> None:
+        """See `Model`."""
+        self._engine.interrupt()
+
     async def close(self) -> None:
         """See `Model`."""
         await self._batcher.close()

@@ -156,6 +156,10 @@ class GenericModel:
                 Inferred(answer.tensors, Ran(device=self.device, cached=True)) if cached else answer
             )
 
+    def interrupt(self) -> None:
+        """See `Model`."""
+        self._engine.interrupt()
+
     async def close(self) -> None:
         """See `Model`."""
         await self._batcher.close()

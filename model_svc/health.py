@@ -1,4 +1,4 @@
-"""Tells which models do not run where they were to run."""
+"""Tells which models do not run where they were to run, and which hang while they are loaded."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -11,6 +11,7 @@ from model_svc.sessions.devices import Device
 
 GPU_CONDITION: Final = "stepwire.model.gpu"
 FALLBACKS: Final = "stepwire.model.fallbacks"
+HANGING: Final = "stepwire.model.loads.hanging"
 
 
 class Fallbacks:
@@ -45,3 +46,18 @@ class Fallbacks:
         for served in self._repository.served():
             attributes = {MODEL: served.name, VERSION: served.version}
             yield Observation(int(bool(served.model.fallback)), attributes)
+
+
+def observe_hanging(repository: Repository, meter: Meter) -> None:
+    """Measures what was begun for models, takes too long, and cannot be ended."""
+
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        for name, threads in repository.hanging.items():
+            yield Observation(threads, {MODEL: name})
+
+    meter.create_observable_gauge(
+        HANGING,
+        callbacks=[observe],
+        unit="{thread}",
+        description="Threads that look at or load a model, and take longer than they may.",
+    )

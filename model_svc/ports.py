@@ -209,6 +209,9 @@ class Model(Protocol):
                 DEPENDENCY_UNAVAILABLE once it is being closed.
         """
 
+    def interrupt(self) -> None:
+        """Has the runs under way, and all later ones, end soon, as failures."""
+
     async def close(self) -> None:
         """Takes no more calls, waits for those that it has, and lets go of the model."""
 

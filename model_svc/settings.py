@@ -53,6 +53,13 @@ class ModelSettings(ServiceSettings):
         "0 means only when a call asks for it. A file must be complete when it appears: copy it "
         "beside, and rename it.",
     )
+    load_timeout_seconds: float = Field(
+        default=300.0,
+        gt=0.0,
+        description="How long a model may take to be looked at, loaded and exported, and its "
+        "first run after that. One that takes longer is not loaded, and what was served stays; "
+        "at the start, the service waits so long for models other than the default one.",
+    )
     embedding_variants: tuple[Literal["int8", "float16"], ...] = Field(
         default=(),
         description="Smaller versions of the embedding model that are loaded at the start, as "

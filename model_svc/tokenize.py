@@ -50,8 +50,10 @@ class TextTokenizer:
                 none of its own would fit.
         """
         try:
-            self._whole = Tokenizer.from_file(str(path))
-            self._cutting = Tokenizer.from_file(str(path))
+            # Not by `from_file`: that stops the whole process for as long as the disk takes.
+            text = path.read_text(encoding="utf-8")
+            self._whole = Tokenizer.from_str(text)
+            self._cutting = Tokenizer.from_str(text)
         except Exception as error:
             # tokenizers raises bare exceptions
             raise ValueError(f"{path}: {error}") from error

@@ -90,6 +90,9 @@ class ChainModel:
         self.statistics.call_answered(ran.timings)
         return Inferred([results[name] for name in call.outputs], ran)
 
+    def interrupt(self) -> None:
+        """See `Model`; the runs are those of its models."""
+
     async def close(self) -> None:
         """See `Model`; there is nothing to let go of."""
 

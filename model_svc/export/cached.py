@@ -32,6 +32,7 @@ def exported_model(
     *,
     variant: Variant = Variant.FLOAT32,
     packed: bool = True,
+    timeout_seconds: float | None = None,
 ) -> Path:
     """Returns the path of the ONNX model that belongs to a checkpoint.
 
@@ -45,6 +46,7 @@ def exported_model(
         cache: Folder of earlier exports; made if it does not exist.
         variant: The kind of numbers that it computes with.
         packed: Whether padding is left out of the matrix products.
+        timeout_seconds: How long the export may take; None for any time.
 
     Raises:
         CheckpointError: The checkpoint cannot be exported.
@@ -60,7 +62,9 @@ def exported_model(
         _remove_old_drafts(cache)
         draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=cache))
         try:
-            _export(checkpoint, draft, variant=variant, packed=packed)
+            _export(
+                checkpoint, draft, variant=variant, packed=packed, timeout_seconds=timeout_seconds
+            )
             if fingerprint(checkpoint) != mark:
                 raise CheckpointError(f"{checkpoint} changed while it was exported")
             _write_sizes(draft)
@@ -70,20 +74,33 @@ def exported_model(
     return home / MODEL_FILE
 
 
-def _export(checkpoint: Path, target: Path, *, variant: Variant, packed: bool) -> None:
+def _export(
+    checkpoint: Path,
+    target: Path,
+    *,
+    variant: Variant,
+    packed: bool,
+    timeout_seconds: float | None,
+) -> None:
     # In a process of its own: the package onnx and the copies of the weights would stay
     # in this one's memory for good.
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "model_svc.export", str(checkpoint), str(target)),
-            *("--variant", variant.value),
-            *([] if packed else ["--padded"]),
-        ],
-        check=False,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    try:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "model_svc.export", str(checkpoint), str(target)),
+                *("--variant", variant.value),
+                *([] if packed else ["--padded"]),
+            ],
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=timeout_seconds,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CheckpointError(
+            f"{checkpoint}: its export took longer than {error.timeout:g} seconds"
+        ) from error
     if done.returncode != 0:
         raise CheckpointError(f"{checkpoint} cannot be exported: {done.stderr.strip()}")
 

@@ -179,6 +179,10 @@ class GenerationModel:
         written: Tensor = np.array(["".join(parts).encode()], dtype=object)
         return Inferred([written for _ in call.outputs], ran)
 
+    def interrupt(self) -> None:
+        """See `Model`; its process ends with them."""
+        self._process.kill()
+
     async def close(self) -> None:
         """See `Model`."""
         await self._batcher.close()

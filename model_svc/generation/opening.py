@@ -44,6 +44,7 @@ def open_generator(
         folder,
         threads=plan.threads or settings.cpu_threads(),
         provider=settings.provider if plan.provider == "auto" else plan.provider,
+        load_seconds=settings.load_timeout_seconds,
     )
     metrics = ModelMetrics(
         meter,

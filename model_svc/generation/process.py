@@ -1,8 +1,10 @@
 """A model's own process, as the service sees it."""
 
+import atexit
 import contextlib
 import json
 import logging
+import selectors
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -35,7 +37,15 @@ class DecoderProcess:
         fallback: Why it does not run where it was to run; empty if it does.
     """
 
-    def __init__(self, name: str, folder: Path, *, threads: int, provider: Provider) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        threads: int,
+        provider: Provider,
+        load_seconds: float,
+    ) -> None:
         """Starts it.
 
         Args:
@@ -43,12 +53,14 @@ class DecoderProcess:
             folder: Where its files are.
             threads: Threads of a CPU that share the work on a token.
             provider: Where it is to run.
+            load_seconds: How long it may take to load, each time that it is started.
 
         Raises:
             ModelLoadError: The model cannot be loaded.
         """
         self._name = name
         self._folder = folder
+        self._load_seconds = load_seconds
         self._files = _marks(folder)
         self._options = json.dumps(
             {"folder": str(folder), "threads": threads, "provider": provider}
@@ -80,6 +92,10 @@ class DecoderProcess:
             with contextlib.suppress(DecoderDiedError):
                 self.ask({"do": "drop", "id": number})
 
+    def kill(self) -> None:
+        """Ends the process at once; may be called from any thread."""
+        self._process.kill()
+
     def close(self) -> None:
         """Ends the process."""
         if self._input.closed:
@@ -98,16 +114,31 @@ class DecoderProcess:
         )
         self._input = cast("IO[bytes]", self._process.stdin)
         self._output = cast("IO[bytes]", self._process.stdout)
+        # One that hangs does not notice that nobody is there any more.
+        atexit.register(self._process.kill)
         try:
-            facts = self._read()
+            facts = self._read_first()
         except ValueError as error:
             raise ModelLoadError(f"{self._died()} while loading") from error
+        finally:
+            atexit.unregister(self._process.kill)
         if "failed" in facts:
             self.close()
             raise ModelLoadError(f"model {self._name}: {facts['failed']}")
         self.context: int = facts["context"]
         self.device = Device(facts["device"])
         self.fallback: str = facts["fallback"]
+
+    def _read_first(self) -> dict[str, Any]:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._output, selectors.EVENT_READ)
+            if selector.select(self._load_seconds):
+                return self._read()
+        self.kill()
+        self.close()
+        raise ModelLoadError(
+            f"model {self._name}: loading took longer than {self._load_seconds:g} seconds"
+        )
 
     def _start_again(self) -> None:
         died = self._died()

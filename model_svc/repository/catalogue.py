@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from model_svc.repository.folder import model_folders, told_name
+from model_svc.repository.load_threads import LoadThreads
 from model_svc.repository.shelf import Shelf
 from model_svc.repository.sources import Source
 from model_svc.sessions.errors import ModelLoadError
@@ -15,6 +17,10 @@ class Catalogue:
 
     A model of the folder takes the place of a built-in one of the same name, for as long as
     it is there.
+
+    Attributes:
+        shelves: By the model's name.
+        threads: Where models are looked for and loaded.
     """
 
     def __init__(
@@ -22,6 +28,7 @@ class Catalogue:
         built_in: Mapping[str, Source],
         folder: Path | None,
         source_of: Callable[[Path], Source],
+        threads: LoadThreads,
     ) -> None:
         """Reads nothing yet.
 
@@ -29,11 +36,13 @@ class Catalogue:
             built_in: Models that are always there, by name.
             folder: Folder of further models; None for none.
             source_of: Returns the source of a model in the folder.
+            threads: Where models are looked for and loaded.
         """
-        self.shelves = {name: Shelf(name, source) for name, source in built_in.items()}
+        self.shelves = {name: Shelf(name, source, threads) for name, source in built_in.items()}
         self._built_in = built_in
         self._folder = folder
         self._source_of = source_of
+        self.threads = threads
         self._in_folder: frozenset[str] = frozenset()
         self._one_at_a_time = asyncio.Lock()
 
@@ -49,7 +58,9 @@ class Catalogue:
         # newer one found.
         async with self._one_at_a_time:
             try:
-                homes = await asyncio.to_thread(_homes, self._folder)
+                homes = await self.threads.run(
+                    "", f"reading {self._folder}", partial(_homes, self._folder)
+                )
             except OSError as error:
                 raise ModelLoadError(f"repository folder {self._folder}: {error}") from error
             gone = self._follow(homes)
@@ -65,7 +76,7 @@ class Catalogue:
             if name in self.shelves:
                 self.shelves[name].replace_source(source)
             else:
-                self.shelves[name] = Shelf(name, source, wanted=True)
+                self.shelves[name] = Shelf(name, source, self.threads, wanted=True)
         for name in sorted(before - homes.keys()):
             if name in self._built_in:
                 self.shelves[name].replace_source(self._built_in[name])

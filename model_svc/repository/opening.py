@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Final
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from model_svc.generation.ports import TextGenerator
 from model_svc.generation.records import GenerateCall
-from model_svc.ports import InferCall, TextModel
+from model_svc.ports import InferCall, Model, TextModel
 from model_svc.repository.interface import narrowed
+from model_svc.repository.load_threads import LoadThreads
 from model_svc.repository.plans import whole_config
 from model_svc.repository.served import ServedModel
 from model_svc.repository.sources import Found, Loaded, Source
@@ -23,14 +25,29 @@ _logger = logging.getLogger(__name__)
 _WARM_TEXT: Final = "The first is slower."
 
 
-async def open_version(source: Source, found: Found, version: str) -> ServedModel:
+async def open_version(
+    source: Source,
+    found: Found,
+    version: str,
+    *,
+    threads: LoadThreads,
+    discard: Callable[[Model], None],
+) -> ServedModel:
     """Returns a version that is ready to be called.
 
+    Args:
+        source: Loads it.
+        found: What there is of the model.
+        version: Which of its versions.
+        threads: Where it is loaded.
+        discard: Is given a model that comes too late, or hangs, to be closed without waiting.
+
     Raises:
-        ModelLoadError: It cannot be loaded, does not fit its configuration, or fails.
+        ModelLoadError: It cannot be loaded, takes too long, does not fit its configuration, or
+            fails.
     """
     try:
-        return await _open(source, found, version)
+        return await _open(source, found, version, threads, discard)
     except ModelLoadError:
         raise
     except Exception as error:
@@ -41,11 +58,34 @@ async def open_version(source: Source, found: Found, version: str) -> ServedMode
         raise ModelLoadError(f"model {found.config.name}: {error}") from error
 
 
-async def _open(source: Source, found: Found, version: str) -> ServedModel:
-    loaded = await asyncio.to_thread(source.load, found, version)
+async def _open(
+    source: Source,
+    found: Found,
+    version: str,
+    threads: LoadThreads,
+    discard: Callable[[Model], None],
+) -> ServedModel:
+    name = found.config.name
+    loaded = await threads.run(
+        name,
+        f"loading model {name}",
+        lambda: source.load(found, version),
+        late=lambda loaded: discard(loaded.model),
+    )
+    limit = asyncio.timeout(threads.timeout_seconds)
     try:
         served = _served(found, version, loaded)
-        await _warm_up(served)
+        async with limit:
+            await _warm_up(served)
+    except (TimeoutError, asyncio.CancelledError):
+        # Nobody waits for its run: it may never end.
+        loaded.model.interrupt()
+        discard(loaded.model)
+        if not limit.expired():
+            raise
+        raise ModelLoadError(
+            f"model {name}: its first run took longer than {threads.timeout_seconds:g} seconds"
+        ) from None
     except BaseException:
         await loaded.model.close()
         raise

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
@@ -17,8 +17,12 @@ from stepwire.errors import Reason, StepwireError, field_invalid
 
 _logger = logging.getLogger(__name__)
 
-# Models that are loaded at the same time at the start; each takes a core while it is.
+# Models that are loaded at the same time, unless calls ask for more; each takes a core
+# while it is.
 _LOADED_AT_ONCE: Final = 2
+
+# How long what is being loaded is waited for when everything is closed.
+_CLOSE_SECONDS: Final = 1.0
 
 # Models that an error names at most.
 _NAMED: Final = 20
@@ -39,6 +43,7 @@ class Repository:
         self._shelves = catalogue.shelves
         self._default_model = default_model
         self._changes: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(_LOADED_AT_ONCE)
 
     async def start(self, also: Iterable[str] = ()) -> None:
         """Loads the default model and those of the folder, as far as they can be loaded.
@@ -50,23 +55,20 @@ class Repository:
             ModelLoadError: The folder cannot be read, or the default model not be loaded.
         """
         await self._catalogue.look()
-        room = asyncio.Semaphore(_LOADED_AT_ONCE)
-
-        async def load(shelf: Shelf) -> None:
-            async with room:
-                await _load_or_log(shelf)
-
         default = self._shelves.get(self._default_model)
         if default is None:
             raise ModelLoadError(f"the default model {self._default_model} does not exist")
-        asked_for = {self._default_model, *also}
-        await asyncio.gather(
-            *(
-                load(shelf)
+        first = self._begin(self._load_one(default))
+        others = self._begin(
+            self._load_all(
+                shelf
                 for name, shelf in sorted(self._shelves.items())
-                if shelf.wanted or name in asked_for
+                if shelf is not default and (shelf.wanted or name in also)
             )
         )
+        await first
+        # Any number may hang, and those that do are loaded two at a time.
+        await asyncio.wait({others}, timeout=self._catalogue.threads.timeout_seconds)
         if default.latest is None:
             raise ModelLoadError(default.fault)
         if default.latest.served.text is None:
@@ -80,6 +82,11 @@ class Repository:
     def names(self) -> list[str]:
         """Names of the models that are served."""
         return sorted(name for name, shelf in self._shelves.items() if shelf.served)
+
+    @property
+    def hanging(self) -> Mapping[str, int]:
+        """How many threads of a model take longer than they may, by its name."""
+        return self._catalogue.threads.hanging
 
     @property
     def all_ready(self) -> bool:
@@ -192,13 +199,18 @@ class Repository:
             ModelLoadError: The folder cannot be read.
         """
         await self._catalogue.look()
-        for shelf in list(self._shelves.values()):
-            await _load_or_log(shelf, only_changed=True)
+        await self._load_all(list(self._shelves.values()), only_changed=True)
 
     async def close(self) -> None:
-        """Takes all models out of service, and waits until all calls have ended."""
+        """Takes all models out of service, and waits until all calls have ended.
+
+        What is still being loaded is given a moment, and then left behind.
+        """
         if self._changes:
-            await asyncio.wait(self._changes)
+            _, left = await asyncio.wait(self._changes, timeout=_CLOSE_SECONDS)
+            for change in left:
+                change.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
         await asyncio.gather(*(shelf.close() for shelf in self._shelves.values()))
 
     def _find_embedder(self, name: str) -> Lent:
@@ -234,6 +246,15 @@ class Repository:
             raise field_invalid("model", f"must name a model that writes texts; served: {known}")
         return names[0]
 
+    async def _load_all(self, shelves: Iterable[Shelf], *, only_changed: bool = False) -> None:
+        await asyncio.gather(
+            *(self._load_one(shelf, only_changed=only_changed) for shelf in shelves)
+        )
+
+    async def _load_one(self, shelf: Shelf, *, only_changed: bool = False) -> None:
+        async with self._room:
+            await _load_or_log(shelf, only_changed=only_changed)
+
     async def _load(self, name: str) -> None:
         try:
             await self._catalogue.look()
@@ -242,10 +263,13 @@ class Repository:
             raise _fault(Reason.MODEL_LOAD_FAILED, name, str(error)) from error
 
     async def _to_the_end(self, change: Coroutine[None, None, None]) -> None:
+        await asyncio.shield(self._begin(change))
+
+    def _begin(self, change: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(change)
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
-        await asyncio.shield(task)
+        return task
 
     def _shelf(self, name: str) -> Shelf:
         shelf = self._shelves.get(name)

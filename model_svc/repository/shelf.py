@@ -2,22 +2,27 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from model_svc.repository.interface import interface_changed
+from model_svc.repository.load_threads import LoadThreads
 from model_svc.repository.opening import open_version
 from model_svc.repository.served import Lent, ServedModel
-from model_svc.repository.sources import Found, Source
+from model_svc.repository.sources import Found, Source, TextUse
 from model_svc.sessions.errors import ModelLoadError
+from stepwire.flights import Flight, Flights
 
 _logger = logging.getLogger(__name__)
 
 _NOT_ASKED_FOR: Final = "it was not asked for"
 _UNLOADED: Final = "it was unloaded"
 _KEPT_BACK: Final = "it is kept back, since another version could not be loaded"
+
+# How long runs may take when everything is closed, before they are ended.
+_CLOSE_SECONDS: Final = 1.0
 
 
 class State(StrEnum):
@@ -54,16 +59,21 @@ class Shelf:
     is served are the versions taken that did load.
     """
 
-    def __init__(self, name: str, source: Source, *, wanted: bool = False) -> None:
+    def __init__(
+        self, name: str, source: Source, threads: LoadThreads, *, wanted: bool = False
+    ) -> None:
         """Loads nothing yet.
 
         Args:
             name: Name of the model.
             source: Where its versions come from.
+            threads: Where they are looked for and loaded.
             wanted: Whether `refresh` loads it although nobody asked for it.
         """
         self.name = name
         self.source = source
+        self._threads = threads
+        self._text_uses = Flights[Flight[TextUse | None]]()
         self._served: dict[str, Lent] = {}
         self._marks: dict[str, str] = {}
         self._loading: frozenset[str] = frozenset()
@@ -116,6 +126,18 @@ class Shelf:
         if not known:
             yield Entry(self.name, "", State.UNAVAILABLE, general)
 
+    async def text_use(self) -> TextUse | None:
+        """Returns what the model does with texts, by its files.
+
+        None for nothing, or if that cannot be told, since they cannot be read.
+        """
+
+        def begin() -> Flight[TextUse | None]:
+            return Flight(self._find_text_use(), name=f"look at {self.name}")
+
+        with self._text_uses.join(None, begin) as (flight, _):
+            return await asyncio.shield(flight.task)
+
     async def load(self) -> None:
         """Loads the versions that are there and new or changed, and drops those that are gone.
 
@@ -155,10 +177,19 @@ class Shelf:
             self._wanted, self._tried, self._faults = False, None, {"": _UNLOADED}
 
     async def close(self) -> None:
-        """As `unload`, and waits until all versions are closed."""
+        """As `unload`, and waits until all versions are closed.
+
+        Runs that take long are ended: those who asked for them had their time.
+        """
+        models = [lent.served.model for lent in self._served.values()]
         await self.unload()
-        if self._leaving:
-            await asyncio.wait(self._leaving)
+        if not self._leaving:
+            return
+        _, left = await asyncio.wait(self._leaving, timeout=_CLOSE_SECONDS)
+        if left:
+            for model in models:
+                model.interrupt()
+            await asyncio.wait(left)
 
     async def _load(self) -> None:
         try:
@@ -172,13 +203,21 @@ class Shelf:
 
     async def _look(self) -> Found:
         try:
-            return await asyncio.to_thread(self.source.look)
+            doing = f"looking at model {self.name}"
+            return await self._threads.run(self.name, doing, self.source.look)
         except ModelLoadError:
             raise
         except Exception as error:
             # Whatever it is, the other models go on.
             _logger.exception("looking at a model failed", extra={"model": self.name})
             raise ModelLoadError(f"model {self.name}: {error}") from error
+
+    async def _find_text_use(self) -> TextUse | None:
+        doing = f"looking at model {self.name}"
+        try:
+            return await self._threads.run(self.name, doing, self.source.text_use)
+        except ModelLoadError:
+            return None
 
     async def _change_to(self, found: Found) -> None:
         wanted = {
@@ -210,7 +249,13 @@ class Shelf:
             raise ModelLoadError("; ".join(faults.values()))
 
     async def _open(self, found: Found, version: str) -> ServedModel:
-        served = await open_version(self.source, found, version)
+        served = await open_version(
+            self.source,
+            found,
+            version,
+            threads=self._threads,
+            discard=lambda model: self._close(model.close(), version),
+        )
         before = self._served.get(version)
         if (
             before is not None
@@ -242,7 +287,10 @@ class Shelf:
     def _retire(self, version: str) -> None:
         lent = self._served.pop(version)
         self._marks.pop(version, None)
-        task = asyncio.create_task(lent.close(), name=f"close {self.name} {version}")
+        self._close(lent.close(), version)
+
+    def _close(self, closing: Coroutine[Any, Any, None], version: str) -> None:
+        task = asyncio.create_task(closing, name=f"close {self.name} {version}")
         self._leaving[task] = version
         task.add_done_callback(self._left)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from model_svc.repository.served import ServedModel
 from model_svc.repository.shelf import Entry, Shelf
-from model_svc.repository.sources import Source, TextUse
+from model_svc.repository.sources import TextUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,9 @@ async def text_models(shelves: Mapping[str, Shelf], *, default: str) -> list[Tex
         shelves: The models.
         default: Name of the one that is meant where none is named.
     """
-    sources = {name: shelf.source for name, shelf in shelves.items()}
-    by_files = await asyncio.to_thread(_uses, sources)
+    idle = [name for name in shelves if shelves[name].latest is None]
+    uses = await asyncio.gather(*(shelves[name].text_use() for name in idle))
+    by_files = dict(zip(idle, uses, strict=True))
     found = []
     for name in sorted(shelves):
         shelf = shelves[name]
@@ -53,7 +54,3 @@ def _use_of(served: ServedModel) -> TextUse | None:
     if served.text is not None:
         return TextUse.READS
     return None if served.generator is None else TextUse.WRITES
-
-
-def _uses(sources: Mapping[str, Source]) -> dict[str, TextUse | None]:
-    return {name: source.text_use() for name, source in sources.items()}

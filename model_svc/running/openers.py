@@ -49,7 +49,13 @@ def open_export(
         variant = Variant.FLOAT16
     cache = settings.cache_dir.expanduser()
     try:
-        path = exported_model(checkpoint, cache, variant=variant, packed=on_cpu)
+        path = exported_model(
+            checkpoint,
+            cache,
+            variant=variant,
+            packed=on_cpu,
+            timeout_seconds=settings.load_timeout_seconds,
+        )
     except (CheckpointError, OSError) as error:
         # Perhaps long after the model was loaded, in place of a device that failed.
         raise ModelLoadError(str(error)) from error

@@ -90,7 +90,8 @@ class BoundSession(Session):
                 binding.bind_ortvalue_output(name, bucket.outputs[name])
             else:
                 binding.bind_output(name, self._kind)
-        self._session.run_with_iobinding(binding, bucket.options)
+        with self._stoppable(bucket.options) as options:
+            self._session.run_with_iobinding(binding, options)
         results = binding.get_outputs()
         if not self._graphs:
             # Their sizes are known now: the next run writes to the same places.

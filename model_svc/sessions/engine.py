@@ -32,6 +32,9 @@ class Runnable(Protocol):
             DeviceError: The device failed.
         """
 
+    def interrupt(self) -> None:
+        """Has the runs under way, and all later ones, end soon, as failures."""
+
 
 # Runs a model on all its inputs, for the outputs of these names.
 Run = Callable[[Mapping[str, Tensor], Sequence[str]], list[Tensor]]
@@ -145,6 +148,12 @@ class Engine:
                 metadata={"dependency": Device.CPU},
             ) from error
         return (whole if alone else part).run(inputs, outputs)
+
+    def interrupt(self) -> None:
+        """Has the runs under way, and all later ones, end soon, as failures."""
+        for session in (self._device, *(self._cpu or ())):
+            if session is not None:
+                session.interrupt()
 
     def close(self) -> None:
         """Lets go of the memory of the model, which is not run any more."""

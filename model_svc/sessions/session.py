@@ -2,7 +2,8 @@
 
 import ctypes
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -89,6 +90,8 @@ class Session:
             options = {**memory.provider_options(), **cuda_options}
             providers.insert(0, (CUDA_PROVIDER, options))
         self._memory = memory
+        self._runs: set[Any] = set()
+        self._interrupted = False
         try:
             self._session = ort.InferenceSession(
                 path, _options(threads), providers=providers, enable_fallback=0
@@ -117,9 +120,26 @@ class Session:
         try:
             if self._bfloat16:
                 return self._run_values(inputs, outputs)
-            return list(self._session.run(list(outputs), dict(inputs), run_options()))
+            with self._stoppable(run_options()) as options:
+                return list(self._session.run(list(outputs), dict(inputs), options))
         except Exception as error:
             raise self.judged(error) from error
+
+    def interrupt(self) -> None:
+        """Has the runs under way end after the operator that they are at, and all later ones."""
+        self._interrupted = True
+        for options in list(self._runs):
+            options.terminate = True
+
+    @contextmanager
+    def _stoppable(self, options: Any) -> Iterator[Any]:
+        self._runs.add(options)
+        if self._interrupted:
+            options.terminate = True
+        try:
+            yield options
+        finally:
+            self._runs.discard(options)
 
     def _run_values(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         """Runs with values of ONNX Runtime's own, since numpy has no bfloat16."""
@@ -129,7 +149,8 @@ class Session:
             else ort.OrtValue.ortvalue_from_numpy(tensor)
             for name, tensor in inputs.items()
         }
-        results = self._session.run_with_ort_values(list(outputs), given, run_options())
+        with self._stoppable(run_options()) as options:
+            results = self._session.run_with_ort_values(list(outputs), given, options)
         return [
             _bits(result) if name in self._bfloat16 else result.numpy()
             for name, result in zip(outputs, results, strict=True)

@@ -194,6 +194,13 @@ def test_a_damaged_export_is_written_again(tmp_path: Path, name: str, content: b
     assert list(cache.iterdir()) == [path.parent]
 
 
+def test_an_export_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    folder, cache = write_checkpoint(tmp_path / "tiny"), tmp_path / "cache"
+    with pytest.raises(CheckpointError, match=r"its export took longer than 0.001 seconds"):
+        exported_model(folder, cache, timeout_seconds=0.001)
+    assert list(cache.iterdir()) == []
+
+
 def test_what_killed_exports_left_is_removed(tmp_path: Path) -> None:
     folder, cache = write_checkpoint(tmp_path / "tiny"), tmp_path / "cache"
     left, under_way = cache / "draft-left", cache / "draft-now"

@@ -1,11 +1,13 @@
 """Texts that a tiny decoder writes, held against a plain loop over the same graph."""
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -22,6 +24,7 @@ from model_svc.generation.records import Ended, GenerateCall
 from model_svc.running.plan import RunPlan
 from model_svc.running.slots import ComputePool
 from model_svc.sessions.devices import Device
+from model_svc.sessions.errors import ModelLoadError
 from model_svc.settings import ModelSettings
 from stepwire.api.inference import extensions_pb2 as extensions
 from stepwire.api.model.v1 import generate_pb2 as pb
@@ -244,13 +247,13 @@ async def test_a_process_that_dies_is_started_again(
     assert (await written(service, "blue"))[0] == plain.write("blue", 256)[0]
 
 
-def open_model(folder: Path) -> GenerationModel:
+def open_model(folder: Path, **settings: Any) -> GenerationModel:
     return open_generator(
         "writer",
         "1",
         folder,
         RunPlan(),
-        settings=ModelSettings(),
+        settings=ModelSettings(**settings),
         pools={Device.CPU: ComputePool(1)},
         meter=meter(),
         clock=time.monotonic,
@@ -284,6 +287,16 @@ async def test_a_process_is_not_started_again_with_other_files(
         await write_two_tokens(model)
     assert raised.value.reason is Reason.DEPENDENCY_UNAVAILABLE
     await model.close()
+
+
+def test_a_process_that_hangs_while_it_loads_is_ended(decoder_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(decoder_folder, tmp_path / "hanging"))
+    (folder / "genai_config.json").unlink()
+    os.mkfifo(folder / "genai_config.json")
+    with pytest.raises(ModelLoadError, match=r"loading took longer than 0.5 seconds"):
+        open_model(folder, load_timeout_seconds=0.5)
+    children = psutil.Process().children()
+    assert not [child for child in children if str(folder) in " ".join(child.cmdline())]
 
 
 async def test_models_do_what_they_are_for(service: RunningService) -> None:

@@ -11,23 +11,30 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from stepwire.api.inference.extensions_pb2 import RepositoryModelLoadRequest
+from stepwire.api.inference.open_inference_pb2_grpc import (
+    GRPCInferenceServiceAsyncStub,
+    GRPCInferenceServiceStub,
+)
 from stepwire.api.model.v1 import model_service_pb2 as pb
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceAsyncStub, ModelServiceStub
 from stepwire.rpc import open_channel
 from stepwire.stack.ports import free_port
 from stepwire.testing.poll import eventually
+from tests.integration.model_svc.graphs import write_scale
 
 SERVICES = ("", "stepwire.api.model.v1.ModelService", "inference.GRPCInferenceService")
 MAX_MEBIBYTES = 350
 
 
 @pytest.fixture
-def running(cache_dir: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def running(cache_dir: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     port = free_port()
     environment = {
         **os.environ,
         "STEPWIRE_MODEL_PORT": str(port),
         "STEPWIRE_MODEL_CACHE_DIR": str(cache_dir),
+        "STEPWIRE_MODEL_REPOSITORY_DIR": str(tmp_path),
     }
     process = subprocess.Popen([sys.executable, "-m", "model_svc"], env=environment)
     try:
@@ -38,7 +45,7 @@ def running(cache_dir: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
 
 
 async def test_the_process_serves_and_stops(
-    running: tuple[subprocess.Popen[bytes], int],
+    running: tuple[subprocess.Popen[bytes], int], tmp_path: Path
 ) -> None:
     process, port = running
     async with open_channel(f"127.0.0.1:{port}") as channel:
@@ -58,6 +65,14 @@ async def test_the_process_serves_and_stops(
         texts = [f"sentence number {number} of a longer list" for number in range(200)]
         response = await stub.Embed(pb.EmbedRequest(texts=texts))
         assert len(response.vectors) == 200 * 384 * 4
+        # A model that is never through with being loaded, and nobody who waits for it.
+        write_scale(tmp_path / "stuck" / "1", 2)
+        os.mkfifo(tmp_path / "stuck" / "config.pbtxt")
+        inference: GRPCInferenceServiceAsyncStub = GRPCInferenceServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await inference.RepositoryModelLoad(
+                RepositoryModelLoadRequest(model_name="stuck"), timeout=0.5
+            )
     assert psutil.Process(process.pid).memory_info().rss < MAX_MEBIBYTES * 2**20
     process.send_signal(signal.SIGTERM)
     await eventually(lambda: process.poll() is not None, timeout_seconds=30)

@@ -3,23 +3,26 @@
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from model_svc.ports import InferCall, Inferred
+from model_svc.ports import Embeddings, InferCall, Inferred
 from model_svc.repository.catalogue import Catalogue
 from model_svc.repository.folder import model_folders
+from model_svc.repository.load_threads import LoadThreads
 from model_svc.repository.parameters import Parameters
 from model_svc.repository.repository import Repository
 from model_svc.repository.shelf import Shelf, State
-from model_svc.repository.sources import Found, Loaded
+from model_svc.repository.sources import Found, Loaded, TextUse
 from model_svc.running.statistics import Statistics
 from model_svc.sessions.errors import ModelLoadError
 from model_svc.tensors import TensorSpec
 from stepwire.api.inference import model_config_pb2 as pb
 from stepwire.errors import Reason, StepwireError
+from stepwire.testing.poll import eventually
 
 
 class Model:
@@ -37,17 +40,31 @@ class Model:
         self.statistics = Statistics()
         self.fault = fault
         self.calls = 0
+        self.hangs = False
+        self.interrupted = False
         self.closed = False
 
     async def infer(self, call: InferCall) -> Inferred:
         self.calls += 1
+        if self.hangs:
+            await asyncio.Event().wait()
         self.statistics.batch_ran(1, 1.0)
         if self.fault:
             raise self.fault
         return Inferred([call.inputs["x"]])
 
+    def interrupt(self) -> None:
+        self.interrupted = True
+
     async def close(self) -> None:
         self.closed = True
+
+
+class TextModel(Model):
+    """Reads texts, too."""
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        return Embeddings(np.zeros((len(texts), 1), dtype=np.float32), 1, 0)
 
 
 class Source:
@@ -66,8 +83,12 @@ class Source:
         return Found(pb.ModelConfig(name="m"), True, Parameters(), marks)
 
     def load(self, found: Found, version: str) -> Loaded:
+        model = self.versions[version]
         self.loading()
-        return Loaded(self.versions[version])
+        return Loaded(model, model if isinstance(model, TextModel) else None)
+
+    def text_use(self) -> TextUse | None:
+        return None
 
 
 def states(shelf: Shelf) -> dict[str, State]:
@@ -76,7 +97,7 @@ def states(shelf: Shelf) -> dict[str, State]:
 
 async def test_a_model_is_run_once_before_it_is_served_and_starts_at_0() -> None:
     model = Model()
-    shelf = Shelf("m", Source(v1=model))
+    shelf = Shelf("m", Source(v1=model), LoadThreads(60))
     assert states(shelf) == {"": State.UNAVAILABLE}
     await shelf.load()
     assert states(shelf) == {"1": State.READY}
@@ -86,7 +107,7 @@ async def test_a_model_is_run_once_before_it_is_served_and_starts_at_0() -> None
 
 async def test_a_model_whose_first_run_fails_is_closed_and_not_served() -> None:
     model = Model(RuntimeError("no memory"))
-    shelf = Shelf("m", Source(v1=model))
+    shelf = Shelf("m", Source(v1=model), LoadThreads(60))
     with pytest.raises(ModelLoadError, match="its first run failed: no memory"):
         await shelf.load()
     assert model.closed
@@ -95,7 +116,7 @@ async def test_a_model_whose_first_run_fails_is_closed_and_not_served() -> None:
 
 async def test_a_model_may_refuse_zeros() -> None:
     refusal = StepwireError(Reason.MODEL_INPUT_INVALID, "0 is not allowed")
-    shelf = Shelf("m", Source(v1=Model(refusal)))
+    shelf = Shelf("m", Source(v1=Model(refusal)), LoadThreads(60))
     await shelf.load()
     assert states(shelf) == {"1": State.READY}
 
@@ -103,7 +124,7 @@ async def test_a_model_may_refuse_zeros() -> None:
 async def test_a_version_is_closed_once_its_last_user_has_left() -> None:
     old, new = Model(), Model()
     source = Source(v1=old)
-    shelf = Shelf("m", source)
+    shelf = Shelf("m", source, LoadThreads(60))
     await shelf.load()
     lent = shelf.served["1"]
     with lent, lent as served:
@@ -119,7 +140,7 @@ async def test_a_version_is_closed_once_its_last_user_has_left() -> None:
 
 
 async def test_a_version_that_leaves_is_unloading_while_it_is_used() -> None:
-    shelf = Shelf("m", Source(v1=Model()))
+    shelf = Shelf("m", Source(v1=Model()), LoadThreads(60))
     await shelf.load()
     with shelf.served["1"]:
         await shelf.unload()
@@ -130,7 +151,7 @@ async def test_a_version_that_leaves_is_unloading_while_it_is_used() -> None:
 
 async def test_versions_are_loading_while_the_old_ones_serve() -> None:
     source = Source(v1=Model())
-    shelf = Shelf("m", source)
+    shelf = Shelf("m", source, LoadThreads(60))
     await shelf.load()
     seen: list[dict[str, State]] = []
     source.versions["2"] = Model()
@@ -143,7 +164,7 @@ async def test_versions_are_loading_while_the_old_ones_serve() -> None:
 async def test_what_is_unchanged_stays_and_what_is_gone_leaves() -> None:
     first, second = Model(), Model()
     source = Source(v1=first, v2=second)
-    shelf = Shelf("m", source)
+    shelf = Shelf("m", source, LoadThreads(60))
     await shelf.load()
     del source.versions["2"]
     await shelf.load()
@@ -154,7 +175,7 @@ async def test_what_is_unchanged_stays_and_what_is_gone_leaves() -> None:
 
 async def test_a_failure_is_tried_again_only_when_something_changed() -> None:
     source = Source()
-    shelf = Shelf("m", source)
+    shelf = Shelf("m", source, LoadThreads(60))
     await shelf.refresh()  # nobody asked for it
     with pytest.raises(ModelLoadError):
         await shelf.load()
@@ -171,7 +192,7 @@ async def test_a_failure_is_tried_again_only_when_something_changed() -> None:
 
 async def test_what_is_unloaded_while_its_folder_is_looked_at_stays_so() -> None:
     source = Source(v1=Model())
-    shelf = Shelf("m", source)
+    shelf = Shelf("m", source, LoadThreads(60))
     await shelf.load()
     loop = asyncio.get_running_loop()
 
@@ -194,7 +215,7 @@ async def test_whatever_a_source_raises_is_a_fault_of_its_model_alone() -> None:
         raise ValueError("odd")
 
     source.looking = fail
-    shelf = Shelf("m", source)
+    shelf = Shelf("m", source, LoadThreads(60))
     with pytest.raises(ModelLoadError, match="model m: odd"):
         await shelf.load()
     assert [entry.reason for entry in shelf.entries()] == ["model m: odd"]
@@ -209,7 +230,7 @@ async def test_whatever_a_source_raises_is_a_fault_of_its_model_alone() -> None:
 async def test_an_older_look_at_the_folder_takes_nothing_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    catalogue = Catalogue({}, tmp_path, lambda _: Source(v1=Model()))
+    catalogue = Catalogue({}, tmp_path, lambda _: Source(v1=Model()), LoadThreads(60))
     repository = Repository(catalogue, default_model="m")
     listing, go_on, looks = asyncio.Event(), threading.Event(), itertools.count()
     loop = asyncio.get_running_loop()
@@ -235,7 +256,9 @@ async def test_an_older_look_at_the_folder_takes_nothing_away(
 
 async def test_a_folder_takes_the_place_of_what_is_built_in(tmp_path: Path) -> None:
     built_in, own = Model(), Model()
-    catalogue = Catalogue({"m": Source(v1=built_in)}, tmp_path, lambda _: Source(v1=own))
+    catalogue = Catalogue(
+        {"m": Source(v1=built_in)}, tmp_path, lambda _: Source(v1=own), LoadThreads(60)
+    )
     repository = Repository(catalogue, default_model="m")
 
     async def served() -> object:
@@ -255,7 +278,7 @@ async def test_a_folder_takes_the_place_of_what_is_built_in(tmp_path: Path) -> N
 async def test_a_load_ends_even_if_its_caller_goes_away() -> None:
     shelf_source = Source(v1=Model())
     repository = Repository(
-        Catalogue({"m": shelf_source}, None, lambda _: Source()), default_model="m"
+        Catalogue({"m": shelf_source}, None, lambda _: Source(), LoadThreads(60)), default_model="m"
     )
     started, go_on = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -274,3 +297,98 @@ async def test_a_load_ends_even_if_its_caller_goes_away() -> None:
     await repository.close()
     assert shelf_source.versions["1"].closed
     assert repository.index()[0].reason == "it was unloaded"
+
+
+async def test_what_hangs_is_left_behind_and_let_go_of_when_it_ends() -> None:
+    old, late, new = Model(), Model(), Model()
+    source = Source(v1=old)
+    threads = LoadThreads(60)
+    shelf = Shelf("m", source, threads)
+    await shelf.load()
+    go_on = threading.Event()
+
+    def loading() -> None:
+        go_on.wait(60)
+
+    # From now on: what does not hang may take any time.
+    source.looking = lambda: setattr(threads, "timeout_seconds", 0.1)
+    source.loading = loading
+    source.versions["1"] = late
+    with pytest.raises(ModelLoadError, match=r"loading model m took longer than 0.1 seconds"):
+        await shelf.load()
+    # What is served stays, and nothing more is begun that would hang as well.
+    assert shelf.served["1"].served.model is old
+    assert [entry.reason for entry in shelf.entries()] == [str(shelf.fault)]
+    assert threads.hanging == {"m": 1}
+    with pytest.raises(ModelLoadError, match="was not begun"):
+        await shelf.load()
+    assert await shelf.text_use() is None
+    go_on.set()
+    await eventually(lambda: late.closed)
+    assert threads.hanging == {}
+    threads.timeout_seconds, source.looking = 60, lambda: None
+    source.versions["1"] = new
+    await shelf.load()
+    assert shelf.served["1"].served.model is new
+    await shelf.close()
+
+
+async def test_a_first_run_that_never_ends_is_interrupted() -> None:
+    model, threads = Model(), LoadThreads(60)
+    model.hangs = True
+    source = Source(v1=model)
+    source.loading = lambda: setattr(threads, "timeout_seconds", 0.1)
+    shelf = Shelf("m", source, threads)
+    with pytest.raises(ModelLoadError, match=r"its first run took longer than 0.1 seconds"):
+        await shelf.load()
+    assert model.interrupted
+    await shelf.close()
+    assert model.closed
+
+
+async def test_what_is_loaded_when_everything_closes_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("model_svc.repository.repository._CLOSE_SECONDS", 0.05)
+    source = Source(v1=Model())
+    repository = Repository(
+        Catalogue({"m": source}, None, lambda _: Source(), LoadThreads(60)), default_model="m"
+    )
+    go_on, begun = threading.Event(), threading.Event()
+
+    def loading() -> None:
+        begun.set()
+        go_on.wait(60)
+
+    source.loading = loading
+    call = asyncio.create_task(repository.load("m"))
+    await eventually(begun.is_set)
+    await repository.close()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    go_on.set()
+    # It came too late, and is closed all the same.
+    await eventually(lambda: source.versions["1"].closed)
+
+
+async def test_the_start_does_not_wait_for_ever_for_models_that_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_svc.repository.repository._CLOSE_SECONDS", 0.05)
+    go_on = threading.Event()
+    sources = {name: Source(v1=Model()) for name in "abcdm"}
+    for name in "abcd":
+        sources[name].looking = lambda: go_on.wait(60)
+    sources["m"].versions["1"] = TextModel()
+    for name in sources:
+        (tmp_path / name).mkdir()
+    threads = LoadThreads(60)
+    sources["m"].loading = lambda: setattr(threads, "timeout_seconds", 0.1)
+    catalogue = Catalogue({}, tmp_path, lambda home: sources[home.name], threads)
+    repository = Repository(catalogue, default_model="m")
+    await repository.start()
+    assert repository.names == ["m"]
+    await eventually(lambda: "a" in repository.hanging)
+    await repository.close()
+    go_on.set()
+    await eventually(lambda: not repository.hanging)
