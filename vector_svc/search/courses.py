@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
+from stepwire.errors import field_invalid
 from vector_svc.engine.records import Collection, IndexKind
 from vector_svc.search.estimates import Estimates
 from vector_svc.search.planner import (
@@ -37,6 +38,8 @@ class Course:
         prepared: What is carried out.
         report: What is said of one that finds as many points as are wanted.
         wanted: Number of these.
+        as_found: Whether points are answered as they are found: none is left out, or ranked
+            anew.
     """
 
     sizes: Sizes
@@ -44,6 +47,7 @@ class Course:
     prepared: Prepared
     report: Report
     wanted: int
+    as_found: bool
 
     @property
     def short(self) -> Report:
@@ -86,7 +90,7 @@ class Courses:
         """Return how a search goes; `near` tells whether it has a vector.
 
         Raises:
-            StepwireError: FIELD_INVALID, for a filter that does not fit the collection.
+            StepwireError: FIELD_INVALID, for words or a filter that do not fit the collection.
         """
         exact_to = always_exact(collection.config.dimension)
         sizes = await self._estimates.sizes(collection, exact_to=exact_to)
@@ -112,6 +116,8 @@ class Courses:
     async def _made(
         self, collection: Collection, search: Search, sizes: Sizes, *, near: bool
     ) -> Course:
+        if search.words is not None and collection.config.text is None:
+            raise field_invalid(f"{search.path}words", "the collection has no full-text search")
         wanted, offset = _wanted(search)
         depth = max(LEAST_DEPTH, wanted) if search.words is not None else wanted
         situation = await self._situation(collection, search, sizes, wanted=depth)
@@ -142,7 +148,15 @@ class Courses:
             probes=decision.effort if _of_lists(collection) else 0,
         )
         prepared = self._store.prepare(collection, order)
-        return Course(sizes, situation, prepared, report, wanted - offset)
+        any_score = search.score_threshold is None or search.words is not None
+        return Course(
+            sizes=sizes,
+            situation=situation,
+            prepared=prepared,
+            report=report,
+            wanted=wanted - offset,
+            as_found=any_score and not search.ranked_anew,
+        )
 
     async def _situation(
         self, collection: Collection, search: Search, sizes: Sizes, *, wanted: int

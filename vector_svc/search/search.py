@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from stepwire.errors import field_invalid
 from vector_svc.collections.registry import Collections
 from vector_svc.engine.records import Collection, Matrix
 from vector_svc.filters.records import AtLeast, Ids, Node, Not, Path, Scalar
@@ -112,13 +111,14 @@ class Searches:
 
     async def _search(self, collection: Collection, search: Search, carry_out: CarryOut) -> Results:
         vector = await self._targets.vector_of(collection, search)
-        _check(collection, search)
         if search.examples is not None:
             search = replace(search, filter=_without_examples(search))
         course = await self._courses.of(collection, search, near=vector is not None)
         found, report = await self._find(course, vector, carry_out)
         if vector is not None:
             self._samples.offer(collection, vector, search.offset + search.limit)
+        if course.as_found:
+            return Results(collection, found, report)
         if search.rerank is not None:
             found = await self._reranking.rank(collection, search, _near_enough(search, found))
             report = replace(report, reranked=len(found))
@@ -155,11 +155,6 @@ class Searches:
         if search.ranked_anew:
             found = found[search.offset : search.offset + search.limit]
         return _trimmed(found, search)
-
-
-def _check(collection: Collection, search: Search) -> None:
-    if search.words is not None and collection.config.text is None:
-        raise field_invalid(f"{search.path}words", "the collection has no full-text search")
 
 
 def _near_enough(search: Search, found: Sequence[Found]) -> Sequence[Found]:

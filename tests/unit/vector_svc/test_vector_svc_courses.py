@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vector_svc.engine.records import Collection, CollectionConfig, Matrix, Metric
+from vector_svc.engine.records import Collection, CollectionConfig, Matrix, Metric, TextOptions
 from vector_svc.filters.records import AnyOf, Node
 from vector_svc.search.courses import Courses
 from vector_svc.search.estimates import Estimates
@@ -15,7 +15,7 @@ from vector_svc.search.ports import Order, Prepared, Sizes
 from vector_svc.search.records import Found, Plan, Search, WordQuery
 
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
-CONFIG = CollectionConfig("things", 384, Metric.COSINE)
+CONFIG = CollectionConfig("things", 384, Metric.COSINE, text=TextOptions("text", "english"))
 THINGS = Collection(1, "t", CONFIG, 1, CONFIG.index, MADE, MADE)
 HALF = AnyOf(("half",), (1,))
 
