@@ -5,18 +5,17 @@ server's interceptors set it for each call; a worker sets it around a step with
 `call_context`.
 """
 
-import uuid
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from typing import NamedTuple
 
 DEFAULT_TENANT = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class CallInfo:
-    """The context of one call.
+class CallInfo(NamedTuple):
+    """The context of one call; a tuple, since each call makes it more than once.
 
     Attributes:
         tenant_id: Whose data the call may see.
@@ -84,5 +83,10 @@ def call_context(
 
 
 def new_request_id() -> str:
-    """Returns a new random id for a call."""
-    return str(uuid.uuid4())
+    """Returns a new random id for a call: a UUID, in less than half of the time of `uuid.uuid4`.
+
+    Its version is 4, its variant that of RFC 9562: digits 13 and 17.
+    """
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

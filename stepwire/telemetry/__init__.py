@@ -5,7 +5,14 @@ parts of the SDK, is `stepwire.telemetry.providers`.
 """
 
 from stepwire.telemetry.durations import Durations, durations
-from stepwire.telemetry.trace import inject_traceparent, meter, record_span, span_within, tracer
+from stepwire.telemetry.trace import (
+    inject_traceparent,
+    meter,
+    record_span,
+    records_spans,
+    span_within,
+    tracer,
+)
 from stepwire.telemetry.traceparent import (
     context_from_traceparent,
     is_sampled,
@@ -27,6 +34,7 @@ __all__ = [
     "meter",
     "parse_traceparent",
     "record_span",
+    "records_spans",
     "span_within",
     "trace_id_of",
     "traceparent_of",

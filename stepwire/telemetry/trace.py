@@ -27,6 +27,11 @@ def tracer() -> trace.Tracer:
     return QuietTracer(trace.get_tracer(_SCOPE))
 
 
+def records_spans() -> bool:
+    """Returns whether the process records any spans: whether they have been turned on by now."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
 @cache
 def meter() -> metrics.Meter:
     """Returns the meter of all Stepwire code; its instruments do nothing before `setup`."""

@@ -73,7 +73,7 @@ def link_to(traceparent: str) -> list[Link]:
 
 
 def _match(text: str) -> re.Match[str] | None:
-    match = _TRACEPARENT.fullmatch(text)
+    match = _TRACEPARENT.fullmatch(text) if text else None
     if match is None or match[2] == _NO_TRACE or match[3] == _NO_SPAN:
         return None
     if match[1] == _UNKNOWN_VERSION or (match[1] == "00" and match[5]):

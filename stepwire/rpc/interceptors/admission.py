@@ -1,11 +1,9 @@
 """Refuses calls over the server's limits, before they cost anything."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 from stepwire.errors import Reason, StepwireError
-from stepwire.rpc.interceptors.chain import Call, CallFailed
+from stepwire.rpc.interceptors.chain import Call, CallFailed, Leave
 
 _RETRY_AFTER = timedelta(milliseconds=500)
 
@@ -23,16 +21,14 @@ class Admission:
         self._names = {False: "max_concurrent_calls", True: "max_streams"}
         self._active = {False: 0, True: 0}
 
-    @contextmanager
-    def __call__(self, call: Call) -> Iterator[None]:
-        """Holds a place for the call within the block.
+    def __call__(self, call: Call) -> Leave | None:
+        """Holds a place for the call until it ends.
 
         Raises:
             CallFailed: OVERLOADED if there is none.
         """
         if call.method.infrastructure:
-            yield
-            return
+            return None
         streams = call.method.is_stream
         if self._active[streams] >= self._limits[streams]:
             raise CallFailed(
@@ -44,7 +40,7 @@ class Admission:
                 )
             )
         self._active[streams] += 1
-        try:
-            yield
-        finally:
-            self._active[streams] -= 1
+        return self._give_back
+
+    def _give_back(self, call: Call, _error: BaseException | None) -> None:
+        self._active[call.method.is_stream] -= 1

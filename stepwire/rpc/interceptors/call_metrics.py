@@ -1,12 +1,11 @@
 """How many calls there are, how long they take and how they end."""
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from stepwire.rpc.interceptors.chain import Call, outcome
+from stepwire.rpc.interceptors.chain import Call, Leave, outcome
 from stepwire.rpc.interceptors.tracing import SERVER_FAULTS
 from stepwire.telemetry import durations, meter, names
 
@@ -35,31 +34,24 @@ class CallMetrics:
             description="Calls under way, and whether they stream responses.",
         )
 
-    @contextmanager
-    def __call__(self, call: Call) -> Iterator[None]:
-        """Counts the call as active within the block, and records its end."""
+    def __call__(self, call: Call) -> Leave | None:
+        """Counts the call as active until it ends, and records its end."""
         if call.method.infrastructure:
-            yield
-            return
-        streams = call.method.streams_responses
-        self._active[streams] += 1
-        started = time.perf_counter()
-        error: BaseException | None = None
-        try:
-            yield
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            self._active[streams] -= 1
-            code = outcome(call, error)
-            self._duration.record(
-                time.perf_counter() - started,
-                call.method.system,
-                call.method.name,
-                code.name,
-                code.name if code in SERVER_FAULTS else "",
-            )
+            return None
+        self._active[call.method.streams_responses] += 1
+        return self._record
+
+    def _record(self, call: Call, error: BaseException | None) -> None:
+        method = call.method
+        self._active[method.streams_responses] -= 1
+        code = outcome(call, error)
+        self._duration.record(
+            time.perf_counter() - call.started,
+            method.system,
+            method.name,
+            code.name,
+            code.name if code in SERVER_FAULTS else "",
+        )
 
     def _observe_active(self, _options: CallbackOptions) -> Iterable[Observation]:
         for streams, number in self._active.items():

@@ -1,14 +1,15 @@
 """Applies a list of concerns to a method, whatever its shape.
 
-A concern is one context manager around the whole call; a plain one, since an asynchronous
-one would cost five times as much, and none of them waits for anything. This module is the
-only place that knows the four call shapes.
+A concern is a function that is called when a call begins, and returns what is to be called
+when it ends, if anything is. None of them waits for anything, so one loop runs them all.
+This module is the only place that knows the four call shapes.
 """
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, aclosing, suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
@@ -82,27 +83,35 @@ class Call:
     Attributes:
         method: Which method is called.
         context: What carries the call.
-        metadata: What the caller sent, the first value of each key.
+        metadata: What the caller sent, the first value of each key: text, but bytes for a key
+            that ends with "-bin".
         info: The call's context; the concerns that find out more replace it.
+        started: When it began, as `time.perf_counter()` told it.
     """
 
-    __slots__ = ("context", "info", "metadata", "method")
+    __slots__ = ("context", "info", "metadata", "method", "started")
 
     def __init__(self, method: Method, context: CallContext) -> None:
         self.method = method
         self.context = context
-        self.metadata: dict[str, str | bytes] = dict(
-            reversed(tuple(context.invocation_metadata() or ()))
-        )
+        self.metadata: dict[str, Any] = dict(reversed(tuple(context.invocation_metadata() or ())))
         self.info = _NOBODY
-
-    def text(self, key: str) -> str:
-        """Returns the metadata value of a key, "" if the caller sent none."""
-        value = self.metadata.get(key, "")
-        return value if isinstance(value, str) else ""
+        self.started = time.perf_counter()
 
 
-Around = Callable[[Call], AbstractContextManager[None]]
+Leave = Callable[[Call, BaseException | None], BaseException | None]
+"""Called when a call ends, with what it failed by, if it did.
+
+Returns what it fails by instead, for the concerns further out and the caller; None to leave
+that as it is. So no failure is ever swallowed.
+"""
+
+Around = Callable[[Call], Leave | None]
+"""A concern: called when a call begins, and raises to refuse it.
+
+What it returns is called when the call ends, however it does, once all that is further in
+has been left.
+"""
 
 
 class CallFailed(Exception):  # noqa: N818  (it is an outcome, and carries the error)
@@ -120,12 +129,13 @@ class CallUnimplemented(Exception):  # noqa: N818  (an outcome as well)
 
 def outcome(call: Call, error: BaseException | None) -> grpc.StatusCode:
     """Returns the code with which a call ends, given what it raised."""
+    if error is None or isinstance(error, grpc.aio.AbortError):
+        code: grpc.StatusCode = call.context.code() or grpc.StatusCode.OK
+        return code
     if isinstance(error, CallFailed):
         return error.code
     if isinstance(error, CallUnimplemented):
         return grpc.StatusCode.UNIMPLEMENTED
-    if error is None or isinstance(error, grpc.aio.AbortError):
-        return cast("grpc.StatusCode", call.context.code() or grpc.StatusCode.OK)
     # The only thing left that passes the error mapping is a cancellation: by the
     # caller, by the end of its deadline, or by the server's stop.
     if call.context.time_remaining() == 0:
@@ -206,7 +216,7 @@ def _reader(read: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | Non
     return reader
 
 
-_Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
+_Behaviour = Callable[[Any, Any], Any]
 Run = Callable[[Call, Any], Awaitable[Any]]
 """Carries out a call, given what was asked."""
 
@@ -215,13 +225,13 @@ def _run_unary(behaviour: _Behaviour) -> Run:
     async def run(call: Call, request: Any) -> Any:
         if type(request) is _Unreadable:
             raise request.error()
-        response = behaviour(request, _grpc(call))
+        response = behaviour(request, call.context)
         return await response if inspect.isawaitable(response) else response
 
     async def run_coroutine(call: Call, request: Any) -> Any:
         if type(request) is _Unreadable:
             raise request.error()
-        return await behaviour(request, _grpc(call))
+        return await behaviour(request, call.context)
 
     return run_coroutine if inspect.iscoroutinefunction(behaviour) else run
 
@@ -232,26 +242,57 @@ def _run_stream(behaviour: _Behaviour) -> Run:
     async def run(call: Call, request: Any) -> None:
         if type(request) is _Unreadable:
             raise request.error()
-        responses = behaviour(request, _grpc(call))
+        context: Any = call.context
+        responses = behaviour(request, context)
         if inspect.isawaitable(responses):
             await responses  # a handler that writes to the context itself
             return
         async with aclosing(cast("AsyncGenerator[Any, None]", responses)) as closing:
             async for response in closing:
-                await _grpc(call).write(response)
+                await context.write(response)
 
     return run
-
-
-def _grpc(call: Call) -> "grpc.aio.ServicerContext[Any, Any]":
-    return cast("grpc.aio.ServicerContext[Any, Any]", call.context)
 
 
 def surround(run: Run, arounds: Sequence[Around]) -> Run:
     """Returns `run` within all concerns, the first one outermost."""
-    for around in reversed(arounds):
-        run = _nest(around, run)
-    return run
+
+    async def within(call: Call, request: Any) -> Any:
+        leaves: list[Leave] = []
+        error: BaseException | None = None
+        try:
+            for around in arounds:
+                leave = around(call)
+                if leave is not None:
+                    leaves.append(leave)
+            response = await run(call, request)
+        except BaseException as raised:  # noqa: BLE001  (raised again below)
+            error = raised
+        error = _leave(call, leaves, error)
+        if error is None:
+            return response
+        try:
+            raise error
+        finally:
+            # Its traceback leads back here: kept, all of the call would be a cycle of garbage.
+            del error
+
+    return within
+
+
+def _leave(
+    call: Call, leaves: Sequence[Leave], error: BaseException | None
+) -> BaseException | None:
+    """Leaves the concerns, from the inside out; returns what the call fails by."""
+    for leave in reversed(leaves):
+        try:
+            instead = leave(call, error)
+        except Exception as broken:  # noqa: BLE001  (those further out are left all the same)
+            instead = broken
+        if instead is not None and instead is not error:
+            instead.__cause__ = error
+            error = instead
+    return error
 
 
 def _outermost(method: Method, run: Run, arounds: Sequence[Around]) -> _Behaviour:
@@ -286,12 +327,3 @@ async def _hear_out(requests: AsyncIterable[Any]) -> None:
         async with asyncio.timeout(HEAR_OUT_SECONDS):
             async for _ in requests:
                 pass
-
-
-def _nest(around: Around, inner: Run) -> Run:
-    async def run(call: Call, request: Any) -> Any:
-        with around(call):
-            return await inner(call, request)
-        raise AssertionError("a concern must not swallow an exception")
-
-    return run

@@ -2,12 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from stepwire.call import CallInfo, enter_call
 from stepwire.errors import Reason, StepwireError
-from stepwire.rpc.interceptors.chain import Call, CallFailed
+from stepwire.rpc.interceptors.chain import Call, CallFailed, Leave
 
 # The answer must leave before the caller's own clock ends the call, or the caller
 # sees a bare status without our reason. gRPC rounds a timeout up on its way, by as
@@ -29,37 +27,16 @@ class Deadline:
         self._default_seconds = min(default_seconds, max_seconds)
         self._max_seconds = max_seconds
 
-    @contextmanager
-    def __call__(self, call: Call) -> Iterator[None]:
-        """Cancels the block when the time is over.
-
-        Raises:
-            CallFailed: DEADLINE_EXCEEDED then.
-        """
+    def __call__(self, call: Call) -> Leave | None:
+        """Cancels the call when its time is over; it fails by DEADLINE_EXCEEDED then."""
         seconds = self._seconds(call)
         if seconds is None:
-            yield
-            return
-        call.info = CallInfo(
-            tenant_id=call.info.tenant_id,
-            request_id=call.info.request_id,
-            deadline=time.monotonic() + seconds,
-            traceparent=call.info.traceparent,
-        )
+            return None
+        known = call.info
+        ends = time.monotonic() + seconds
+        call.info = CallInfo(known.tenant_id, known.request_id, ends, known.traceparent)
         enter_call(call.info)
-        alarm = _Alarm(seconds)
-        try:
-            yield
-        except asyncio.CancelledError as error:
-            if alarm.stop():
-                raise CallFailed(
-                    StepwireError(
-                        Reason.DEADLINE_EXCEEDED, f"the call took longer than {seconds:.3f} s"
-                    )
-                ) from error
-            raise
-        finally:
-            alarm.stop()
+        return _Alarm(seconds).stop
 
     def _seconds(self, call: Call) -> float | None:
         remaining: float | None = call.context.time_remaining()
@@ -76,19 +53,30 @@ class Deadline:
 class _Alarm:
     """Cancels the current task after a time; `asyncio.timeout` without the awaiting."""
 
+    __slots__ = ("_cancelling", "_rang", "_seconds", "_task", "_timer")
+
     def __init__(self, seconds: float) -> None:
         task = asyncio.current_task()
         assert task is not None
+        self._seconds = seconds
         self._task = task
         self._cancelling = task.cancelling()
         self._rang = False
         self._timer = task.get_loop().call_later(seconds, self._ring)
 
-    def stop(self) -> bool:
-        """Returns whether it was the alarm, and nothing else, that cancelled the task."""
+    def stop(self, _call: Call, error: BaseException | None) -> CallFailed | None:
+        """Says so if it was the alarm, and nothing else, that cancelled the task."""
         self._timer.cancel()
-        rang, self._rang = self._rang, False
-        return rang and self._task.uncancel() <= self._cancelling
+        if not self._rang:
+            return None
+        alone = self._task.uncancel() <= self._cancelling
+        if not alone or not isinstance(error, asyncio.CancelledError):
+            return None
+        return CallFailed(
+            StepwireError(
+                Reason.DEADLINE_EXCEEDED, f"the call took longer than {self._seconds:.3f} s"
+            )
+        )
 
     def _ring(self) -> None:
         self._rang = True

@@ -1,14 +1,12 @@
 """Turns whatever a handler raises into the status that the caller gets."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import grpc
 import grpc.aio
 
 from stepwire.errors import Reason, StepwireError
-from stepwire.rpc.interceptors.chain import Call, CallFailed, CallUnimplemented
+from stepwire.rpc.interceptors.chain import Call, CallFailed, CallUnimplemented, Leave
 from stepwire.rpc.status import from_rpc_error
 
 _logger = logging.getLogger(__name__)
@@ -18,9 +16,8 @@ _logger = logging.getLogger(__name__)
 _GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 
 
-@contextmanager
-def error_mapping(call: Call) -> Iterator[None]:
-    """Raises `CallFailed` for every failure but a cancellation or an abort.
+def error_mapping(_call: Call) -> Leave:
+    """Makes every failure but a cancellation or an abort a `CallFailed`.
 
     A method that is not there is `CallUnimplemented`.
 
@@ -28,21 +25,21 @@ def error_mapping(call: Call) -> Iterator[None]:
     service's reason and code. Anything else is INTERNAL, with a text that tells the
     caller nothing but the request id, and the whole error in the log.
     """
-    try:
-        yield
-    except (CallFailed, grpc.aio.AbortError):
-        raise
-    except StepwireError as error:
-        raise CallFailed(error) from error
-    except grpc.aio.AioRpcError as error:
-        raise _from_downstream(call, error) from error
-    except NotImplementedError as error:
-        if call.context.code() is not grpc.StatusCode.UNIMPLEMENTED:
-            raise _unexpected(call, error) from error
+    return _map
+
+
+def _map(call: Call, error: BaseException | None) -> CallFailed | CallUnimplemented | None:
+    if not isinstance(error, Exception) or isinstance(error, CallFailed | grpc.aio.AbortError):
+        return None
+    if isinstance(error, StepwireError):
+        return CallFailed(error)
+    if isinstance(error, grpc.aio.AioRpcError):
+        return _from_downstream(call, error)
+    unimplemented = call.context.code() is grpc.StatusCode.UNIMPLEMENTED
+    if unimplemented and isinstance(error, NotImplementedError):
         # A method of the proto that the servicer leaves to its generated base.
-        raise CallUnimplemented from error
-    except Exception as error:
-        raise _unexpected(call, error) from error
+        return CallUnimplemented()
+    return _unexpected(call, error)
 
 
 def _from_downstream(call: Call, error: grpc.aio.AioRpcError) -> CallFailed:

@@ -9,7 +9,7 @@ from stepwire.rpc.interceptors.chain import Around
 from stepwire.rpc.interceptors.deadline import Deadline
 from stepwire.rpc.interceptors.error_mapping import error_mapping
 from stepwire.rpc.interceptors.identity import identity
-from stepwire.rpc.interceptors.tracing import tracing
+from stepwire.rpc.interceptors.tracing import Tracing
 from stepwire.settings import ServiceSettings
 
 
@@ -19,7 +19,7 @@ def arounds(settings: ServiceSettings) -> Sequence[Around]:
         # First, since every other one names the call by its ids.
         identity,
         # Before logs, so that log lines carry the trace.
-        tracing,
+        Tracing(),
         # Outside of everything that may refuse a call, so that refusals are seen.
         access_log,
         CallMetrics(),

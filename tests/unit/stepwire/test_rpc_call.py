@@ -1,4 +1,5 @@
 import asyncio
+import uuid
 
 from stepwire.call import CallInfo, call_context, current_call, new_request_id
 
@@ -22,6 +23,12 @@ def test_a_context_without_a_request_id_gets_a_new_one():
         assert first.request_id
         assert first.request_id != second.request_id
     assert new_request_id() != new_request_id()
+
+
+def test_a_new_request_id_is_a_random_uuid():
+    for made in (new_request_id() for _ in range(64)):
+        read = uuid.UUID(made)
+        assert (str(read), read.version, read.variant) == (made, 4, uuid.RFC_4122)
 
 
 async def test_concurrent_tasks_do_not_see_each_others_context():

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -67,7 +68,8 @@ def active(seen):
     }
 
 
-async def test_only_failures_of_the_server_are_logged_at_info(caplog):
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+async def test_only_failures_of_the_server_are_logged_at_info(level, caplog):
     async def work(request):
         if request == b"bad":
             raise field_invalid("a", "b")
@@ -75,7 +77,7 @@ async def test_only_failures_of_the_server_are_logged_at_info(caplog):
             raise ValueError
         return request
 
-    caplog.set_level(logging.DEBUG, logger="stepwire.rpc.access")
+    caplog.set_level(level, logger="stepwire.rpc.access")
     async with serving(work) as channel:
         await call(channel, "unary_unary")
         await failure(channel, "unary_unary", b"bad")
@@ -86,9 +88,10 @@ async def test_only_failures_of_the_server_are_logged_at_info(caplog):
         for record in caplog.records
         if record.name == "stepwire.rpc.access"
     ]
-    assert lines == [
+    expected = [
         ("DEBUG", "OK", None),
         ("DEBUG", "INVALID_ARGUMENT", "FIELD_INVALID"),
         ("INFO", "INTERNAL", "INTERNAL"),
         ("DEBUG", "OK", None),
     ]
+    assert lines == [line for line in expected if logging.getLevelName(line[0]) >= level]

@@ -74,6 +74,7 @@ def spans(monkeypatch):
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     for module in (tracing, client):
         monkeypatch.setattr(module, "tracer", lambda: QuietTracer(provider.get_tracer("test")))
+    monkeypatch.setattr(tracing, "records_spans", lambda: True)
     yield exporter
     provider.shutdown()
 

@@ -223,6 +223,27 @@ async def test_a_method_that_the_servicer_leaves_out_is_unimplemented():
     assert unary.value.code() is stream.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+async def test_a_handler_that_aborts_has_its_way(caplog):
+    async def abort(request, context):
+        await context.abort(grpc.StatusCode.NOT_FOUND, "not here")
+
+    def add(server):
+        handlers = {"Abort": grpc.unary_unary_rpc_method_handler(abort)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, handlers),))
+
+    caplog.set_level(logging.DEBUG, logger="stepwire.rpc")
+    async with (
+        Server("test", ServiceSettings(port=0), [Service(NAME, add)]) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(f"/{NAME}/Abort")(b"")
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.NOT_FOUND, "not here")
+    assert [(record.message, record.code) for record in caplog.records] == [
+        ("call ended", "NOT_FOUND")
+    ]
+
+
 def downstream_error(code, *, ours=None):
     status = None if ours is None else to_status(ours, "", code=code)
     return grpc.aio.AioRpcError(

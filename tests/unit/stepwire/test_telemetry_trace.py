@@ -15,6 +15,7 @@ from stepwire.telemetry import (
     meter,
     parse_traceparent,
     record_span,
+    records_spans,
     span_within,
     trace_id_of,
     traceparent_of,
@@ -38,6 +39,14 @@ def exporter(monkeypatch):
     monkeypatch.setattr(telemetry_trace, "tracer", lambda: quiet)
     yield exporter
     provider.shutdown()
+
+
+def test_spans_are_recorded_once_they_are_turned_on(monkeypatch):
+    assert not records_spans()
+    monkeypatch.setattr(
+        trace, "get_tracer_provider", lambda: TracerProvider(shutdown_on_exit=False)
+    )
+    assert records_spans()
 
 
 def test_a_traceparent_goes_there_and_back():
