@@ -98,7 +98,8 @@ $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml
 	@touch $@ $(VENV)/.installed
 
 build/googleapis/.exported: $(VENV)/.installed-dev Makefile
-	@mkdir -p build/googleapis/google/api
-	@source=$$($(BIN)/python -c 'import google.api as package; print(package.__path__[0])') && \
-		cp "$$source"/{annotations,http,httpbody}.proto build/googleapis/google/api/
+	@mkdir -p build/googleapis/google/{api,rpc}
+	@source=$$($(BIN)/python -c 'import google.api as package; print(package.__path__[0])')/.. && \
+		cp "$$source"/api/{annotations,http,httpbody}.proto build/googleapis/google/api/ && \
+		cp "$$source"/rpc/status.proto build/googleapis/google/rpc/
 	@touch $@

@@ -181,6 +181,18 @@ def _filtered(share: str) -> tuple[Row, ...]:
     )
 
 
+def _streamed(clients: int) -> tuple[Row, ...]:
+    callers = "1 client" if clients == 1 else f"{clients} clients"
+    return (
+        Row(f"searches over a stream, {callers}, per second", f"stream_qps_{clients}"),
+        Row(_PER_RAW, f"stream_ratio_raw_{clients}", floor=0.8, digits=2),
+        Row(_PER_RAW_AT_MOST, f"stream_ratio_limit_{clients}", digits=2),
+        Row(_RECALL, f"stream_recall_{clients}", floor=0.95, digits=3),
+        Row("… p50", f"stream_latency_{clients}_ms_p50", " ms", digits=2),
+        Row("… p99", f"stream_latency_{clients}_ms_p99", " ms", digits=2),
+    )
+
+
 VECTOR = (
     Row("searches, 1 client, per second", "qps_1"),
     Row(_PER_RAW, "ratio_raw_1", floor=0.8, digits=2),
@@ -195,6 +207,16 @@ VECTOR = (
     Row(_RECALL, "recall_8", floor=0.95, digits=3),
     Row("… p50", "latency_8_ms_p50", " ms", digits=2),
     Row("… p99", "latency_8_ms_p99", " ms", digits=2),
+    *_streamed(1),
+    Row(
+        "… added to raw asyncpg's p50",
+        "stream_added_latency_ms_p50",
+        " ms",
+        1,
+        at_most=True,
+        digits=2,
+    ),
+    *_streamed(8),
     Row("searches, 16 per call, 2 callers, per second", "batch16_qps"),
     Row("… over raw asyncpg with 8 clients", "ratio_raw_batch16", floor=0.8, digits=2),
     *_filtered("50"),

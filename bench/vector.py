@@ -6,7 +6,8 @@ Ours is measured through gRPC, without the gateway. The raw loop reads the same 
 the same index with the same `hnsw.ef_search`, which MeasureRecall has chosen. Raw has no
 process besides its own and Postgres' on the same cores, ours has the service: what gRPC
 alone takes of them, and what that leaves, is measured as well (`ratio_limit_*`), and what
-is left of it where 16 searches go in one call. Prints one JSON object.
+is left of it where searches go over a stream (`stream_*`), or 16 of them in one call.
+Prints one JSON object.
 
     python -m bench.vector --json [--rows 100000] [--seconds 4]
 
@@ -19,6 +20,7 @@ In pieces, one after the other, on a database that stays:
 import argparse
 import asyncio
 import importlib.metadata
+import itertools
 import json
 import os
 import sys
@@ -34,7 +36,7 @@ import uvloop
 from bench.echo import cpu_seconds_per_call
 from bench.vector_data import DIMENSION, FILTERS, LIMIT, Data
 from bench.vector_ingest import measure_ingest
-from bench.vector_measure import Figures, measure
+from bench.vector_measure import Figures, Measured, measure
 from bench.vector_sides import BATCHED, NAME, Ours, Raw
 from stepwire.api.vector.v1.collection_service_pb2 import ListCollectionsRequest
 from stepwire.api.vector.v1.collection_service_pb2_grpc import CollectionServiceStub
@@ -60,44 +62,59 @@ async def timed(work: Any) -> float:
 
 
 async def unfiltered(data: Data, raw: Raw, ours: Ours, seconds: float, figures: Figures) -> None:
+    """Beside the raw loop: a call for each search, and all searches over one stream."""
     truth = data.truth()
-    for clients in CLIENTS:
-        pairs = [
-            (
-                await measure(raw.search(data), truth, clients=clients, seconds=seconds),
-                await measure(ours.search(data), truth, clients=clients, seconds=seconds),
-            )
-            for _ in range(RUNS)
-        ]
-        assert ours.plans == {"SEARCH_PLAN_INDEX"}, ours.plans
-        figures.median(f"qps_{clients}", [mine.qps for _, mine in pairs], 1)
-        figures.median(f"raw_qps_{clients}", [theirs.qps for theirs, _ in pairs], 1)
-        figures.median(f"ratio_raw_{clients}", [mine.qps / theirs.qps for theirs, mine in pairs])
-        figures.median(f"recall_{clients}", [mine.recall for _, mine in pairs], 4)
-        figures.median(f"raw_recall_{clients}", [theirs.recall for theirs, _ in pairs], 4)
-        figures.median(f"latency_{clients}_ms_p50", [mine.p50_ms for _, mine in pairs])
-        figures.median(f"latency_{clients}_ms_p99", [mine.p99_ms for _, mine in pairs])
-        if clients == 1:
-            added = [mine.p50_ms - theirs.p50_ms for theirs, mine in pairs]
-            figures.median("added_latency_ms_p50", added)
-            figures.median("raw_latency_ms_p50", [theirs.p50_ms for theirs, _ in pairs])
+    async with ours.streaming() as stream:
+        sides = {
+            "raw_": raw.search(data),
+            "": ours.search(data),
+            "stream_": ours.stream(data, stream),
+        }
+        for clients in CLIENTS:
+            rounds = [
+                {
+                    side: await measure(query, truth, clients=clients, seconds=seconds)
+                    for side, query in sides.items()
+                }
+                for _ in range(RUNS)
+            ]
+            assert ours.plans == {"SEARCH_PLAN_INDEX"}, ours.plans
+            for side in sides:
+                _rates(side, clients, rounds, figures)
+
+
+def _rates(side: str, clients: int, rounds: list[dict[str, Measured]], figures: Figures) -> None:
+    runs, theirs = [each[side] for each in rounds], [each["raw_"] for each in rounds]
+    figures.median(f"{side}qps_{clients}", [run.qps for run in runs], 1)
+    figures.median(f"{side}recall_{clients}", [run.recall for run in runs], 4)
+    figures.median(f"{side}latency_{clients}_ms_p50", [run.p50_ms for run in runs])
+    figures.median(f"{side}latency_{clients}_ms_p99", [run.p99_ms for run in runs])
+    if runs == theirs:
+        return
+    pairs = list(zip(runs, theirs, strict=True))
+    figures.median(f"{side}ratio_raw_{clients}", [run.qps / raw.qps for run, raw in pairs])
+    if clients == 1:
+        added = [run.p50_ms - raw.p50_ms for run, raw in pairs]
+        figures.median(f"{side}added_latency_ms_p50", added)
 
 
 async def limits(data: Data, ours: Ours, seconds: float, figures: Figures) -> None:
     """How near to the raw loop a service would come that did nothing but gRPC."""
     request = SearchPointsRequest(collection=NAME, vector=data.queries[0].tobytes(), limit=LIMIT)
     cores = len(os.sched_getaffinity(0))
-    for clients in CLIENTS:
+    for stream, clients in itertools.product((False, True), CLIENTS):
+        side = "stream_" if stream else ""
         cpu = await cpu_seconds_per_call(
             request.SerializeToString(),
             await ours.answer_bytes(data),
             concurrency=clients,
             seconds=seconds,
+            stream=stream,
         )
-        figures[f"grpc_cpu_us_{clients}"] = round(cpu * 1e6)
+        figures[f"{side}grpc_cpu_us_{clients}"] = round(cpu * 1e6)
         # One client waits for one thing after the other; eight keep all cores busy.
         raw = figures[f"raw_qps_{clients}"] / (1 if clients == 1 else cores)
-        figures[f"ratio_limit_{clients}"] = round(1 / (1 + cpu * raw), 3)
+        figures[f"{side}ratio_limit_{clients}"] = round(1 / (1 + cpu * raw), 3)
 
 
 async def batched(data: Data, raw: Raw, ours: Ours, seconds: float, figures: Figures) -> None:

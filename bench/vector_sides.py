@@ -1,6 +1,7 @@
 """The two sides of bench.vector: the service by gRPC, and asyncpg on the same table."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -31,6 +32,8 @@ from stepwire.api.vector.v1.search_service_pb2 import (
     SearchPointsResponse,
 )
 from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceStub
+from stepwire.sdk.search_stream import SearchStream
+from stepwire.sdk.vectors import Vectors
 from stepwire.testing.poll import eventually
 from vector_svc.store.codecs import encode_vectors
 
@@ -41,6 +44,7 @@ TARGET_RECALL = 0.96
 BATCHED = 16
 # Longest build of the index.
 BUILD_SECONDS = 900
+TIMEOUT = timedelta(seconds=30)
 
 
 class Ours:
@@ -51,6 +55,7 @@ class Ours:
         self._indexes = IndexServiceStub(channel)
         self._points = PointServiceStub(channel)
         self._searches = SearchServiceStub(channel)
+        self._vectors = Vectors(channel, target="the service", timeout=TIMEOUT)
         self.plans: set[str] = set()
 
     async def load(self, data: Data) -> None:
@@ -111,6 +116,20 @@ class Ours:
             response: SearchPointsResponse = await self._searches.SearchPoints(requests[number])
             self.plans.add(SearchPlan.Name(response.report.plan))
             return [match.point.id for match in response.points]
+
+        return query
+
+    def streaming(self) -> SearchStream:
+        return self._vectors.stream()
+
+    def stream(self, data: Data, stream: SearchStream) -> Query:
+        """Search over a stream of the SDK, which all callers share."""
+        vectors = [vector.tobytes() for vector in data.queries]
+
+        async def query(number: int) -> Found:
+            return [
+                match.point.id for match in await stream.search(NAME, vectors[number], limit=LIMIT)
+            ]
 
         return query
 

@@ -167,6 +167,7 @@ SEARCH_SERVICE = PublicService(
     upstream=Upstream.VECTOR,
     methods={
         "SearchPoints": Behaviour.READ,
+        "StreamSearchPoints": Behaviour.STREAM,
         "BatchSearchPoints": Behaviour.READ,
         "SearchGroups": Behaviour.READ,
     },

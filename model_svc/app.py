@@ -59,6 +59,7 @@ async def build(stack: AsyncExitStack, *, settings: ModelSettings) -> Sequence[S
     observe_hanging(repository, meter())
     server = ModelServer(repository, fallbacks, strict=settings.strict_readiness)
     inference = Inference(repository)
+    servicer = InferenceServicer(server, inference, calls_per_stream=settings.max_calls_per_stream)
     return [
         Service(
             MODEL_SERVICE_NAME,
@@ -67,9 +68,9 @@ async def build(stack: AsyncExitStack, *, settings: ModelSettings) -> Sequence[S
         ),
         Service(
             INFERENCE_SERVICE_NAME,
-            partial(
-                add_GRPCInferenceServiceServicer_to_server, InferenceServicer(server, inference)
-            ),
+            partial(add_GRPCInferenceServiceServicer_to_server, servicer),
+            drain=servicer.streams.drain,
+            attach=servicer.streams.attach,
         ),
         Service(
             HTTP_SERVICE_NAME,

@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from stepwire.settings import MEBIBYTE, ServiceSettings
+from stepwire.settings import MEBIBYTE, CallStreamSettings
 
 
-class ModelSettings(ServiceSettings):
+class ModelSettings(CallStreamSettings):
     """Where the service listens, which models it has, and how they run."""
 
     model_config = SettingsConfigDict(env_prefix="STEPWIRE_MODEL_", frozen=True)

@@ -184,3 +184,12 @@ def payload_too_large(field: str, *, size_bytes: int, limit_bytes: int) -> Stepw
             "limit_bytes": str(limit_bytes),
         },
     )
+
+
+def service_stopping() -> StepwireError:
+    """Returns the DEPENDENCY_UNAVAILABLE error for what a service that stops does not take on."""
+    return StepwireError(
+        Reason.DEPENDENCY_UNAVAILABLE,
+        "the service is stopping",
+        metadata={"dependency": "service"},
+    )

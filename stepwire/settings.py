@@ -108,3 +108,13 @@ class ServiceSettings(DependentSettings):
         default=True,
         description="Whether the server describes its services to tools such as grpcurl.",
     )
+
+
+class CallStreamSettings(ServiceSettings):
+    """What a service has besides that offers streams of calls."""
+
+    max_calls_per_stream: int = Field(
+        default=64,
+        ge=1,
+        description="Calls of one stream handled at the same time; further ones wait unread.",
+    )

@@ -5,10 +5,10 @@ import os
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from stepwire.settings import MEBIBYTE, ServiceSettings
+from stepwire.settings import MEBIBYTE, CallStreamSettings
 
 
-class VectorSettings(ServiceSettings):
+class VectorSettings(CallStreamSettings):
     """Settings of the vector service, read from `STEPWIRE_VECTOR_*`."""
 
     model_config = SettingsConfigDict(env_prefix="STEPWIRE_VECTOR_", frozen=True)

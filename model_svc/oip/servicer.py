@@ -5,11 +5,13 @@ from typing import Final
 
 import grpc.aio
 
+from model_svc.oip.encode import encode_stream_failure
 from model_svc.oip.inference import Inference
 from model_svc.oip.server import ModelServer
 from stepwire.api.inference import extensions_pb2 as extensions
 from stepwire.api.inference import open_inference_pb2 as pb
 from stepwire.api.inference.open_inference_pb2_grpc import GRPCInferenceServiceServicer
+from stepwire.rpc.call_streams import CallStreams
 
 INFERENCE_SERVICE_NAME: Final[str] = pb.DESCRIPTOR.services_by_name[
     "GRPCInferenceService"
@@ -24,9 +26,16 @@ class InferenceServicer(GRPCInferenceServiceServicer):
     The servicer is added once the first load is over: the server is live from then on.
     """
 
-    def __init__(self, server: ModelServer, inference: Inference) -> None:
+    def __init__(self, server: ModelServer, inference: Inference, *, calls_per_stream: int) -> None:
         self._server = server
         self._inference = inference
+        self.streams = CallStreams(
+            f"{INFERENCE_SERVICE_NAME}/ModelInfer",
+            self._answer,
+            lambda request, status: encode_stream_failure(request, status.message),
+            timeout_seconds=lambda _: None,
+            at_once=calls_per_stream,
+        )
 
     async def ServerLive(
         self, request: pb.ServerLiveRequest, context: _Context
@@ -58,11 +67,10 @@ class InferenceServicer(GRPCInferenceServiceServicer):
     ) -> pb.ModelInferResponse:
         return await self._inference.infer(request)
 
-    async def ModelStreamInfer(
+    async def ModelStreamInfer(  # type: ignore[override]  # it writes its answers itself
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: _Context
-    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        async for response in self._inference.stream(request_iterator):
-            yield response
+    ) -> None:
+        await self.streams.serve(request_iterator, context)
 
     async def ModelConfig(
         self, request: extensions.ModelConfigRequest, context: _Context
@@ -90,3 +98,6 @@ class InferenceServicer(GRPCInferenceServiceServicer):
     ) -> extensions.RepositoryModelUnloadResponse:
         await self._server.unload(request)
         return extensions.RepositoryModelUnloadResponse()
+
+    async def _answer(self, request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
+        return pb.ModelStreamInferResponse(infer_response=await self._inference.infer(request))

@@ -13,7 +13,7 @@ from typing import Protocol, Self
 import grpc
 import orjson
 
-from stepwire.errors import Reason, StepwireError, field_invalid
+from stepwire.errors import StepwireError, field_invalid, service_stopping
 from stepwire.http.asgi import (
     ClientGoneError,
     Receive,
@@ -172,7 +172,7 @@ class HttpApp:
                 if watched.gone:
                     raise
                 # The process stops, and has waited for as long as it may.
-                await self._fail(exchange, CallFailed(_stopping()), call.info.request_id)
+                await self._fail(exchange, CallFailed(service_stopping()), call.info.request_id)
 
     async def _read(self, route: Route, asked: Asked, receive: Receive) -> Asked:
         body = await read_body(receive, max_bytes=self._max_body_bytes)
@@ -201,14 +201,6 @@ class HttpApp:
             await exchange.end(self._dialect.late_error(*told))
         else:
             await exchange.whole(self._dialect.error(*told))
-
-
-def _stopping() -> StepwireError:
-    return StepwireError(
-        Reason.DEPENDENCY_UNAVAILABLE,
-        "the service is stopping",
-        metadata={"dependency": "service"},
-    )
 
 
 @dataclass(frozen=True, slots=True)

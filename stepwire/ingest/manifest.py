@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from stepwire.api.vector.v1.point_pb2 import Point
 from stepwire.payload import struct_to_json
-from stepwire.sdk.vectors import Vectors, point
+from stepwire.sdk.vector_requests import point
+from stepwire.sdk.vectors import Vectors
 
 _SHARDS: Final = 64
 _HEAD: Final = "head"

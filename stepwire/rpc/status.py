@@ -119,14 +119,20 @@ def code_of(error: StepwireError) -> grpc.StatusCode:
     return CODES[error.reason]
 
 
-def to_proto(error: StepwireError, *, code: grpc.StatusCode | None = None) -> status_pb2.Status:
+def to_proto(
+    error: StepwireError, request_id: str = "", *, code: grpc.StatusCode | None = None
+) -> status_pb2.Status:
     """Returns an error as `google.rpc.Status`.
 
     Args:
         error: What to tell.
+        request_id: The call's; an INTERNAL error carries it, so that the caller can
+            quote what the log line is found by.
         code: The code if it is not the one of the table, for an error passed on from
             another service; None for the table's.
     """
+    if error.reason is Reason.INTERNAL and request_id:
+        error.metadata.setdefault("request_id", request_id)
     budget = _Budget(_DETAILS_BYTES)
     info = error_details_pb2.ErrorInfo(
         reason=error.reason.value, domain=DOMAIN, metadata=dict(budget.fit(error.metadata.items()))
@@ -161,13 +167,10 @@ def to_status(
 
     Args:
         error: What to tell.
-        request_id: The call's; an INTERNAL error carries it, so that the caller can
-            quote what the log line is found by.
+        request_id: As for `to_proto`.
         code: As for `to_proto`.
     """
-    if error.reason is Reason.INTERNAL:
-        error.metadata.setdefault("request_id", request_id)
-    status = to_proto(error, code=code)
+    status = to_proto(error, request_id, code=code)
     return ErrorStatus(
         code=_BY_NUMBER[status.code],
         details=status.message,

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import grpc.aio
-from google.protobuf.struct_pb2 import Struct
 
 from stepwire.api.vector.v1.collection_pb2 import Collection, Metric
 from stepwire.api.vector.v1.collection_service_pb2 import (
@@ -17,7 +16,6 @@ from stepwire.api.vector.v1.collection_service_pb2_grpc import (
     CollectionServiceAsyncStub,
     CollectionServiceStub,
 )
-from stepwire.api.vector.v1.filter_pb2 import Condition, Filter
 from stepwire.api.vector.v1.point_pb2 import Point
 from stepwire.api.vector.v1.point_service_pb2 import (
     DeletePointsRequest,
@@ -26,11 +24,11 @@ from stepwire.api.vector.v1.point_service_pb2 import (
 )
 from stepwire.api.vector.v1.point_service_pb2_grpc import PointServiceAsyncStub, PointServiceStub
 from stepwire.api.vector.v1.search_pb2 import ScoredPoint
-from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest
 from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceAsyncStub, SearchServiceStub
 from stepwire.errors import Reason, StepwireError
-from stepwire.payload import json_to_struct
 from stepwire.sdk.failures import raising_ours
+from stepwire.sdk.search_stream import SearchStream
+from stepwire.sdk.vector_requests import search_request
 
 
 class Vectors:
@@ -47,6 +45,7 @@ class Vectors:
         self._points: PointServiceAsyncStub = PointServiceStub(channel)
         self._searches: SearchServiceAsyncStub = SearchServiceStub(channel)
         self._target = target
+        self._timeout = timeout
         self._timeout_seconds = timeout.total_seconds()
 
     async def create(
@@ -105,12 +104,14 @@ class Vectors:
 
         With a filter, only those whose payload contains this object.
         """
-        request = SearchPointsRequest(
-            collection=collection, vector=vector, limit=limit, filter=_containing(filter)
-        )
+        request = search_request(collection, vector, limit=limit, containing=filter)
         with raising_ours(self._target):
             response = await self._searches.SearchPoints(request, timeout=self._timeout_seconds)
         return response.points
+
+    def stream(self) -> SearchStream:
+        """Returns a stream for a program that searches all the time."""
+        return SearchStream(self._searches, target=self._target, timeout=self._timeout)
 
     async def get(self, collection: str, ids: Sequence[str]) -> Sequence[Point]:
         """Reads points by id, without their vectors; unknown ids are left out."""
@@ -125,20 +126,3 @@ class Vectors:
         with raising_ours(self._target):
             response = await self._points.DeletePoints(request, timeout=self._timeout_seconds)
         return response.deleted
-
-
-def point(point_id: str, vector: bytes, payload: Mapping[str, Any] | None = None) -> Point:
-    """Makes a point; the vector is little-endian float32 values."""
-    return Point(id=point_id, vector=vector, payload=_struct(payload))
-
-
-def _containing(data: Mapping[str, Any] | None) -> Filter | None:
-    return None if data is None else Filter(must=[Condition(contains=_struct(data))])
-
-
-def _struct(data: Mapping[str, Any] | None) -> Struct | None:
-    if data is None:
-        return None
-    struct = Struct()
-    json_to_struct(dict(data), struct)
-    return struct

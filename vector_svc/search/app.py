@@ -3,9 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final
 
-from stepwire.api.vector.v1 import search_service_pb2
 from stepwire.api.vector.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server
 from stepwire.rpc import Service
 from vector_svc.collections.registry import Collections
@@ -18,14 +16,12 @@ from vector_svc.search.recall_store import PostgresQuerySamples, PostgresRecalls
 from vector_svc.search.reranking import Reranking
 from vector_svc.search.samples import QuerySamples
 from vector_svc.search.search import Searches
-from vector_svc.search.servicer import SearchServicer
+from vector_svc.search.servicer import SERVICE_NAME, SearchServicer
 from vector_svc.search.store import PostgresSearches
 from vector_svc.search.target import Targets
 from vector_svc.settings import VectorSettings
 from vector_svc.store.database import Database
 from vector_svc.store.places import Places
-
-SERVICE_NAME: Final = search_service_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
 
 
 def wire(
@@ -73,6 +69,16 @@ def wire(
     recalls = Recalls(
         PostgresRecalls(database, store), collections=collections, estimates=estimates
     )
-    servicer = SearchServicer(searches, recalls, filter_max_bytes=settings.payload_max_bytes)
-    service = Service(SERVICE_NAME, partial(add_SearchServiceServicer_to_server, servicer))
+    servicer = SearchServicer(
+        searches,
+        recalls,
+        filter_max_bytes=settings.payload_max_bytes,
+        calls_per_stream=settings.max_calls_per_stream,
+    )
+    service = Service(
+        SERVICE_NAME,
+        partial(add_SearchServiceServicer_to_server, servicer),
+        drain=servicer.streams.drain,
+        attach=servicer.streams.attach,
+    )
     return searches, service

@@ -108,6 +108,13 @@ def search_of(
     )
 
 
+def timeout_of(message: search_service_pb2.StreamSearchPointsRequest) -> float | None:
+    """Read how long a search of a stream may take, in seconds; None where it does not say."""
+    if not message.HasField("timeout"):
+        return None
+    return message.timeout.seconds + message.timeout.nanos / 1e9
+
+
 def searches_of(
     message: search_service_pb2.BatchSearchPointsRequest, *, filter_max_bytes: int
 ) -> list[Search]:

@@ -23,12 +23,15 @@ from stepwire.api.vector.v1.collection_service_pb2 import (
 from stepwire.api.vector.v1.index_service_pb2 import BuildIndexRequest
 from stepwire.api.vector.v1.memory_pb2 import Memory
 from stepwire.api.vector.v1.memory_service_pb2 import RememberRequest
-from stepwire.api.vector.v1.search_service_pb2 import MeasureRecallRequest
+from stepwire.api.vector.v1.search_service_pb2 import (
+    MeasureRecallRequest,
+    StreamSearchPointsResponse,
+)
 from stepwire.api.vector.v1.snapshot_service_pb2 import ExportCollectionRequest
 from stepwire.call import call_context
 from stepwire.db import open_pool
-from stepwire.errors import Reason
-from stepwire.rpc.status import from_rpc_error
+from stepwire.errors import Reason, StepwireError
+from stepwire.rpc.status import from_proto, from_rpc_error
 from stepwire.testing.poll import eventually
 from vector_svc.engine.ports import TenantUnknownError
 from vector_svc.store.codecs import set_codecs
@@ -84,12 +87,17 @@ class Knowledge:
             "BulkUpsertPoints": {"vectors": raw([3, 2, 1])},
             "ChangeAliases": {"changes": [{"alias": "mine", "collection": target}]},
             "BatchSearchPoints": {"searches": [{"vector": raw(V)}]},
+            "StreamSearchPoints": {"search": {"collection": target, "vector": raw(V)}},
             "SearchGroups": {"search": {"vector": raw(V)}, "group_by": "text"},
         }.get(method.name, {})
 
 
 async def answers(client: Client, method: MethodDescriptor, request: Message) -> list[Message]:
-    """Make a call of any method; return what comes of it."""
+    """Make a call of any method; return what comes of it.
+
+    Raises:
+        StepwireError: What it is refused with, or a message of a stream is.
+    """
 
     async def sent() -> AsyncIterator[Message]:
         yield request
@@ -102,9 +110,20 @@ async def answers(client: Client, method: MethodDescriptor, request: Message) ->
         response_deserializer=GetMessageClass(method.output_type).FromString,
     )
     made = call(sent() if method.client_streaming else request)
-    if method.server_streaming:
-        return [part async for part in made]
-    return [await made]
+    try:
+        if not method.server_streaming:
+            return [await made]
+        parts = [part async for part in made]
+    except grpc.aio.AioRpcError as refusal:
+        error = from_rpc_error(refusal)
+        assert error is not None, method.full_name
+        raise error from None
+    for part in parts:
+        if isinstance(part, StreamSearchPointsResponse) and part.HasField("error"):
+            error = from_proto(part.error)
+            assert error is not None
+            raise error
+    return parts
 
 
 async def export(client: Client, name: str) -> bytes:
@@ -165,11 +184,10 @@ async def test_no_call_reaches_what_another_tenant_has(reader: Client, tenant: s
         for method, target in tries:
             try:
                 got = await answers(reader, method, known.request(method, target))
-            except grpc.aio.AioRpcError as refusal:
-                error = from_rpc_error(refusal)
-                assert error is not None, method.full_name
+            except StepwireError as refusal:
                 missing = {Reason.COLLECTION_NOT_FOUND, Reason.INDEX_BUILD_NOT_FOUND}
-                assert error.reason in missing, method.full_name
+                if refusal.reason not in missing:
+                    pytest.fail(f"{method.full_name}: {refusal!r}")
                 continue
             if method.name not in {*MAKERS, "ListCollections"}:
                 assert got == [type(got[0])()], method.full_name
@@ -181,8 +199,7 @@ async def test_no_call_reaches_what_another_tenant_has(reader: Client, tenant: s
         for method in methods:
             try:
                 await answers(reader, method, known.request(method, "secret"))
-            except grpc.aio.AioRpcError as refusal:
-                wrong = from_rpc_error(refusal)
+            except StepwireError as wrong:
                 pytest.fail(f"{method.full_name}: the request proves nothing: {wrong!r}")
 
 

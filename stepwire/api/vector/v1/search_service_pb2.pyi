@@ -5,8 +5,10 @@ Points found by nearness."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.rpc import status_pb2 as _status_pb2
 from stepwire.api.vector.v1 import filter_pb2 as _filter_pb2
 from stepwire.api.vector.v1 import search_pb2 as _search_pb2
 import builtins as _builtins
@@ -184,6 +186,70 @@ class SearchPointsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchPointsResponse: _TypeAlias = SearchPointsResponse  # noqa: Y015
+
+@_typing.final
+class StreamSearchPointsRequest(_message.Message):
+    """Request of StreamSearchPoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCH_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def search(self) -> Global___SearchPointsRequest:
+        """What to find. Required."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long the search may take, as the deadline of a call. Unset means what a call without
+        a deadline may take.
+        """
+
+    def __init__(
+        self,
+        *,
+        search: Global___SearchPointsRequest | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["search", b"search", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["search", b"search", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamSearchPointsRequest: _TypeAlias = StreamSearchPointsRequest  # noqa: Y015
+
+@_typing.final
+class StreamSearchPointsResponse(_message.Message):
+    """Response of StreamSearchPoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOUND_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def found(self) -> Global___SearchPointsResponse:
+        """What it has found."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why it failed: what SearchPoints would have ended with. The stream goes on."""
+
+    def __init__(
+        self,
+        *,
+        found: Global___SearchPointsResponse | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "found", b"found", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "found", b"found", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["found", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___StreamSearchPointsResponse: _TypeAlias = StreamSearchPointsResponse  # noqa: Y015
 
 @_typing.final
 class BatchSearchPointsRequest(_message.Message):

@@ -40,6 +40,11 @@ class SearchServiceStub:
                 request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchPointsRequest.SerializeToString,
                 response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchPointsResponse.FromString,
                 _registered_method=True)
+        self.StreamSearchPoints = channel.stream_stream(
+                '/stepwire.api.vector.v1.SearchService/StreamSearchPoints',
+                request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.StreamSearchPointsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.StreamSearchPointsResponse.FromString,
+                _registered_method=True)
         self.BatchSearchPoints = channel.unary_unary(
                 '/stepwire.api.vector.v1.SearchService/BatchSearchPoints',
                 request_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.BatchSearchPointsRequest.SerializeToString,
@@ -64,6 +69,18 @@ class SearchServiceServicer:
     def SearchPoints(self, request, context):
         """Finds the points nearest to a vector, to a text or to other points, or those that fit
         words best, or both at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamSearchPoints(self, request_iterator, context):
+        """Carries out searches for as long as the stream lasts. For who searches all the time, as
+        over a connection of a database: within a stream a search costs gRPC a third of what a
+        call costs. Answers come in the order of the requests, each with an outcome of its own;
+        several of a stream are carried out at once (`max_calls_per_stream` of the service), and
+        a caller may send further ones before it has the answers. A server that stops finishes
+        what it has read, and ends the stream with UNAVAILABLE: what has no answer was not begun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,6 +117,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.SearchPoints,
                     request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchPointsRequest.FromString,
                     response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchPointsResponse.SerializeToString,
+            ),
+            'StreamSearchPoints': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamSearchPoints,
+                    request_deserializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.StreamSearchPointsRequest.FromString,
+                    response_serializer=stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.StreamSearchPointsResponse.SerializeToString,
             ),
             'BatchSearchPoints': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchSearchPoints,
@@ -145,6 +167,33 @@ class SearchService:
             '/stepwire.api.vector.v1.SearchService/SearchPoints',
             stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchPointsRequest.SerializeToString,
             stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.SearchPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamSearchPoints(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/stepwire.api.vector.v1.SearchService/StreamSearchPoints',
+            stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.StreamSearchPointsRequest.SerializeToString,
+            stepwire_dot_api_dot_vector_dot_v1_dot_search__service__pb2.StreamSearchPointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,14 @@ class SearchServiceStub:
     """Finds the points nearest to a vector, to a text or to other points, or those that fit
     words best, or both at once.
     """
+    StreamSearchPoints: _grpc.StreamStreamMultiCallable[_search_service_pb2.StreamSearchPointsRequest, _search_service_pb2.StreamSearchPointsResponse]
+    """Carries out searches for as long as the stream lasts. For who searches all the time, as
+    over a connection of a database: within a stream a search costs gRPC a third of what a
+    call costs. Answers come in the order of the requests, each with an outcome of its own;
+    several of a stream are carried out at once (`max_calls_per_stream` of the service), and
+    a caller may send further ones before it has the answers. A server that stops finishes
+    what it has read, and ends the stream with UNAVAILABLE: what has no answer was not begun.
+    """
     BatchSearchPoints: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchPointsRequest, _search_service_pb2.BatchSearchPointsResponse]
     """Carries out several searches of a collection at once."""
     SearchGroups: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.SearchGroupsRequest, _search_service_pb2.SearchGroupsResponse]
@@ -57,6 +65,14 @@ class SearchServiceAsyncStub(SearchServiceStub):
     SearchPoints: _aio.UnaryUnaryMultiCallable[_search_service_pb2.SearchPointsRequest, _search_service_pb2.SearchPointsResponse]  # type: ignore[assignment]
     """Finds the points nearest to a vector, to a text or to other points, or those that fit
     words best, or both at once.
+    """
+    StreamSearchPoints: _aio.StreamStreamMultiCallable[_search_service_pb2.StreamSearchPointsRequest, _search_service_pb2.StreamSearchPointsResponse]  # type: ignore[assignment]
+    """Carries out searches for as long as the stream lasts. For who searches all the time, as
+    over a connection of a database: within a stream a search costs gRPC a third of what a
+    call costs. Answers come in the order of the requests, each with an outcome of its own;
+    several of a stream are carried out at once (`max_calls_per_stream` of the service), and
+    a caller may send further ones before it has the answers. A server that stops finishes
+    what it has read, and ends the stream with UNAVAILABLE: what has no answer was not begun.
     """
     BatchSearchPoints: _aio.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchPointsRequest, _search_service_pb2.BatchSearchPointsResponse]  # type: ignore[assignment]
     """Carries out several searches of a collection at once."""
@@ -81,6 +97,20 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_search_service_pb2.SearchPointsResponse, _abc.Awaitable[_search_service_pb2.SearchPointsResponse]]:
         """Finds the points nearest to a vector, to a text or to other points, or those that fit
         words best, or both at once.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamSearchPoints(
+        self,
+        request_iterator: _MaybeAsyncIterator[_search_service_pb2.StreamSearchPointsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_search_service_pb2.StreamSearchPointsResponse], _abc.AsyncIterator[_search_service_pb2.StreamSearchPointsResponse]]:
+        """Carries out searches for as long as the stream lasts. For who searches all the time, as
+        over a connection of a database: within a stream a search costs gRPC a third of what a
+        call costs. Answers come in the order of the requests, each with an outcome of its own;
+        several of a stream are carried out at once (`max_calls_per_stream` of the service), and
+        a caller may send further ones before it has the answers. A server that stops finishes
+        what it has read, and ends the stream with UNAVAILABLE: what has no answer was not begun.
         """
 
     @_abc_1.abstractmethod
