@@ -76,7 +76,8 @@ def json_to_value(data: Any, value: Value) -> None:
 
 def json_to_struct(data: dict[str, Any], struct: Struct) -> None:
     """Write a JSON object into a protobuf `Struct`."""
-    struct.SetInParent()
+    if not data:
+        struct.SetInParent()  # it is there, though it is empty
     fields = struct.fields
     for key, item in data.items():
         # Most are one of these two: a search writes dozens of them.
