@@ -65,7 +65,7 @@ class Catalogue:
                 raise ModelLoadError(f"repository folder {self._folder}: {error}") from error
             gone = self._follow(homes)
         for shelf in gone:
-            await shelf.unload()
+            await shelf.remove()
 
     def _follow(self, homes: Mapping[str, Path]) -> list[Shelf]:
         """Changes the shelves to those of the folder; returns those that are gone."""

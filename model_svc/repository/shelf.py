@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from model_svc.ports import Model
 from model_svc.repository.interface import interface_changed
 from model_svc.repository.load_threads import LoadThreads
 from model_svc.repository.opening import open_version
@@ -77,10 +78,12 @@ class Shelf:
         self._served: dict[str, Lent] = {}
         self._marks: dict[str, str] = {}
         self._loading: frozenset[str] = frozenset()
-        self._leaving: dict[asyncio.Task[None], str] = {}
+        self._leaving: dict[asyncio.Task[None], tuple[str, Model]] = {}
         self._faults: dict[str, str] = {"": _NOT_ASKED_FOR}
         self._wanted = wanted
+        self._removed = False
         self._tried: Mapping[str, str] | str | None = None
+        self._load_task: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -114,7 +117,7 @@ class Shelf:
 
     def entries(self) -> Iterator[Entry]:
         """Its lines of the index, by version."""
-        leaving = set(self._leaving.values()) - self._served.keys()
+        leaving = {version for version, _ in self._leaving.values()} - self._served.keys()
         known = {*self._served, *self._loading, *leaving, *(self._faults.keys() - {""})}
         general = self._faults.get("", "")
         for version in sorted(known, key=int):
@@ -146,7 +149,7 @@ class Shelf:
         """
         async with self._one_at_a_time:
             self._wanted = True
-            await self._load()
+            await self._load_unless_unloaded()
 
     async def refresh(self) -> None:
         """As `load`, but only if it is wanted, and something changed since the last try.
@@ -157,7 +160,7 @@ class Shelf:
         if not self._wanted:
             return
         try:
-            found = await self._look()
+            found = await self._look(self.source)
         except ModelLoadError as error:
             if self._tried == str(error):
                 return
@@ -167,44 +170,73 @@ class Shelf:
         async with self._one_at_a_time:
             # It may have been unloaded meanwhile.
             if self._wanted:
-                await self._load()
+                await self._load_unless_unloaded()
 
     async def unload(self) -> None:
-        """Takes all versions out of service; they are closed once nobody uses them."""
+        """Takes all versions out of service; they are closed once nobody uses them.
+
+        What is being loaded is given up.
+        """
+        if self._load_task is not None:
+            self._load_task.cancel()
         async with self._one_at_a_time:
             for version in list(self._served):
                 self._retire(version)
             self._wanted, self._tried, self._faults = False, None, {"": _UNLOADED}
+
+    async def remove(self) -> None:
+        """As `unload`, for good: nothing is loaded any more."""
+        self._removed = True
+        await self.unload()
 
     async def close(self) -> None:
         """As `unload`, and waits until all versions are closed.
 
         Runs that take long are ended: those who asked for them had their time.
         """
-        models = [lent.served.model for lent in self._served.values()]
         await self.unload()
         if not self._leaving:
             return
         _, left = await asyncio.wait(self._leaving, timeout=_CLOSE_SECONDS)
         if left:
-            for model in models:
+            for task in left:
+                _, model = self._leaving[task]
                 model.interrupt()
             await asyncio.wait(left)
 
-    async def _load(self) -> None:
+    async def _load_unless_unloaded(self) -> None:
+        task = self._load_task = asyncio.create_task(self._load(), name=f"load {self.name}")
         try:
-            found = await self._look()
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait({task})
+            raise
+        finally:
+            self._load_task = None
+        if task.cancelled():
+            raise ModelLoadError(f"model {self.name} was unloaded meanwhile")
+        task.result()
+
+    async def _load(self) -> None:
+        if self._removed:
+            # Whoever asked for it found it before; another may lie in its place by now.
+            raise ModelLoadError(f"model {self.name} is gone")
+        # It may be replaced meanwhile.
+        source = self.source
+        try:
+            found = await self._look(source)
         except ModelLoadError as error:
             self._tried = str(error)
             self._faults = {"": str(error)}
             raise
         self._tried = found.versions
-        await self._change_to(found)
+        await self._change_to(found, source)
 
-    async def _look(self) -> Found:
+    async def _look(self, source: Source) -> Found:
         try:
             doing = f"looking at model {self.name}"
-            return await self._threads.run(self.name, doing, self.source.look)
+            return await self._threads.run(self.name, doing, source.look)
         except ModelLoadError:
             raise
         except Exception as error:
@@ -219,7 +251,7 @@ class Shelf:
         except ModelLoadError:
             return None
 
-    async def _change_to(self, found: Found) -> None:
+    async def _change_to(self, found: Found, source: Source) -> None:
         wanted = {
             version: mark
             for version, mark in found.versions.items()
@@ -231,7 +263,7 @@ class Shelf:
         try:
             for version in wanted:
                 try:
-                    opened[version] = await self._open(found, version)
+                    opened[version] = await self._open(found, version, source)
                 except ModelLoadError as error:
                     faults[version] = str(error)
             if faults and self._served:
@@ -248,13 +280,13 @@ class Shelf:
         if faults:
             raise ModelLoadError("; ".join(faults.values()))
 
-    async def _open(self, found: Found, version: str) -> ServedModel:
+    async def _open(self, found: Found, version: str, source: Source) -> ServedModel:
         served = await open_version(
-            self.source,
+            source,
             found,
             version,
             threads=self._threads,
-            discard=lambda model: self._close(model.close(), version),
+            discard=lambda model: self._close(model, model.close(), version),
         )
         before = self._served.get(version)
         if (
@@ -287,15 +319,15 @@ class Shelf:
     def _retire(self, version: str) -> None:
         lent = self._served.pop(version)
         self._marks.pop(version, None)
-        self._close(lent.close(), version)
+        self._close(lent.served.model, lent.close(), version)
 
-    def _close(self, closing: Coroutine[Any, Any, None], version: str) -> None:
+    def _close(self, model: Model, closing: Coroutine[Any, Any, None], version: str) -> None:
         task = asyncio.create_task(closing, name=f"close {self.name} {version}")
-        self._leaving[task] = version
+        self._leaving[task] = version, model
         task.add_done_callback(self._left)
 
     def _left(self, task: asyncio.Task[None]) -> None:
-        version = self._leaving.pop(task)
+        version, _ = self._leaving.pop(task)
         if not task.cancelled() and (error := task.exception()):
             _logger.error(
                 "closing a model failed",
@@ -308,7 +340,8 @@ class Shelf:
             return State.READY
         if version in self._loading:
             return State.LOADING
-        return State.UNLOADING if version in self._leaving.values() else State.UNAVAILABLE
+        leaving = any(version == each for each, _ in self._leaving.values())
+        return State.UNLOADING if leaving else State.UNAVAILABLE
 
 
 async def _close_all(opened: Mapping[str, ServedModel]) -> None:

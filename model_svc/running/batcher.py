@@ -131,7 +131,7 @@ class Batcher:
         )
         self._line.add(call)
         self._calls.add(call)
-        self._share.wake()
+        self._wake()
         try:
             await call.future
         finally:
@@ -234,7 +234,12 @@ class Batcher:
     def _lingered(self) -> None:
         self._timer = None
         self._waited = True
-        self._share.wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Says that something waits, to the device that the model is on now."""
+        if not self._follow():
+            self._share.wake()
 
     def _join(self) -> tuple[Place, Share]:
         place, plan = self._place_now(), self._plan

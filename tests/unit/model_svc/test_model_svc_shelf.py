@@ -42,6 +42,8 @@ class Model:
         self.calls = 0
         self.hangs = False
         self.interrupted = False
+        self.closes_when_interrupted = False
+        self.stopped = asyncio.Event()
         self.closed = False
 
     async def infer(self, call: InferCall) -> Inferred:
@@ -55,8 +57,11 @@ class Model:
 
     def interrupt(self) -> None:
         self.interrupted = True
+        self.stopped.set()
 
     async def close(self) -> None:
+        if self.closes_when_interrupted:
+            await self.stopped.wait()
         self.closed = True
 
 
@@ -167,8 +172,9 @@ async def test_what_is_unchanged_stays_and_what_is_gone_leaves() -> None:
     shelf = Shelf("m", source, LoadThreads(60))
     await shelf.load()
     del source.versions["2"]
-    await shelf.load()
-    assert states(shelf) == {"1": State.READY} | {"2": State.UNLOADING}
+    with shelf.served["2"]:
+        await shelf.load()
+        assert states(shelf) == {"1": State.READY} | {"2": State.UNLOADING}
     await shelf.close()
     assert first.calls == 1
 
@@ -392,3 +398,66 @@ async def test_the_start_does_not_wait_for_ever_for_models_that_hang(
     await repository.close()
     go_on.set()
     await eventually(lambda: not repository.hanging)
+
+
+async def test_what_one_source_found_no_other_loads() -> None:
+    first, second = Model(), Model()
+    source, other = Source(v1=first), Source(v1=second)
+    shelf = Shelf("m", source, LoadThreads(60))
+    source.looking = lambda: shelf.replace_source(other)
+    await shelf.load()
+    assert shelf.served["1"].served.model is first
+    await shelf.load()
+    assert shelf.served["1"].served.model is second
+    await shelf.close()
+
+
+async def test_nothing_is_loaded_onto_a_shelf_that_was_removed() -> None:
+    shelf = Shelf("m", Source(v1=Model()), LoadThreads(60))
+    await shelf.load()
+    removal = asyncio.create_task(shelf.remove())
+    with pytest.raises(ModelLoadError, match="model m is gone"):
+        await asyncio.gather(removal, shelf.load())
+    assert not shelf.served
+    await shelf.close()
+
+
+async def test_runs_of_models_that_were_unloaded_before_end_when_all_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("model_svc.repository.shelf._CLOSE_SECONDS", 0.05)
+    model = Model()
+    shelf = Shelf("m", Source(v1=model), LoadThreads(60))
+    await shelf.load()
+    model.closes_when_interrupted = True
+    await shelf.unload()
+    await shelf.close()
+    assert model.closed
+
+
+async def test_what_is_unloaded_is_not_loaded_any_further() -> None:
+    old, new = Model(), Model()
+    source = Source(v1=old)
+    shelf = Shelf("m", source, LoadThreads(60))
+    await shelf.load()
+    go_on, begun = threading.Event(), threading.Event()
+
+    def loading() -> None:
+        begun.set()
+        go_on.wait(60)
+
+    source.loading = loading
+    source.versions["1"] = new
+    load = asyncio.create_task(shelf.load())
+    await eventually(begun.is_set)
+    await shelf.unload()
+    assert not shelf.served
+    with pytest.raises(ModelLoadError, match="model m was unloaded meanwhile"):
+        await load
+    assert [entry.reason for entry in shelf.entries()] == ["it was unloaded"]
+    go_on.set()
+    await eventually(lambda: new.closed)
+    source.versions["1"] = Model()
+    await shelf.load()
+    assert states(shelf) == {"1": State.READY}
+    await shelf.close()

@@ -479,3 +479,18 @@ async def test_a_model_that_moved_while_nothing_ran_begins_on_its_new_device() -
     assert gpu.is_empty
     await texts.batcher.close()
     assert now.pool.is_empty
+
+
+async def test_a_model_that_moved_does_not_wait_for_the_device_that_it_left() -> None:
+    gpu = ComputePool(1)
+    holding, moved = Encoder(open_gate=False), Encoder()
+    there = now = Place("gpu", gpu, TokenBudget(8))
+    busy = make(holding, place=lambda: there)
+    texts = make(moved, place=lambda: now)
+    held = asyncio.create_task(busy.run([row(1, 1)]))
+    await eventually(lambda: holding.running == 1)
+    now = Place("cpu", ComputePool(1), TokenBudget(8))
+    await asyncio.wait_for(texts.run([row(2, 1)]), 10)
+    assert holding.running == 1
+    holding.let_all_end()
+    await held
