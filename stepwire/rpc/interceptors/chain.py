@@ -168,18 +168,19 @@ def wrap(
     a plain function that does not block (as a generated base class has for a method
     that the servicer does not implement).
     """
+    checked = _Readable if method.streams_requests else _checked
     if method.streams_responses:
         if method.streams_requests:
             behaviour, make = handler.stream_stream, grpc.stream_stream_rpc_method_handler
         else:
             behaviour, make = handler.unary_stream, grpc.unary_stream_rpc_method_handler
-        run = _run_stream(cast("_Behaviour", behaviour))
+        run = _run_stream(cast("_Behaviour", behaviour), checked)
     else:
         if method.streams_requests:
             behaviour, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
         else:
             behaviour, make = handler.unary_unary, grpc.unary_unary_rpc_method_handler
-        run = _run_unary(cast("_Behaviour", behaviour))
+        run = _run_unary(cast("_Behaviour", behaviour), checked)
     wrapped = _outermost(method, run, arounds)
     return make(
         wrapped,
@@ -197,6 +198,26 @@ class _Unreadable:
     def error(self) -> StepwireError:
         """Returns what its caller is told."""
         return field_invalid("request", f"cannot be read: {self.why}")
+
+
+class _Readable:
+    """The messages of a stream, up to the first one that cannot be read."""
+
+    def __init__(self, requests: AsyncIterable[Any]) -> None:
+        self._next = aiter(requests).__anext__
+
+    def __aiter__(self) -> "_Readable":
+        return self
+
+    async def __anext__(self) -> Any:
+        return _checked(await self._next())
+
+
+def _checked(request: Any) -> Any:
+    """Returns a request, unless it cannot be read."""
+    if type(request) is _Unreadable:
+        raise request.error()
+    return request
 
 
 def _reader(read: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
@@ -221,29 +242,23 @@ Run = Callable[[Call, Any], Awaitable[Any]]
 """Carries out a call, given what was asked."""
 
 
-def _run_unary(behaviour: _Behaviour) -> Run:
+def _run_unary(behaviour: _Behaviour, checked: Callable[[Any], Any]) -> Run:
     async def run(call: Call, request: Any) -> Any:
-        if type(request) is _Unreadable:
-            raise request.error()
-        response = behaviour(request, call.context)
+        response = behaviour(checked(request), call.context)
         return await response if inspect.isawaitable(response) else response
 
     async def run_coroutine(call: Call, request: Any) -> Any:
-        if type(request) is _Unreadable:
-            raise request.error()
-        return await behaviour(request, call.context)
+        return await behaviour(checked(request), call.context)
 
     return run_coroutine if inspect.iscoroutinefunction(behaviour) else run
 
 
-def _run_stream(behaviour: _Behaviour) -> Run:
+def _run_stream(behaviour: _Behaviour, checked: Callable[[Any], Any]) -> Run:
     # Responses are written here instead of being yielded to gRPC: so the generator is
     # closed, and every concern left, in this task and before the call is answered.
     async def run(call: Call, request: Any) -> None:
-        if type(request) is _Unreadable:
-            raise request.error()
         context: Any = call.context
-        responses = behaviour(request, context)
+        responses = behaviour(checked(request), context)
         if inspect.isawaitable(responses):
             await responses  # a handler that writes to the context itself
             return

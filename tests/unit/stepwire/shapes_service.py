@@ -5,12 +5,22 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from google.protobuf.message import DecodeError
 
 from stepwire.rpc import Server, Service
 from stepwire.settings import ServiceSettings
 
 NAME = "test.Shapes"
 SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+
+UNREADABLE = b"\xff"
+
+
+def read(message):
+    if message == UNREADABLE:
+        raise DecodeError("bad bytes")
+    return message
 
 
 class Shapes:
@@ -38,7 +48,9 @@ class Shapes:
 
     def add(self, server):
         handlers = {
-            shape: getattr(grpc, f"{shape}_rpc_method_handler")(getattr(self, shape))
+            shape: getattr(grpc, f"{shape}_rpc_method_handler")(
+                getattr(self, shape), request_deserializer=read
+            )
             for shape in SHAPES
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, handlers),))

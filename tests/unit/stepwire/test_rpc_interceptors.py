@@ -14,6 +14,7 @@ from stepwire.rpc.status import from_rpc_error, to_status
 from stepwire.settings import ServiceSettings
 from tests.unit.stepwire.shapes_service import (
     NAME,
+    UNREADABLE,
     answer,
     call,
     each_shape,
@@ -169,6 +170,21 @@ async def test_an_expected_error_keeps_its_reason(shape):
     assert error.details() == "task 1 is FAILED"
     told = from_rpc_error(error)
     assert (told.reason, told.metadata) == (Reason.TASK_STATE_CONFLICT, {"state": "FAILED"})
+
+
+@each_shape
+async def test_a_message_that_cannot_be_read_is_the_callers_fault(shape, caplog):
+    async with serving(echo) as channel:
+        error = await failure(channel, shape, UNREADABLE)
+    told = from_rpc_error(error)
+    assert (error.code(), told.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        Reason.FIELD_INVALID,
+    )
+    assert [(fault.field, "bad bytes" in fault.description) for fault in told.faults] == [
+        ("request", True)
+    ]
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 @each_shape
