@@ -172,15 +172,29 @@ def _columns(form: Form) -> str:
 
 
 def _words(layout: Layout, condition: str | None, *, first: int) -> str:
-    restriction = _SEARCH["words_alive" if condition is None else "words_restriction"].format(
-        collection_id=int(layout.collection_id), condition=condition, live=LIVE
-    )
+    collection_id, depth = int(layout.collection_id), f"${first + 3}"
+
+    def postings(most: str) -> str:
+        return _SEARCH.words_postings.format(collection_id=collection_id, most=most)
+
+    # How many of a word's points a filter leaves is not known, so that there is no bar.
+    bar = having = restriction = ""
+    if condition is None:
+        gone = _SEARCH.words_gone.format(collection_id=collection_id)
+        bar = _SEARCH.words_bar.format(depth=depth, gone=gone, postings=postings(depth))
+        having = _SEARCH.words_having.format(gone=gone)
+    else:
+        restriction = _SEARCH.words_restriction.format(
+            collection_id=collection_id, condition=condition, live=LIVE
+        )
     return _SEARCH.words.format(
-        collection_id=int(layout.collection_id),
+        collection_id=collection_id,
         language=f"${first}::text",
         words=f"${first + 1}::text",
-        postings=f"${first + 2}",
-        depth=f"${first + 3}",
+        depth=depth,
+        bar=bar,
+        postings=postings(f"${first + 2}"),
+        having=having,
         restriction=restriction,
     )
 

@@ -120,54 +120,66 @@ set_config('ivfflat.iterative_scan', 'relaxed_order', true)
 -- point is numeric, whose sums take ten times as long.
 -- Parameters: language, words, postings to read of each word, points to find
 fitting AS MATERIALIZED (
-    SELECT asked.word,
-        ln(
-            1 + (totals.points - counts.points + 0.5) / (counts.points + 0.5)
-        )::float8 AS rarity,
-        totals.occurrences / totals.points AS mean_length
+    SELECT asked.word, counts.points,
+        2.2::float8 * ln(
+            1 + (totals.points - counts.points + 0.5::float8) / (counts.points + 0.5::float8)
+        ) AS most,
+        0.9::float8 * totals.points / totals.occurrences AS per_word
     FROM vector.words_of({language}::regconfig, {words}) AS asked
     JOIN vector.word_counts_{collection_id} AS counts ON counts.word = asked.word
     JOIN vector.word_counts_{collection_id} AS totals ON totals.word = ''
     WHERE counts.points > 0
 ),
-fit AS MATERIALIZED (
+{bar}
+fit AS (
     SELECT scored.id, scored.score
     FROM (
-        SELECT posting.id,
-            sum(
-                fitting.rarity * posting.occurrences * 2.2::float8 / (
-                    posting.occurrences
-                    + 1.2::float8 * (
-                        0.25::float8
-                        + 0.75::float8 * posting.length / fitting.mean_length
-                    )
-                )
-            ) AS score
-        FROM fitting CROSS JOIN LATERAL (
-            SELECT words.id, words.occurrences, words.length
-            FROM vector.words_{collection_id} AS words
-            WHERE words.word = fitting.word
-            ORDER BY words.weight DESC
-            LIMIT {postings}::bigint
-        ) AS posting
+        SELECT posting.id, sum(posting.share) AS score
+        FROM fitting CROSS JOIN LATERAL ({postings}) AS posting
         GROUP BY posting.id
+        {having}
     ) AS scored
     {restriction}
     ORDER BY scored.score DESC, scored.id
     LIMIT {depth}::bigint
 )
 
+-- name: words_postings
+-- What the first postings of a word add to the scores of their points.
+SELECT words.id,
+    fitting.most * words.occurrences
+    / (words.occurrences + (0.3::float8 + fitting.per_word * words.length)) AS share
+FROM vector.words_{collection_id} AS words
+WHERE words.word = fitting.word
+ORDER BY words.weight DESC, words.id
+LIMIT {most}::bigint
+
+-- name: words_bar
+-- A score that as many points reach as are to be found: what the rarest word that so many
+-- have adds at least to the first of them, since no other word takes any away. Points below
+-- it need not be sorted.
+bar AS (
+    SELECT CASE WHEN count(*) = {depth}::bigint THEN min(posting.share) ELSE 0 END AS score
+    FROM (
+        SELECT * FROM fitting
+        WHERE points >= {depth}::bigint AND NOT EXISTS ({gone})
+        ORDER BY most DESC LIMIT 1
+    ) AS fitting
+    CROSS JOIN LATERAL ({postings}) AS posting
+),
+
 -- name: words_restriction
 -- Only points that fulfil the filter.
 JOIN vector.points_{collection_id} AS points ON points.id = scored.id
 WHERE {live} AND {condition}
 
--- name: words_alive
+-- name: words_having
+HAVING sum(posting.share) >= (SELECT score FROM bar) AND posting.id NOT IN ({gone})
+
+-- name: words_gone
 -- Points whose time has come take nobody's place: those that were not removed yet are few.
-WHERE scored.id NOT IN (
-    SELECT id FROM vector.points_{collection_id}
-    WHERE expires_at < 'infinity' AND expires_at <= now()
-)
+SELECT id FROM vector.points_{collection_id}
+WHERE expires_at < 'infinity' AND expires_at <= now()
 
 -- name: words_only
 -- $1 points to find, $2 of these to leave out, $3 language, $4 words, $5 postings, $6 depth;
@@ -182,23 +194,22 @@ LIMIT $1::bigint - $2::bigint OFFSET $2::bigint
 -- name: hybrid
 -- Both rankings, joined by reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009).
 -- Within it stands a search by nearness, without payloads; its parameters come first.
-WITH near AS MATERIALIZED (
-    SELECT found.id, found.distance, row_number() OVER (ORDER BY found.distance) AS place
+-- A point of one ranking alone is not among the best if there are as many before it there.
+WITH near AS (
+    SELECT found.id, row_number() OVER (ORDER BY found.distance) AS place
     FROM ({near}) AS found
+    {threshold}
 ),
 {words},
 fused AS (
-    SELECT ranked.id, sum(ranked.share) AS score
-    FROM (
-        SELECT id, {vector_weight}::float8 / ({k}::float8 + place) AS share FROM near
-        {threshold}
-        UNION ALL
-        SELECT id, {weight}::float8 / (
-            {k}::float8 + row_number() OVER (ORDER BY score DESC, id)
-        ) FROM fit
-    ) AS ranked
-    GROUP BY ranked.id
-    ORDER BY score DESC, ranked.id
+    SELECT id,
+        coalesce({vector_weight}::float8 / ({k}::float8 + near.place), 0)
+        + coalesce({weight}::float8 / ({k}::float8 + fit.place), 0) AS score
+    FROM near FULL JOIN (
+        SELECT id, row_number() OVER (ORDER BY score DESC, id) AS place FROM fit
+    ) AS fit USING (id)
+    WHERE near.place <= {take}::bigint OR fit.place <= {take}::bigint OR near.id = fit.id
+    ORDER BY score DESC, id
     LIMIT {take}::bigint
 )
 SELECT points.id, {columns}, fused.score

@@ -80,20 +80,48 @@ async def test_words_rank_as_bm25_does(client: Client) -> None:
     assert (await client.find(words=WordQuery(words="unheard of"))).points == []
 
 
+def fused(near: Any, fit: list[str], words: WordQuery) -> dict[str, float]:
+    """The scores by the definition; places count from 1."""
+    scores: dict[str, float] = {}
+    for weight, ranking in ((words.vector_weight, map(str, near)), (words.weight, fit)):
+        for place, name in enumerate(ranking, start=1):
+            scores[name] = scores.get(name, 0.0) + weight / (words.k + place)
+    return scores
+
+
 async def test_both_rankings_are_joined_by_their_places(client: Client) -> None:
+    """Many points have equal scores by words, and their ids decide."""
     written = await made(client)
-    query = written.query
-    words = WordQuery(words="mooring oven", weight=2, vector_weight=0.5, k=10)
-    response = await client.find(query, words=words, limit=10, exact=True)
-    near = np.argsort(-(written.vectors @ query), kind="stable")[:100]
-    fit = best(bm25(written.texts, "mooring oven"), 100)
-    fused: dict[str, float] = {}
-    for weight, places in ((0.5, map(str, near)), (2.0, fit)):
-        for place, name in enumerate(places, start=1):
-            fused[name] = fused.get(name, 0.0) + weight / (10 + place)
-    assert [each.score for each in response.points] == pytest.approx(
-        [fused[name] for name in best(fused, 10)], rel=1e-5
-    )
+    nearness = written.vectors @ written.query
+    near = np.argsort(-nearness, kind="stable")
+    least = {100: None, 40: float(nearness[near[39]]), 0: float(nearness[near[0]]) + 1}
+    for asked in ("mooring oven", "boat", "euro boat bread", "oven fee tide", "unheard of"):
+        words = WordQuery(words=asked, weight=2, vector_weight=0.5, k=10)
+        # Scores that only the order of their sums makes differ are equal.
+        fit = {name: round(score, 12) for name, score in bm25(written.texts, asked).items()}
+        alone = await client.find(words=words, limit=30)
+        assert [each.point.id for each in alone.points] == best(fit, 30)
+        for limit, offset, close in (
+            (10, 0, 100),
+            (1, 0, 100),
+            (7, 90, 100),
+            (20, 5, 40),
+            (5, 0, 0),
+        ):
+            response = await client.find(
+                written.query,
+                words=words,
+                limit=limit,
+                offset=offset,
+                exact=True,
+                score_threshold=least[close],
+            )
+            scores = fused(near[:close], best(fit, 100), words)
+            found = [each.point.id for each in response.points]
+            assert found == best(scores, offset + limit)[offset:]
+            assert [each.score for each in response.points] == pytest.approx(
+                [scores[name] for name in found], rel=1e-5
+            )
 
 
 async def test_words_and_filters_go_together(client: Client) -> None:
