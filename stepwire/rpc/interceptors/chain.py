@@ -94,7 +94,9 @@ class Call:
     def __init__(self, method: Method, context: CallContext) -> None:
         self.method = method
         self.context = context
-        self.metadata: dict[str, Any] = dict(reversed(tuple(context.invocation_metadata() or ())))
+        # By index: gRPC's pairs are no plain tuples, and `dict` would make a list of each.
+        pairs = reversed(context.invocation_metadata() or ())
+        self.metadata: dict[str, Any] = {pair[0]: pair[1] for pair in pairs}
         self.info = _NOBODY
         self.started = time.perf_counter()
 
@@ -204,12 +206,16 @@ class _Readable:
     """The messages of a stream, up to the first one that cannot be read."""
 
     def __init__(self, requests: AsyncIterable[Any]) -> None:
-        self._next = aiter(requests).__anext__
+        self._requests = requests
+        self._next: Callable[[], Awaitable[Any]] | None = None
 
     def __aiter__(self) -> "_Readable":
         return self
 
     async def __anext__(self) -> Any:
+        if self._next is None:
+            # Not before: a generator that is never read is reported as a mistake.
+            self._next = aiter(self._requests).__anext__
         return _checked(await self._next())
 
 
