@@ -24,8 +24,8 @@ POOL: Final = 4
 MAX_POOL: Final = 10_000
 # Points that each of two rankings gives to be joined.
 LEAST_DEPTH: Final = 100
-# Courses that are remembered; beyond that, all are forgotten.
-MAX_COURSES: Final = 1_000
+# Courses that are remembered, with what callers sent; beyond that, all are forgotten.
+MAX_COURSES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)

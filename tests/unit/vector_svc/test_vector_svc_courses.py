@@ -9,6 +9,7 @@ import pytest
 
 from vector_svc.engine.records import Collection, CollectionConfig, Matrix, Metric, TextOptions
 from vector_svc.filters.records import AnyOf, Node
+from vector_svc.search import courses as module
 from vector_svc.search.courses import Courses
 from vector_svc.search.estimates import Estimates
 from vector_svc.search.ports import Order, Prepared, Sizes
@@ -123,3 +124,12 @@ async def test_a_course_lasts_as_long_as_what_it_was_planned_by(
     estimates.forget(THINGS)
     assert await plan(THINGS) is Plan.FILTER_FIRST
     assert await plan(replace(THINGS, id=2)) is Plan.FILTER_FIRST
+
+
+async def test_no_more_courses_are_remembered_than_there_is_room_for(
+    courses: Courses, store: Sized, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_COURSES", 2)
+    for limit in (1, 2, 1, 3, 1):
+        await courses.of(THINGS, Search(limit), near=True)
+    assert [order.wanted for order in store.prepared] == [1, 2, 3, 1]
