@@ -7,6 +7,7 @@ import grpc.aio
 
 from stepwire.api.model.v1 import model_service_pb2 as model_pb
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceAsyncStub, ModelServiceStub
+from stepwire.api.model.v1.text_model_pb2 import ListTextModelsRequest, TextModel
 from stepwire.api.router.v1 import catalogue_pb2 as catalogue_pb
 from stepwire.api.router.v1 import router_service_pb2 as router_pb
 from stepwire.api.router.v1.router_service_pb2_grpc import (
@@ -19,7 +20,7 @@ _FLOAT_BYTES = 4
 
 
 class Models:
-    """Embeddings, and the catalogue of text models. Every method raises `StepwireError`.
+    """Embeddings, and the lists of text models. Every method raises `StepwireError`.
 
     Args:
         channel: To the gateway; the caller closes it.
@@ -50,6 +51,18 @@ class Models:
                 router_pb.ListModelsRequest(), timeout=self._timeout_seconds
             )
         return response.models
+
+    async def hosted(self) -> list[TextModel]:
+        """Lists the models of the model service that read or write texts, by name."""
+        models: list[TextModel] = []
+        request = ListTextModelsRequest()
+        while True:
+            with raising_ours(self._target):
+                response = await self._model.ListTextModels(request, timeout=self._timeout_seconds)
+            models += response.models
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return models
 
     async def generate(self, request: router_pb.GenerateRequest) -> router_pb.GenerateResponse:
         """Generates an answer with the model that fits the request."""

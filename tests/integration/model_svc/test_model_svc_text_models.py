@@ -1,6 +1,8 @@
 """Which models read or write texts, held against what they answer."""
 
+import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import grpc
 import pytest
@@ -8,8 +10,11 @@ import pytest_asyncio
 
 from stepwire.api.model.v1 import model_service_pb2 as model_pb
 from stepwire.api.model.v1 import text_model_pb2 as pb
+from stepwire.cli.models import print_hosted
 from stepwire.errors import Reason, StepwireError
+from stepwire.rpc import open_channel
 from stepwire.rpc.status import from_rpc_error
+from stepwire.sdk.models import Models
 from tests.integration.model_svc.graphs import write_encoder, write_scale
 from tests.integration.model_svc.model_service import RunningService, configure, running_service
 from tests.integration.model_svc.refusals import refusal
@@ -48,6 +53,30 @@ async def listed(service: RunningService, *, page_size: int = 0) -> dict[str, pb
         request.page_token = response.next_page_token
         if not request.page_token:
             return {model.name: model for model in models}
+
+
+async def test_the_command_line_tells_versions_states_and_devices(
+    service: RunningService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_channel(service.address) as channel:
+        models = Models(channel, target=service.address, timeout=timedelta(seconds=60))
+        found = await models.hosted()
+    assert {model.name: model for model in found} == await listed(service)
+    (tiny,) = (model for model in found if model.name == "tiny")
+    # As one whose GPU failed.
+    tiny.fallback = tiny.versions[0].reason = "CUDA failure 700"
+    print_hosted(found)
+    lines = [re.split(" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    rows = {(name, version): rest for name, version, *rest in lines}
+    verbs = "tokenize, embed, score, classify, rerank, answer, summarize, extract"
+    assert rows["tiny (default)", "1"] == [
+        *("READY", "cpu (fallback)", "4", "9", verbs, "CUDA failure 700")
+    ]
+    # Of two versions calls use the later one.
+    assert rows["second", "2"][:2] == ["READY", verbs]
+    assert rows["second", "10"][:4] == ["READY", "cpu", "4", "512"]
+    assert rows[BROKEN_READER, "1"][:2] == ["UNAVAILABLE", verbs]
+    assert "model.onnx" in rows[BROKEN_READER, "1"][2]
 
 
 async def embeds(service: RunningService, name: str) -> bool:

@@ -134,6 +134,7 @@ def test_a_missing_file_is_refused() -> None:
     "words",
     [
         ["models"],
+        ["models", "--hosted"],
         ["search", "c", "text"],
         ["ask", "why?"],
         ["tasks", "list"],
