@@ -180,9 +180,10 @@ def _words(layout: Layout, condition: str | None, *, first: int) -> str:
     # How many of a word's points a filter leaves is not known, so that there is no bar.
     bar = having = restriction = ""
     if condition is None:
-        gone = _SEARCH.words_gone.format(collection_id=collection_id)
-        bar = _SEARCH.words_bar.format(depth=depth, gone=gone, postings=postings(depth))
-        having = _SEARCH.words_having.format(gone=gone)
+        bar = _SEARCH.words_bar.format(
+            collection_id=collection_id, depth=depth, postings=postings(depth)
+        )
+        having = _SEARCH.words_having
     else:
         restriction = _SEARCH.words_restriction.format(
             collection_id=collection_id, condition=condition, live=LIVE

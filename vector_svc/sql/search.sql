@@ -155,14 +155,19 @@ ORDER BY words.weight DESC, words.id
 LIMIT {most}::bigint
 
 -- name: words_bar
--- A score that as many points reach as are to be found: what the rarest word that so many
--- have adds at least to the first of them, since no other word takes any away. Points below
--- it need not be sorted.
+-- Points whose time has come take nobody's place: those that were not removed yet are few.
+-- And a score that as many points reach as are to be found: what the rarest word that so
+-- many have adds at least to the first of them, since no other word takes any away. Points
+-- below it need not be sorted.
+gone AS MATERIALIZED (
+    SELECT id FROM vector.points_{collection_id}
+    WHERE expires_at < 'infinity' AND expires_at <= now()
+),
 bar AS (
     SELECT CASE WHEN count(*) = {depth}::bigint THEN min(posting.share) ELSE 0 END AS score
     FROM (
         SELECT * FROM fitting
-        WHERE points >= {depth}::bigint AND NOT EXISTS ({gone})
+        WHERE points >= {depth}::bigint AND NOT EXISTS (SELECT FROM gone)
         ORDER BY most DESC LIMIT 1
     ) AS fitting
     CROSS JOIN LATERAL ({postings}) AS posting
@@ -174,12 +179,8 @@ JOIN vector.points_{collection_id} AS points ON points.id = scored.id
 WHERE {live} AND {condition}
 
 -- name: words_having
-HAVING sum(posting.share) >= (SELECT score FROM bar) AND posting.id NOT IN ({gone})
-
--- name: words_gone
--- Points whose time has come take nobody's place: those that were not removed yet are few.
-SELECT id FROM vector.points_{collection_id}
-WHERE expires_at < 'infinity' AND expires_at <= now()
+HAVING sum(posting.share) >= (SELECT score FROM bar)
+    AND posting.id NOT IN (SELECT id FROM gone)
 
 -- name: words_only
 -- $1 points to find, $2 of these to leave out, $3 language, $4 words, $5 postings, $6 depth;
