@@ -35,7 +35,7 @@ async def serve(port: int, answer: bytes) -> None:
             await context.write(answer)
 
     _, service, _ = METHOD.split("/")
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         METHOD.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(echo),
         STREAM.rpartition("/")[2]: grpc.stream_stream_rpc_method_handler(stream),
     }
@@ -80,13 +80,15 @@ async def cpu_seconds_per_call(
 
 def _caller(channel: grpc.aio.Channel, *, stream: bool) -> Call:
     if not stream:
-        unary: Call = channel.unary_unary(METHOD)
+        unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
         return unary
-    call = channel.stream_stream(STREAM)()
+    method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(STREAM)
+    call = method()
 
     async def ask(request: bytes) -> bytes:
         await call.write(request)
-        answer: bytes = await call.read()
+        answer = await call.read()
+        assert isinstance(answer, bytes), "the stream has ended"
         return answer
 
     return ask
