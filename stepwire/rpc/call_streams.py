@@ -15,7 +15,7 @@ import grpc.aio
 from google.rpc import status_pb2
 
 from stepwire.call import current_call
-from stepwire.errors import service_stopping
+from stepwire.errors import StepwireError, service_stopping
 from stepwire.rpc import metadata
 from stepwire.rpc.interceptors.chain import Around, Call, CallFailed, Method, Run, surround
 from stepwire.rpc.status import to_proto
@@ -79,7 +79,8 @@ class CallStreams(Generic[Asked, Answer]):
         """Answers the messages of a stream until there are no more.
 
         Raises:
-            StepwireError: DEPENDENCY_UNAVAILABLE, if the service stops.
+            StepwireError: DEPENDENCY_UNAVAILABLE, if the service stops; FIELD_INVALID, if a
+                message cannot be read: what came before it is answered first.
         """
         if self._run is None:
             raise service_stopping()
@@ -90,14 +91,19 @@ class CallStreams(Generic[Asked, Answer]):
             reader.add_done_callback(self._readers.discard)
         if reader.cancelled():
             raise service_stopping()
+        if stream.unreadable is not None:
+            raise stream.unreadable
 
     async def _read(
         self, requests: AsyncIterator[Asked], stream: "_Stream", group: asyncio.TaskGroup
     ) -> None:
         last: asyncio.Task[None] | None = None
-        async for asked in requests:
-            await stream.room.acquire()
-            last = group.create_task(self._answer(asked, stream, after=last))
+        try:
+            async for asked in requests:
+                await stream.room.acquire()
+                last = group.create_task(self._answer(asked, stream, after=last))
+        except StepwireError as error:
+            stream.unreadable = error
 
     async def _answer(
         self, asked: Asked, stream: "_Stream", *, after: asyncio.Task[None] | None
@@ -105,7 +111,12 @@ class CallStreams(Generic[Asked, Answer]):
         answer = await self._outcome(asked, stream)
         if after is not None and not after.done():
             await after
-        await stream.context.write(answer)
+        try:
+            await stream.context.write(answer)
+        except grpc.aio.BaseError:
+            # The caller is gone, which gRPC tells by a cancellation, if not always before this.
+            stream.serving.cancel()
+            return
         stream.room.release()
 
     async def _outcome(self, asked: Asked, stream: "_Stream") -> Answer:
@@ -124,10 +135,14 @@ class _Stream:
     def __init__(
         self, run: Run, context: "grpc.aio.ServicerContext[Any, Any]", room: asyncio.Semaphore
     ) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
         info = current_call()
+        self.serving = serving
         self.run = run
         self.context = context
         self.room = room
+        self.unreadable: StepwireError | None = None
         self.request_id = info.request_id
         self.metadata = (
             (metadata.REQUEST_ID, info.request_id),

@@ -49,10 +49,25 @@ class Asked:
         return self._gates.setdefault(text, asyncio.Event())
 
 
+class Blaring:
+    """Work whose answers fill a stream's window soon."""
+
+    def __init__(self):
+        self.begun = 0
+
+    async def __call__(self, message):
+        self.begun += 1
+        return told(found="x" * 100_000)
+
+
 def told(**fields):
     message = Struct()
     message.update(fields)
     return message
+
+
+def written(message):
+    return message if isinstance(message, bytes) else message.SerializeToString()
 
 
 def failed(asked, status):
@@ -83,10 +98,7 @@ async def serving(work, *, at_once=8, **settings):
         Server("test", ServiceSettings(port=0, **settings), [service]) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
-        method = channel.stream_stream(
-            f"/{NAME}/Stream", Struct.SerializeToString, Struct.FromString
-        )
-        yield method, server
+        yield channel.stream_stream(f"/{NAME}/Stream", written, Struct.FromString), server
 
 
 async def send(call, *texts, **fields):
@@ -258,21 +270,44 @@ async def test_a_server_that_stops_answers_what_it_has_read_and_no_more():
 
 async def test_who_does_not_read_is_not_read():
     """Answers that nobody takes fill the stream's window, and then its places."""
-    begun = 0
-
-    async def work(message):
-        nonlocal begun
-        begun += 1
-        return told(found="x" * 100_000)
-
+    work = Blaring()
     async with serving(work, at_once=4) as (stream, _):
         call = stream()
         writing = asyncio.create_task(send(call, *["free"] * 300))
-        await stands_still(lambda: begun)
-        assert begun < 250
+        await stands_still(lambda: work.begun)
+        assert work.begun < 250
         for _ in range(300):
             assert await call.read() is not grpc.aio.EOF
         await writing
+
+
+async def test_who_leaves_while_it_is_answered_is_no_fault_of_the_server(caplog):
+    """The answer that waits for the stream's window cannot be written any more."""
+    work = Blaring()
+    async with serving(work, at_once=4) as (stream, _):
+        for _ in range(10):
+            call, before = stream(), work.begun
+            writing = asyncio.create_task(send(call, *["free"] * 300))
+            await eventually(lambda before=before: work.begun > before)
+            await stands_still(lambda: work.begun)
+            call.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+    assert "a call failed unexpectedly" not in caplog.messages
+
+
+async def test_what_cannot_be_read_ends_the_stream_once_what_came_before_is_answered():
+    asked = Asked()
+    async with serving(asked) as (stream, _):
+        call = stream()
+        await send(call, "a")
+        await call.write(b"\xff")
+        await eventually(lambda: asked.begun == ["a"])
+        asked.open("a")
+        assert (await call.read())["found"] == "a"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+    error = from_rpc_error(caught.value)
+    assert [fault.field for fault in error.faults] == ["request"]
 
 
 async def stands_still(count):
