@@ -1,6 +1,8 @@
 """Searches over one stream, for programs that search all the time."""
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +29,13 @@ from stepwire.sdk.vector_requests import search_request
 
 _Call = grpc.aio.StreamStreamCall[StreamSearchPointsRequest, StreamSearchPointsResponse]
 
+# A server answers each search within its timeout. A stream that owes an answer and has given
+# none for so many timeouts is lost, though nothing has said so.
+_SILENT_TIMEOUTS = 1.5
+# What gRPC's client for Python says, with INTERNAL, when a stream ends while it is written to:
+# the status that it ended with is lost.
+_STATUS_LOST = "Internal error from Core"
+
 
 @dataclass(slots=True)
 class _Asked:
@@ -42,8 +51,9 @@ class SearchStream:
 
     Answers come in the order in which searches were sent, so a slow one holds up those
     behind it. The stream is opened by the first search, and by the next one after a loss;
-    searches that were on their way then are sent once more. To be used as an async context
-    manager; what has no answer when it is left fails.
+    searches that had no answer then are sent once more. A stream that gives no answer any
+    more is lost, too. To be used as an async context manager; what has no answer when it is
+    left fails.
 
     Args:
         searches: The service.
@@ -60,6 +70,9 @@ class SearchStream:
         self._timeout_seconds = timeout.total_seconds()
         self._unsent: asyncio.Queue[_Asked] = asyncio.Queue()
         self._running: asyncio.Task[None] | None = None
+        self._patience: asyncio.Timeout | None = None
+        # When the stream last gave an answer, or began to owe one; never, if it owes none.
+        self._heard = math.inf
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self._run(), name="search stream")
@@ -103,6 +116,9 @@ class SearchStream:
                 Reason.DEADLINE_EXCEEDED,
                 f"{self._target} did not answer within {self._timeout_seconds:g} s",
             ) from error
+        finally:
+            if asked.answer.cancelled():
+                self._look_for_silence()
         return response.points
 
     async def _run(self) -> None:
@@ -114,13 +130,12 @@ class SearchStream:
                 due = await self._use_stream(due)
         finally:
             closed = StepwireError(Reason.DEPENDENCY_UNAVAILABLE, "the stream was closed")
-            while not self._unsent.empty():
-                due.append(self._unsent.get_nowait())
-            _fail(due, closed)
+            _fail([*due, *self._waiting()], closed)
 
     async def _use_stream(self, due: Sequence[_Asked]) -> list[_Asked]:
         """Send what is due, and what comes, until the stream ends; return what is due then."""
-        sent: deque[_Asked] = deque()
+        sent = deque(due)
+        self._heard = time.monotonic()
         call: _Call = self._searches.StreamSearchPoints()
         # Callers do not write themselves: one that is cancelled would take the stream along.
         writer = asyncio.create_task(self._write(call, due, sent), name="search stream writer")
@@ -133,38 +148,74 @@ class SearchStream:
         finally:
             writer.cancel()
             call.cancel()
-        lost = [each for each in sent if not each.answer.done()]
         if fault.reason is not Reason.DEPENDENCY_UNAVAILABLE:
-            _fail(lost, fault)
+            _fail(sent, fault)
             return []
-        _fail((each for each in lost if each.repeated), fault)
-        again = [each for each in lost if not each.repeated]
-        for each in again:
-            each.repeated = True
-        return again
+        # What waited as well: without a server, all are to hear of it, and not one by one.
+        return _once_more([*sent, *self._waiting()], fault)
+
+    def _waiting(self) -> Iterable[_Asked]:
+        while not self._unsent.empty():
+            yield self._unsent.get_nowait()
 
     async def _write(self, call: _Call, due: Sequence[_Asked], sent: deque[_Asked]) -> None:
         # A stream that ends is the reader's to tell.
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             for asked in due:
-                sent.append(asked)
-            for asked in due:
                 await call.write(asked.message)
             while True:
                 asked = await self._unsent.get()
                 if not asked.answer.done():
+                    if not sent:
+                        self._heard = time.monotonic()
                     sent.append(asked)
                     await call.write(asked.message)
 
     async def _read(self, call: _Call, sent: deque[_Asked]) -> StepwireError:
-        """Hand out answers until the stream ends; return why it did."""
+        """Hand out answers until the stream ends, or is silent; return why it did."""
+        what = "ended the stream"
         try:
-            with raising_ours(self._target):
-                while isinstance(response := await call.read(), StreamSearchPointsResponse):
-                    _tell(sent.popleft(), response)
+            async with asyncio.timeout(None) as self._patience:
+                with raising_ours(self._target):
+                    await self._hand_out(call, sent)
+        except TimeoutError:
+            what = "gives no answer any more"
         except StepwireError as error:
-            return error
-        return StepwireError(Reason.DEPENDENCY_UNAVAILABLE, f"{self._target} ended the stream")
+            if not _is_status_lost(error):
+                return error
+        finally:
+            self._patience = None
+        return StepwireError(
+            Reason.DEPENDENCY_UNAVAILABLE,
+            f"{self._target} {what}",
+            metadata={"dependency": self._target},
+        )
+
+    async def _hand_out(self, call: _Call, sent: deque[_Asked]) -> None:
+        while isinstance(response := await call.read(), StreamSearchPointsResponse):
+            _tell(sent.popleft(), response)
+            self._heard = time.monotonic() if sent else math.inf
+
+    def _look_for_silence(self) -> None:
+        """Give the stream up, if it has owed an answer for too long."""
+        silent = time.monotonic() - self._heard
+        if self._patience is not None and silent > _SILENT_TIMEOUTS * self._timeout_seconds:
+            self._patience.reschedule(0)  # the past
+            self._patience = None
+
+
+def _once_more(searches: Sequence[_Asked], fault: StepwireError) -> list[_Asked]:
+    """Fail the searches that were sent a second time; return the others, for a second time."""
+    _fail((each for each in searches if each.repeated), fault)
+    again = [each for each in searches if not each.answer.done()]
+    for each in again:
+        each.repeated = True
+    return again
+
+
+def _is_status_lost(error: StepwireError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, grpc.aio.AioRpcError) and cause.details() == _STATUS_LOST
 
 
 def _fail(searches: Iterable[_Asked], error: StepwireError) -> None:

@@ -1,7 +1,7 @@
 """Searches over a stream: the verb, and the SDK's side of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -11,9 +11,12 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from vector_svc_harness import Client, containing, point, raw, serving, table_of
 
-from stepwire.api.vector.v1.search_pb2 import WordQuery
+from stepwire.api.vector.v1.point_pb2 import Point
+from stepwire.api.vector.v1.search_pb2 import ScoredPoint, WordQuery
 from stepwire.api.vector.v1.search_service_pb2 import (
+    DESCRIPTOR,
     SearchPointsRequest,
+    SearchPointsResponse,
     StreamSearchPointsRequest,
     StreamSearchPointsResponse,
 )
@@ -175,6 +178,110 @@ async def test_without_a_server_searches_say_so() -> None:
             await stream.search("things", raw(NEAR))
     assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
     assert f"there:{port}" in caught.value.message
+
+
+async def test_a_stream_that_breaks_while_it_is_written_to_is_a_loss_as_any() -> None:
+    """Searches of which the client's gRPC says INTERNAL then are sent once more."""
+
+    async def broken(requests: Requests, context: Context) -> None:
+        async for _ in requests:
+            break  # and no more: the others are more than the stream's window holds
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "broken")
+
+    async with played([broken, echoing]) as channel, stream_to("x", channel) as stream:
+        await found_by_all(stream, filter_={"long": "x" * 100_000})
+    async with played([broken, broken]) as channel, stream_to("x", channel) as stream:
+        with pytest.raises(StepwireError) as caught:
+            await found_by_all(stream, filter_={"long": "x" * 100_000})
+    assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+
+
+async def test_a_stream_that_gives_no_answers_is_given_up() -> None:
+    """As one of a server that hangs, of which nobody hears anything."""
+
+    async def silent(requests: Requests, context: Context) -> None:
+        async for _ in requests:
+            pass
+
+    async with (
+        played([silent, echoing]) as channel,
+        stream_to("x", channel, seconds=0.1) as stream,
+    ):
+        asked = [stream.search(f"{number}", raw(NEAR)) for number in range(3)]
+        for error in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(error, StepwireError)
+            assert error.reason is Reason.DEADLINE_EXCEEDED
+        await eventually(lambda: answers(stream))
+
+
+async def test_without_a_server_all_who_wait_hear_of_it_at_once() -> None:
+    calls = 0
+
+    async def away(requests: Requests, context: Context) -> None:
+        nonlocal calls
+        calls += 1
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+
+    async with played([away] * 100) as channel, stream_to("x", channel) as stream:
+        asked = [stream.search("things", raw(NEAR)) for _ in range(200)]
+        errors = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(error) for error in errors} == {StepwireError}
+        assert calls < 10
+
+
+async def answers(stream: SearchStream) -> bool:
+    try:
+        return await stream.search("a", raw(NEAR)) is not None
+    except StepwireError:
+        return False
+
+
+async def found_by_all(stream: SearchStream, *, filter_: dict[str, str]) -> None:
+    """Let many search at once; each finds the point that is named as its collection."""
+
+    async def ask(name: str) -> None:
+        points = await stream.search(name, raw(NEAR), filter=filter_)
+        assert [each.point.id for each in points] == [name]
+
+    await asyncio.gather(*(ask(f"{number}") for number in range(50)))
+
+
+Requests = AsyncIterator[StreamSearchPointsRequest]
+Context = grpc.aio.ServicerContext[StreamSearchPointsRequest, StreamSearchPointsResponse]
+Part = Callable[[Requests, Context], Awaitable[None]]
+
+
+async def echoing(requests: Requests, context: Context) -> None:
+    """Answer with a point that is named as the collection."""
+    async for each in requests:
+        found = [ScoredPoint(point=Point(id=each.search.collection))]
+        answer = StreamSearchPointsResponse(found=SearchPointsResponse(points=found))
+        await context.write(answer)
+
+
+@asynccontextmanager
+async def played(parts: Iterable[Part]) -> AsyncIterator[grpc.aio.Channel]:
+    """Serve streams as a server does that is not well, each by one of the parts."""
+    streams = iter(parts)
+
+    async def serve(requests: Requests, context: Context) -> None:
+        await next(streams)(requests, context)
+
+    handler = grpc.stream_stream_rpc_method_handler(
+        serve, StreamSearchPointsRequest.FromString, StreamSearchPointsResponse.SerializeToString
+    )
+    service = DESCRIPTOR.services_by_name["SearchService"].full_name
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(service, {"StreamSearchPoints": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        await server.stop(None)
 
 
 @asynccontextmanager
