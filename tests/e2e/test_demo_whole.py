@@ -5,7 +5,6 @@ The stack is also killed as a whole, started again and stopped.
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -17,9 +16,9 @@ import openai
 import pytest
 
 from stepwire.stack.mark import ProcessMark
-from stepwire.stack.ports import DEFAULTS, is_free
 from stepwire.stack.state import StackState, read_state
 from stepwire.testing.poll import eventually_blocking
+from stepwire.testing.ports import free_port_offset
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 PARTS = {
@@ -67,11 +66,7 @@ def processes(state: StackState) -> list[ProcessMark]:
 
 @pytest.fixture(scope="module")
 def port_offset() -> int:
-    ports = [default.number for default in DEFAULTS.values()] + [9112]
-    for offset in random.sample(range(1000, 8000, 20), 100):
-        if all(is_free(port + offset) for port in ports):
-            return offset
-    pytest.fail("no free range of ports")
+    return free_port_offset(workers=2)
 
 
 @pytest.fixture(scope="module")

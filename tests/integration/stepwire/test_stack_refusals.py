@@ -24,6 +24,7 @@ from stepwire.stack.state import (
     read_state,
     write_state,
 )
+from stepwire.testing.ports import free_port_offset
 
 
 def ignore(_: StackState) -> None:
@@ -62,7 +63,7 @@ def test_a_taken_port_is_found_before_anything_starts(
     home: Path, taken_port: int, start: Callable[..., object]
 ) -> None:
     with pytest.raises(StackError) as caught:
-        start(StackOptions(home=home, port_offset=9), on_change=ignore)
+        start(StackOptions(home=home, port_offset=free_port_offset(workers=1)), on_change=ignore)
     message = str(caught.value)
     assert f"model needs port {taken_port}, which process {os.getpid()} (" in message
     assert message.count("--port-offset") == 1
