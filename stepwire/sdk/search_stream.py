@@ -22,7 +22,7 @@ from stepwire.api.vector.v1.search_service_pb2 import (
 )
 from stepwire.api.vector.v1.search_service_pb2_grpc import SearchServiceAsyncStub
 from stepwire.errors import Reason, StepwireError
-from stepwire.rpc.status import from_proto
+from stepwire.rpc.status import from_proto, from_rpc_error
 from stepwire.sdk.failures import raising_ours
 from stepwire.sdk.values import to_duration
 from stepwire.sdk.vector_requests import search_request
@@ -32,9 +32,6 @@ _Call = grpc.aio.StreamStreamCall[StreamSearchPointsRequest, StreamSearchPointsR
 # A server answers each search within its timeout. A stream that owes an answer and has given
 # none for so many timeouts is lost, though nothing has said so.
 _SILENT_TIMEOUTS = 1.5
-# What gRPC's client for Python says, with INTERNAL, when a stream ends while it is written to:
-# the status that it ended with is lost.
-_STATUS_LOST = "Internal error from Core"
 
 
 @dataclass(slots=True)
@@ -181,7 +178,7 @@ class SearchStream:
         except TimeoutError:
             what = "gives no answer any more"
         except StepwireError as error:
-            if not _is_status_lost(error):
+            if not _is_broken(error):
                 return error
         finally:
             self._patience = None
@@ -213,9 +210,18 @@ def _once_more(searches: Sequence[_Asked], fault: StepwireError) -> list[_Asked]
     return again
 
 
-def _is_status_lost(error: StepwireError) -> bool:
+def _is_broken(error: StepwireError) -> bool:
+    """Tell a stream that broke from one that its server has ended.
+
+    gRPC says INTERNAL of both: of a reset by the gateway, whose service died, and, in its client
+    for Python, of whatever ends a stream while it is written to. A server of ours gives a reason.
+    """
     cause = error.__cause__
-    return isinstance(cause, grpc.aio.AioRpcError) and cause.details() == _STATUS_LOST
+    return (
+        isinstance(cause, grpc.aio.AioRpcError)
+        and cause.code() is grpc.StatusCode.INTERNAL
+        and from_rpc_error(cause) is None
+    )
 
 
 def _fail(searches: Iterable[_Asked], error: StepwireError) -> None:

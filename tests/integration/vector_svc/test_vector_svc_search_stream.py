@@ -180,14 +180,20 @@ async def test_without_a_server_searches_say_so() -> None:
     assert f"there:{port}" in caught.value.message
 
 
-async def test_a_stream_that_breaks_while_it_is_written_to_is_a_loss_as_any() -> None:
-    """Searches of which the client's gRPC says INTERNAL then are sent once more."""
+async def test_a_stream_that_breaks_is_a_loss_though_grpc_says_internal() -> None:
+    """As it does of one that is written to just then, and of one that the gateway resets."""
 
     async def broken(requests: Requests, context: Context) -> None:
         async for _ in requests:
             break  # and no more: the others are more than the stream's window holds
         await context.abort(grpc.StatusCode.UNAVAILABLE, "broken")
 
+    async def reset(requests: Requests, context: Context) -> None:
+        async for _ in requests:
+            await context.abort(grpc.StatusCode.INTERNAL, "Received RST_STREAM")
+
+    async with played([reset, echoing]) as channel, stream_to("x", channel) as stream:
+        assert await answers(stream)
     async with played([broken, echoing]) as channel, stream_to("x", channel) as stream:
         await found_by_all(stream, filter_={"long": "x" * 100_000})
     async with played([broken, broken]) as channel, stream_to("x", channel) as stream:
