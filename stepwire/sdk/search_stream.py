@@ -32,15 +32,19 @@ _Call = grpc.aio.StreamStreamCall[StreamSearchPointsRequest, StreamSearchPointsR
 # A server answers each search within its timeout. A stream that owes an answer and has given
 # none for so many timeouts is lost, though nothing has said so.
 _SILENT_TIMEOUTS = 1.5
+# Before a search is sent for the second, third and fourth time: another server may be there
+# already, or the same one is back after its start.
+_PAUSES_SECONDS = (0.0, 0.2, 0.8)
+_MOST_SENDS = 1 + len(_PAUSES_SECONDS)
 
 
 @dataclass(slots=True)
 class _Asked:
-    """A search, its answer to come, and whether it was sent a second time."""
+    """A search, its answer to come, and on how many streams it was sent."""
 
     message: StreamSearchPointsRequest
     answer: asyncio.Future[SearchPointsResponse]
-    repeated: bool = False
+    sends: int = 1
 
 
 class SearchStream:
@@ -48,9 +52,9 @@ class SearchStream:
 
     Answers come in the order in which searches were sent, so a slow one holds up those
     behind it. The stream is opened by the first search, and by the next one after a loss;
-    searches that had no answer then are sent once more. A stream that gives no answer any
-    more is lost, too. To be used as an async context manager; what has no answer when it is
-    left fails.
+    searches that had no answer then are sent again, three times at most within a second. A
+    stream that gives no answer any more is lost, too. To be used as an async context
+    manager; what has no answer when it is left fails.
 
     Args:
         searches: The service.
@@ -125,6 +129,8 @@ class SearchStream:
             while True:
                 due = due or [await self._unsent.get()]
                 due = await self._use_stream(due)
+                if due:
+                    await asyncio.sleep(_PAUSES_SECONDS[max(each.sends for each in due) - 2])
         finally:
             closed = StepwireError(Reason.DEPENDENCY_UNAVAILABLE, "the stream was closed")
             _fail([*due, *self._waiting()], closed)
@@ -149,7 +155,7 @@ class SearchStream:
             _fail(sent, fault)
             return []
         # What waited as well: without a server, all are to hear of it, and not one by one.
-        return _once_more([*sent, *self._waiting()], fault)
+        return _again([*sent, *self._waiting()], fault)
 
     def _waiting(self) -> Iterable[_Asked]:
         while not self._unsent.empty():
@@ -201,12 +207,12 @@ class SearchStream:
             self._patience = None
 
 
-def _once_more(searches: Sequence[_Asked], fault: StepwireError) -> list[_Asked]:
-    """Fail the searches that were sent a second time; return the others, for a second time."""
-    _fail((each for each in searches if each.repeated), fault)
+def _again(searches: Sequence[_Asked], fault: StepwireError) -> list[_Asked]:
+    """Fail the searches that were sent as often as they may be; return the others."""
+    _fail((each for each in searches if each.sends == _MOST_SENDS), fault)
     again = [each for each in searches if not each.answer.done()]
     for each in again:
-        each.repeated = True
+        each.sends += 1
     return again
 
 

@@ -196,7 +196,7 @@ async def test_a_stream_that_breaks_is_a_loss_though_grpc_says_internal() -> Non
         assert await answers(stream)
     async with played([broken, echoing]) as channel, stream_to("x", channel) as stream:
         await found_by_all(stream, filter_={"long": "x" * 100_000})
-    async with played([broken, broken]) as channel, stream_to("x", channel) as stream:
+    async with played([broken] * 4) as channel, stream_to("x", channel) as stream:
         with pytest.raises(StepwireError) as caught:
             await found_by_all(stream, filter_={"long": "x" * 100_000})
     assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
@@ -233,6 +233,14 @@ async def test_without_a_server_all_who_wait_hear_of_it_at_once() -> None:
         errors = await asyncio.gather(*asked, return_exceptions=True)
         assert {type(error) for error in errors} == {StepwireError}
         assert calls < 10
+
+
+async def test_a_search_waits_for_a_server_that_starts_anew() -> None:
+    async def away(requests: Requests, context: Context) -> None:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+
+    async with played([away] * 3 + [echoing]) as channel, stream_to("x", channel) as stream:
+        await found_by_all(stream, filter_={})
 
 
 async def answers(stream: SearchStream) -> bool:
