@@ -1,9 +1,9 @@
 """Streams of calls: every message of a stream is a call of its own.
 
 For callers who call all the time: within a stream, a message costs gRPC in Python a third
-of what a call costs. The calls have the same concerns around them as others have, so that
-their metrics, limits, deadlines and errors are the same; they share the stream's request
-id, tenant and trace.
+to two thirds of what a call costs (ADR 24). The calls have the same concerns around them as
+others have, so that their metrics, limits, deadlines and errors are the same; they share
+the stream's request id, tenant and trace.
 """
 
 import asyncio

@@ -74,14 +74,14 @@ def check_unique(ids: Sequence[str], *, field: str, member: str) -> None:
             raise _id_invalid(field, index, member, description)
 
 
-def search_limit(limit: int) -> int:
+def search_limit(limit: int, *, field: str = "limit") -> int:
     """Return the number of points that a search wants.
 
     Raises:
         StepwireError: FIELD_INVALID.
     """
     if not 0 <= limit <= MAX_LIMIT:
-        raise field_invalid("limit", f"must be from 1 to {MAX_LIMIT}, or 0 for {DEFAULT_LIMIT}")
+        raise field_invalid(field, f"must be from 1 to {MAX_LIMIT}, or 0 for {DEFAULT_LIMIT}")
     return limit or DEFAULT_LIMIT
 
 

@@ -75,7 +75,7 @@ def search_of(
     Raises:
         StepwireError: FIELD_INVALID or PAYLOAD_TOO_LARGE.
     """
-    limit = search_limit(message.limit)
+    limit = search_limit(message.limit, field=f"{field}limit")
     if not 0 <= message.offset <= MAX_REACH - limit:
         raise field_invalid(f"{field}offset", f"must be from 0 to {MAX_REACH} with limit")
     has = message.HasField

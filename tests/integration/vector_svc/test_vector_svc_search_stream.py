@@ -74,14 +74,16 @@ async def test_a_stream_finds_what_calls_find(client: Client) -> None:
 
 async def test_what_is_wrong_with_a_search_is_told_of_it_alone(client: Client) -> None:
     await furnish(client)
-    wrong, elsewhere, late, wordy, good = await streamed(
+    few, wrong, elsewhere, late, wordy, good = await streamed(
         client,
+        message(limit=-1),
         message(offset=-1),
         message(collection="nowhere"),
         StreamSearchPointsRequest(search=message().search, timeout=Duration(seconds=-1)),
         message(words=WordQuery(words="any")),
         message(),
     )
+    assert [fault.field for fault in error_of(few).faults] == ["search.limit"]
     assert [fault.field for fault in error_of(wrong).faults] == ["search.offset"]
     assert error_of(elsewhere).reason is Reason.COLLECTION_NOT_FOUND
     assert error_of(late).reason is Reason.DEADLINE_EXCEEDED

@@ -76,11 +76,12 @@ class SearchServiceServicer:
 
     def StreamSearchPoints(self, request_iterator, context):
         """Carries out searches for as long as the stream lasts. For who searches all the time, as
-        over a connection of a database: within a stream a search costs gRPC a third of what a
-        call costs. Answers come in the order of the requests, each with an outcome of its own;
-        several of a stream are carried out at once (`max_calls_per_stream` of the service), and
-        a caller may send further ones before it has the answers. A server that stops finishes
-        what it has read, and ends the stream with UNAVAILABLE: what has no answer was not begun.
+        over a connection of a database: within a stream a search costs gRPC a third to two
+        thirds of what a call costs. Answers come in the order of the requests, each with an
+        outcome of its own; several of a stream are carried out at once (`max_calls_per_stream`
+        of the service), and a caller may send further ones before it has the answers. A server
+        that stops finishes what it has read, and ends the stream with UNAVAILABLE: what has no
+        answer was not begun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,11 +39,12 @@ class SearchServiceStub:
     """
     StreamSearchPoints: _grpc.StreamStreamMultiCallable[_search_service_pb2.StreamSearchPointsRequest, _search_service_pb2.StreamSearchPointsResponse]
     """Carries out searches for as long as the stream lasts. For who searches all the time, as
-    over a connection of a database: within a stream a search costs gRPC a third of what a
-    call costs. Answers come in the order of the requests, each with an outcome of its own;
-    several of a stream are carried out at once (`max_calls_per_stream` of the service), and
-    a caller may send further ones before it has the answers. A server that stops finishes
-    what it has read, and ends the stream with UNAVAILABLE: what has no answer was not begun.
+    over a connection of a database: within a stream a search costs gRPC a third to two
+    thirds of what a call costs. Answers come in the order of the requests, each with an
+    outcome of its own; several of a stream are carried out at once (`max_calls_per_stream`
+    of the service), and a caller may send further ones before it has the answers. A server
+    that stops finishes what it has read, and ends the stream with UNAVAILABLE: what has no
+    answer was not begun.
     """
     BatchSearchPoints: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchPointsRequest, _search_service_pb2.BatchSearchPointsResponse]
     """Carries out several searches of a collection at once."""
@@ -68,11 +69,12 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """
     StreamSearchPoints: _aio.StreamStreamMultiCallable[_search_service_pb2.StreamSearchPointsRequest, _search_service_pb2.StreamSearchPointsResponse]  # type: ignore[assignment]
     """Carries out searches for as long as the stream lasts. For who searches all the time, as
-    over a connection of a database: within a stream a search costs gRPC a third of what a
-    call costs. Answers come in the order of the requests, each with an outcome of its own;
-    several of a stream are carried out at once (`max_calls_per_stream` of the service), and
-    a caller may send further ones before it has the answers. A server that stops finishes
-    what it has read, and ends the stream with UNAVAILABLE: what has no answer was not begun.
+    over a connection of a database: within a stream a search costs gRPC a third to two
+    thirds of what a call costs. Answers come in the order of the requests, each with an
+    outcome of its own; several of a stream are carried out at once (`max_calls_per_stream`
+    of the service), and a caller may send further ones before it has the answers. A server
+    that stops finishes what it has read, and ends the stream with UNAVAILABLE: what has no
+    answer was not begun.
     """
     BatchSearchPoints: _aio.UnaryUnaryMultiCallable[_search_service_pb2.BatchSearchPointsRequest, _search_service_pb2.BatchSearchPointsResponse]  # type: ignore[assignment]
     """Carries out several searches of a collection at once."""
@@ -106,11 +108,12 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_search_service_pb2.StreamSearchPointsResponse], _abc.AsyncIterator[_search_service_pb2.StreamSearchPointsResponse]]:
         """Carries out searches for as long as the stream lasts. For who searches all the time, as
-        over a connection of a database: within a stream a search costs gRPC a third of what a
-        call costs. Answers come in the order of the requests, each with an outcome of its own;
-        several of a stream are carried out at once (`max_calls_per_stream` of the service), and
-        a caller may send further ones before it has the answers. A server that stops finishes
-        what it has read, and ends the stream with UNAVAILABLE: what has no answer was not begun.
+        over a connection of a database: within a stream a search costs gRPC a third to two
+        thirds of what a call costs. Answers come in the order of the requests, each with an
+        outcome of its own; several of a stream are carried out at once (`max_calls_per_stream`
+        of the service), and a caller may send further ones before it has the answers. A server
+        that stops finishes what it has read, and ends the stream with UNAVAILABLE: what has no
+        answer was not begun.
         """
 
     @_abc_1.abstractmethod
