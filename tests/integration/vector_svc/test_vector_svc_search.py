@@ -315,7 +315,7 @@ async def test_a_batch_has_the_results_of_its_searches_in_order(client: Client) 
     request.searches[1].limit = -1
     async with refused() as error:
         await client.searches.BatchSearchPoints(request)
-    assert error().metadata["field"] == "limit"
+    assert error().metadata["field"] == "searches[1].limit"
     request.searches[1].collection = "others"
     async with refused() as error:
         await client.searches.BatchSearchPoints(request)
