@@ -275,17 +275,27 @@ async def test_a_filter_leaves_enough_and_the_nearest(full: Full, share: str, pl
 
 
 async def test_a_walk_that_gives_up_is_made_up_for(full: Full) -> None:
-    """What a walk comes by is refused by the filter, as far as that can be without a better way."""
+    """One does once all that it comes by is refused, far points on its way there included.
+
+    How many those are, and which, differs from graph to graph, as these are made with chance.
+    """
     _, clusters, url = full
+    query = clusters.queries[0]
     async with serving(url, hnsw_ef_search=1, hnsw_max_scan_tuples=1) as client:
-        nearest = clusters.nearest(clusters.queries[0], 960, EVERYTHING)
-        others = Filter(must_not=[Condition(ids={"ids": nearest})])
-        response = await client.find(clusters.queries[0], filter=others)
-        assert response.report.plan == SEARCH_PLAN_FILTER_FIRST
-        assert response.report.walk_given_up
-        left = np.array([str(n) not in nearest for n in range(ROWS)])
-        wanted = clusters.nearest(clusters.queries[0], 10, left)
-        assert {each.point.id for each in response.points} == wanted
+        come_by: set[str] = set()
+        while True:
+            others = Filter(must_not=[Condition(ids={"ids": come_by or {"none"}})])
+            response = await client.find(query, filter=others)
+            if response.report.plan != SEARCH_PLAN_ITERATIVE:
+                break
+            assert not response.report.walk_given_up
+            assert len(response.points) == 10
+            come_by |= {each.point.id for each in response.points}
+    assert len(come_by) < ROWS / 2  # with fewer left, no walk would have been tried
+    assert response.report.plan == SEARCH_PLAN_FILTER_FIRST
+    assert response.report.walk_given_up
+    left = np.array([str(n) not in come_by for n in range(ROWS)])
+    assert {each.point.id for each in response.points} == clusters.nearest(query, 10, left)
 
 
 async def test_recall_is_measured_kept_and_used(spare: tuple[Client, Clusters]) -> None:
@@ -364,7 +374,7 @@ async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
         return int(removed.split(":")[1])
 
     few, many = await looked_at(1), await looked_at(100_000)
-    assert few < ROWS / 10
+    assert few < ROWS / 2
     assert many > ROWS * 9 / 10
     assert await connection.fetchval("SHOW hnsw.ef_search") == "40"
     assert await connection.fetchval("SHOW hnsw.iterative_scan") == "off"
