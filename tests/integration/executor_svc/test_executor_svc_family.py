@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from executor_svc import worker
 from executor_svc.store import PostgresTaskStore
 from executor_svc.tasks.family import Family
 from executor_svc.waking.announce import Announcer
@@ -124,14 +125,15 @@ async def test_a_task_whose_subtask_has_failed_is_retried_with_another_one(clien
 
 async def test_a_subtask_is_cancelled_whose_step_was_cancelled_while_it_began(mesh, monkeypatch):
     """Its worker stops the attempt before that can tell for what it waits."""
-    client, start = mesh.client, RecordSubtasks.start
+    client = mesh.client
 
-    async def start_and_be_stopped(*arguments):
-        await start(*arguments)
-        await client.cancel(task_id)
-        await asyncio.Event().wait()
+    class Stopped(RecordSubtasks):
+        async def start(self, *arguments):
+            await super().start(*arguments)
+            await client.cancel(task_id)
+            await asyncio.Event().wait()
 
-    monkeypatch.setattr(RecordSubtasks, "start", start_and_be_stopped)
+    monkeypatch.setattr(worker, "RecordSubtasks", Stopped)
     task_id = await client.create(around(ASKING))
     async with mesh.worker():
         await until_state(client, task_id, "CANCELLED")
@@ -142,15 +144,16 @@ async def test_a_subtask_is_cancelled_whose_step_was_cancelled_while_it_began(me
 async def test_a_subtask_that_is_retried_before_its_parent_looks_is_waited_for(
     mesh, monkeypatch, tmp_path
 ):
-    client, read, needs = mesh.client, RecordSubtasks.read, tmp_path / "needed"
+    client, needs = mesh.client, tmp_path / "needed"
 
-    async def retry_and_read(self, parent, child_id):
-        if not needs.exists():
-            needs.touch()
-            await client.retry(str(child_id))
-        return await read(self, parent, child_id)
+    class Retrying(RecordSubtasks):
+        async def read(self, parent, child_id):
+            if not needs.exists():
+                needs.touch()
+                await client.retry(str(child_id))
+            return await super().read(parent, child_id)
 
-    monkeypatch.setattr(RecordSubtasks, "read", retry_and_read)
+    monkeypatch.setattr(worker, "RecordSubtasks", Retrying)
     value = {"path": str(tmp_path / "notes"), "needs": str(needs), "result": 7}
     inner = graph(python("n", "need_file", retry=NO_RETRY))
     async with mesh.worker(slots=1):
@@ -176,16 +179,18 @@ async def test_an_attempt_finds_the_subtask_of_one_that_never_knew_of_it(
         transform("both", "steps.child", depends_on=["child", "slow"]),
     )
     value = {"path": str(tmp_path / "notes"), "awaits": str(go), "result": 1}
-    client, start = mesh.client, RecordSubtasks.start
+    client = mesh.client
 
-    async def start_and_die(*arguments):
-        monkeypatch.setattr(RecordSubtasks, "start", start)
-        await start(*arguments)
-        go.touch()
-        await client.until(task_id, "slow", "SUCCEEDED")
-        raise ConnectionError("what came of it is not known")
+    class Dying(RecordSubtasks):
+        async def start(self, *arguments):
+            child_id = await super().start(*arguments)
+            if go.exists():
+                return child_id
+            go.touch()
+            await client.until(task_id, "slow", "SUCCEEDED")
+            raise ConnectionError("what came of it is not known")
 
-    monkeypatch.setattr(RecordSubtasks, "start", start_and_die)
+    monkeypatch.setattr(worker, "RecordSubtasks", Dying)
     task_id = await client.create(what, value)
     async with mesh.worker():
         task = await client.wait(task_id)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from executor_svc import worker
 from executor_svc.engine.records import EventBatch, StepRef
 from executor_svc.store import PostgresLimitStore, PostgresStepStore, open_record
 from executor_svc.store.pool import IDLE_IN_TRANSACTION_SECONDS, UNREAD_SECONDS
@@ -50,16 +51,17 @@ def disarm():
 @pytest.mark.usefixtures("disarm")
 async def test_a_start_is_recorded_once_however_many_answers_are_lost(mesh, monkeypatch, waiting):
     value, _, go = waiting
-    start, calls = PostgresStepStore.start, []
+    calls = []
 
-    async def lose_the_answer(*arguments, **options):
-        effects = await start(*arguments, **options)
-        calls.append(effects)
-        if len(calls) == 1:
-            raise AWAY
-        return effects
+    class Forgetful(PostgresStepStore):
+        async def start(self, *arguments, **options):
+            effects = await super().start(*arguments, **options)
+            calls.append(effects)
+            if len(calls) == 1:
+                raise AWAY
+            return effects
 
-    monkeypatch.setattr(PostgresStepStore, "start", lose_the_answer)
+    monkeypatch.setattr(worker, "PostgresStepStore", Forgetful)
     monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.0)
     failpoints.arm("start.committed=error")
     async with mesh.worker():
@@ -109,22 +111,21 @@ async def test_a_step_is_not_given_back_while_its_claim_is_being_answered(
     mesh, monkeypatch, waiting
 ):
     value, path, go = waiting
-    claim, give_back = PostgresStepStore.claim, PostgresStepStore.give_back_unknown
     claimed, looks = [], []
 
-    async def answer_late(*arguments):
-        attempts = await claim(*arguments)
-        claimed.extend(attempts)
-        await eventually(lambda: len(looks) >= 2, WAIT_SECONDS)
-        return attempts
+    class Late(PostgresStepStore):
+        async def claim(self, *arguments):
+            attempts = await super().claim(*arguments)
+            claimed.extend(attempts)
+            await eventually(lambda: len(looks) >= 2, WAIT_SECONDS)
+            return attempts
 
-    async def count(*arguments, **options):
-        effects = await give_back(*arguments, **options)
-        looks.extend(claimed)
-        return effects
+        async def give_back_unknown(self, *arguments, **options):
+            effects = await super().give_back_unknown(*arguments, **options)
+            looks.extend(claimed)
+            return effects
 
-    monkeypatch.setattr(PostgresStepStore, "claim", answer_late)
-    monkeypatch.setattr(PostgresStepStore, "give_back_unknown", count)
+    monkeypatch.setattr(worker, "PostgresStepStore", Late)
     async with mesh.worker(reconcile_seconds=0.05, reconcile_age_seconds=0.001):
         task_id = await mesh.client.create(SLOW, value)
         await eventually(lambda: noted(path), WAIT_SECONDS)
@@ -174,16 +175,17 @@ async def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(record, d
 
 async def test_what_a_lost_session_is_denied_is_not_denied_to_the_next_one(mesh, monkeypatch):
     """Both ask for places in one batch."""
-    acquire, asked, answered = PostgresLimitStore.acquire, [], asyncio.Event()
+    asked, answered = [], asyncio.Event()
 
-    async def deny_the_first(self, session_id, wants):
-        asked.append(session_id)
-        if session_id != asked[0]:
-            return await acquire(self, session_id, wants)
-        await answered.wait()
-        raise AWAY
+    class Denying(PostgresLimitStore):
+        async def acquire(self, session_id, wants):
+            asked.append(session_id)
+            if session_id != asked[0]:
+                return await super().acquire(session_id, wants)
+            await answered.wait()
+            raise AWAY
 
-    monkeypatch.setattr(PostgresLimitStore, "acquire", deny_the_first)
+    monkeypatch.setattr(worker, "PostgresLimitStore", Denying)
     what = graph(transform("a", "1", limit={"key": "'k'", "max_running": 9}, retry=NO_RETRY))
     running = "SELECT count(*) FROM executor.steps WHERE state = 'RUNNING' AND attempt = $1"
 

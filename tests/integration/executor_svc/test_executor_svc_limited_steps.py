@@ -2,6 +2,7 @@
 
 import asyncio
 
+from executor_svc import worker
 from executor_svc.store import PostgresLimitStore
 from executor_svc.work import patience
 from stepwire.api.executor.v1 import graph_pb2
@@ -42,27 +43,26 @@ async def test_a_turn_that_was_missed_is_given(mesh, tmp_path):
 async def test_one_attempt_has_a_place_although_the_answer_was_lost(mesh, tmp_path, monkeypatch):
     """Its step waits in the record, and runs again before whoever asked asks again."""
     path, go = tmp_path / "notes", tmp_path / "go"
-    acquire = PostgresLimitStore.acquire
     what = graph(python("a", "await_file", limit={"key": "'k'", "max_running": 1}))
     value = {"path": str(path), "awaits": str(go)}
+    to_lose = ["an answer"]
 
-    lost = []
+    class Forgetful(PostgresLimitStore):
+        async def acquire(self, *arguments):
+            answer = await super().acquire(*arguments)
+            if not noted(path) or not to_lose:
+                return answer
+            to_lose.clear()
+            await mesh.fetch("DELETE FROM executor.limit_holders WHERE task_id = $1", first)
+            await eventually(lambda: len(noted(path)) >= 2, WAIT_SECONDS)
+            raise StepwireError(Reason.DEPENDENCY_UNAVAILABLE, "Postgres is away")
 
-    async def lose_the_answer(*arguments):
-        answer = await acquire(*arguments)
-        if lost:
-            return answer
-        lost.append(answer)
-        await mesh.fetch("DELETE FROM executor.limit_holders WHERE task_id = $1", first)
-        await eventually(lambda: len(noted(path)) >= 2, WAIT_SECONDS)
-        raise StepwireError(Reason.DEPENDENCY_UNAVAILABLE, "Postgres is away")
-
+    monkeypatch.setattr(worker, "PostgresLimitStore", Forgetful)
+    monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.0)
     async with mesh.worker():
         first = await mesh.client.create(what, value)
         # It has its place; that it is recorded as running says only that it was claimed.
         await eventually(lambda: noted(path), WAIT_SECONDS)
-        monkeypatch.setattr(PostgresLimitStore, "acquire", lose_the_answer)
-        monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.0)
         second = await mesh.client.create(what, value)
         # Another one is given an answer behind that one.
         other = graph(transform("b", "1", limit={"key": "'other'", "max_running": 1}))

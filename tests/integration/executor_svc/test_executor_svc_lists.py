@@ -7,6 +7,7 @@ from executor_svc.store.tasks import MOST_ALIVE
 from stepwire.api.executor.v1 import executor_service_pb2 as pb
 from stepwire.api.executor.v1 import task_pb2
 from stepwire.errors import Reason
+from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_mesh import (
     NO_RETRY,
     chain,
@@ -94,7 +95,12 @@ async def test_tasks_are_found_whatever_they_wait_for(client):
     for task_id in made:
         await until_state(client, task_id, "WAITING")
     waiting = task_pb2.TASK_STATE_WAITING
-    (child,) = set(await find(client, state=waiting)) - set(made)
+
+    async def all_found() -> list[str] | None:
+        found = await find(client, state=waiting)
+        return found if len(found) > len(made) else None
+
+    (child,) = set(await eventually(all_found)) - set(made)
     assert await find(client, state=waiting) == sorted([*made, child], reverse=True)
     assert await find(client, state=waiting, labels={"no": "such"}) == []
     assert await find(client, state=task_pb2.TASK_STATE_RUNNING) == []

@@ -5,6 +5,7 @@ import logging
 
 import pika
 
+from executor_svc import worker
 from executor_svc.store import PostgresStepStore
 from executor_svc.work import patience
 from stepwire.errors import Reason, StepwireError
@@ -77,19 +78,21 @@ async def test_what_gathers_outlasts_an_outage(mesh, monkeypatch):
     monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.01)
     away = []
 
-    def once(name):
-        look = getattr(PostgresStepStore, name)
+    def be_away_once(name):
+        if name not in away:
+            away.append(name)
+            raise StepwireError(Reason.DEPENDENCY_UNAVAILABLE, "Postgres is away")
 
-        async def look_again(*arguments, **options):
-            if name not in away:
-                away.append(name)
-                raise StepwireError(Reason.DEPENDENCY_UNAVAILABLE, "Postgres is away")
-            return await look(*arguments, **options)
+    class Away(PostgresStepStore):
+        async def item_endings(self, *arguments, **options):
+            be_away_once("item_endings")
+            return await super().item_endings(*arguments, **options)
 
-        monkeypatch.setattr(PostgresStepStore, name, look_again)
+        async def undoable(self, *arguments, **options):
+            be_away_once("undoable")
+            return await super().undoable(*arguments, **options)
 
-    once("item_endings")
-    once("undoable")
+    monkeypatch.setattr(worker, "PostgresStepStore", Away)
     undo = {"python": {"function": "test.echo"}}
     most = {"mode": "JOIN_MODE_AT_LEAST", "at_least": 1}
     what = graph(

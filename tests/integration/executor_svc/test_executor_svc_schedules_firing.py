@@ -103,7 +103,8 @@ async def test_a_crash_before_a_firing_is_recorded_makes_no_second_task(
     async def record_once_lost(
         self: PostgresScheduleStore, firings: Sequence[tuple[Held, Schedule]]
     ) -> None:
-        if not lost:
+        # The executor that tests share records firings of other tenants meanwhile.
+        if not lost and firings[0][1].tenant_id == "default":
             lost.extend(firings)
             raise ConnectionError("the executor has died")
         await record(self, firings)
@@ -274,7 +275,8 @@ async def test_a_task_that_cannot_be_created_now_is_created_later(
     create = Creator.create
 
     async def create_later(self: Creator, submissions: Any) -> Any:
-        if len(refusals) < 2:
+        # The executor that tests share creates tasks of other tenants meanwhile.
+        if len(refusals) < 2 and submissions[0].tenant_id == "default":
             refusals.append(submissions[0].request_id)
             raise StepwireError(Reason.OVERLOADED, "full", metadata={"limit": "x"})
         return await create(self, submissions)
