@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar, overload
 
 T = TypeVar("T")
+# A machine may stand still for seconds; who waits in vain only learns it later.
+PATIENCE_SECONDS = 60.0
 FIRST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.1
 
@@ -19,7 +21,9 @@ async def eventually(predicate: Callable[[], Awaitable[T]], timeout_seconds: flo
 async def eventually(predicate: Callable[[], T], timeout_seconds: float = ...) -> T: ...
 
 
-async def eventually(predicate: Callable[[], T | Awaitable[T]], timeout_seconds: float = 10.0) -> T:
+async def eventually(
+    predicate: Callable[[], T | Awaitable[T]], timeout_seconds: float = PATIENCE_SECONDS
+) -> T:
     """Calls `predicate` until its result is true, and returns that result.
 
     The predicate may be an ordinary or an async function. An AssertionError that it
@@ -47,7 +51,7 @@ async def eventually(predicate: Callable[[], T | Awaitable[T]], timeout_seconds:
         pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
 
 
-def eventually_blocking(predicate: Callable[[], T], timeout_seconds: float = 10.0) -> T:
+def eventually_blocking(predicate: Callable[[], T], timeout_seconds: float = PATIENCE_SECONDS) -> T:
     """Does what `eventually` does, for tests and fixtures that run no event loop."""
     deadline = time.monotonic() + timeout_seconds
     pause = FIRST_PAUSE_SECONDS

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from stepwire.errors import Reason
-from tests.chaos.cluster import Cluster, running_cluster
+from tests.chaos.cluster import LEASE_SECONDS, Cluster, running_cluster
 from tests.chaos.collect import collect, until_quiet
 from tests.chaos.customers import Customer, Dealings
 from tests.chaos.draws import draw_tasks
@@ -22,12 +22,15 @@ from tests.chaos.ledger import read_ledgers
 from tests.chaos.oracles import Violation, judge
 from tests.chaos.plan import Plan
 from tests.chaos.servers import Servers
+from tests.pauses import Pauses, pauses
 
 # How many tasks are under way at once: until there are enough, and while faults are
 # waited for.
 AT_ONCE, LATER_AT_ONCE = 12, 6
 PAUSE_SECONDS = 0.05
 REFUSED = "a result was refused"
+# A machine that stands still for as long may cost any worker its lease.
+PAUSE_SECONDS = LEASE_SECONDS * 0.4
 
 
 class Verdict(StrEnum):
@@ -90,15 +93,18 @@ class Run:
         begun = time.monotonic()
         plan = self._plan
         rng = random.Random(plan.seed)
-        async with running_cluster(
-            self._servers,
-            self._folder,
-            executors=plan.executors,
-            workers=plan.workers,
-            lives=plan.lives,
-            gated=plan.gated,
-            broken=plan.broken,
-        ) as cluster:
+        async with (
+            pauses() as seen,
+            running_cluster(
+                self._servers,
+                self._folder,
+                executors=plan.executors,
+                workers=plan.workers,
+                lives=plan.lives,
+                gated=plan.gated,
+                broken=plan.broken,
+            ) as cluster,
+        ):
             customer = Customer(cluster.clients, rng)
             async with self._customers(customer, draw_tasks(rng)) as finished:
                 await self._strike(cluster, rng)
@@ -121,7 +127,7 @@ class Run:
         return Report(
             plan=plan,
             history=history,
-            violations=judge(history),
+            violations=self._judge(history, seen),
             fired=self._fired,
             void=self._void,
             counts={
@@ -133,6 +139,14 @@ class Run:
             internal=list(internal),
             seconds=time.monotonic() - begun,
         )
+
+    def _judge(self, history: History, seen: Pauses) -> list[Violation]:
+        """Ask all oracles, that of leases only if the machine has not cost them."""
+        violations = judge(history)
+        if history.blocks and seen.longest_seconds > PAUSE_SECONDS:
+            self._void.append(f"the machine stood still for {seen.longest_seconds:.1f} s")
+            violations = [each for each in violations if each.oracle != "lease"]
+        return violations
 
     @asynccontextmanager
     async def _customers(

@@ -130,7 +130,7 @@ def test_a_question_is_one_trace_across_every_service(demo: tuple[Stack, dict[st
         ]
         return True
 
-    eventually_blocking(traced, 60)
+    eventually_blocking(traced)
     drawn = stack.run("trace", asked["task_id"])
     assert "step search" in drawn
     assert all(len(line) <= 80 for line in drawn.splitlines())
@@ -218,18 +218,19 @@ def test_a_second_up_joins_and_one_after_a_killed_supervisor_starts_all_anew(
         return shown
 
     # The worker that the demo has killed last may still be starting.
-    eventually_blocking(parts, 60)
+    eventually_blocking(parts)
     first = present(home)
     assert first.gateway == f"127.0.0.1:{8080 + port_offset}"
     assert "Stepwire is up" in stack.run("up", "--detach")
     assert present(home).supervisor == first.supervisor, "a second up joins the first"
 
     first.supervisor.send(signal.SIGKILL)
-    eventually_blocking(lambda: not any(p.is_alive() for p in processes(first)), 30)
+    eventually_blocking(lambda: not any(p.is_alive() for p in processes(first)))
     assert stack.json("status", code=3)["phase"] == "killed"
 
     stack.run("up", "--detach")
-    assert sum(part["resident_bytes"] for part in parts()) < 1.5 * 1024**3
+    resident = sum(part["resident_bytes"] for part in eventually_blocking(parts))
+    assert resident < 1.5 * 1024**3
     assert present(home).port_offset == port_offset, "the offset is remembered"
     hits = stack.json("search", "python-reference", "What is the pass statement good for?")
     assert hits, "what was stored is still there"

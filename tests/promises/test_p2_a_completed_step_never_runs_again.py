@@ -5,6 +5,7 @@ import signal
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
+    LONG_LEASE,
     NO_RETRY,
     WAIT_SECONDS,
     graph,
@@ -27,12 +28,12 @@ async def test_a_task_continues_behind_its_last_completed_step(mesh, tmp_path):
         python("last", "note", depends_on=["fails"], input="input"),
     ]
     value = {"path": str(path), "awaits": str(go), "needs": str(needs)}
-    lease = {"lease_seconds": 1, "renew_seconds": 0.2}
-    with worker_process(mesh, tmp_path / "log", **lease) as worker:
+    with worker_process(mesh, tmp_path / "log", **LONG_LEASE) as worker:
         task_id = await mesh.client.create(graph(*steps), value)
         await eventually(lambda: "held 1" in noted(path), WAIT_SECONDS)
         worker.signal(signal.SIGKILL)
         worker.wait()
+    await mesh.let_leases_run_out()
     async with mesh.worker():
         await eventually(lambda: "held 2" in noted(path), WAIT_SECONDS)
         go.touch()

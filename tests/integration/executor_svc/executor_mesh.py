@@ -30,6 +30,8 @@ from tests.integration.executor_svc import executor_functions  # noqa: F401 - re
 FUNCTIONS = "tests.integration.executor_svc.executor_functions"
 WAIT_SECONDS = 60.0
 NO_RETRY: dict[str, Any] = {"max_attempts": 1}
+# No pause of the machine is as long: workers that live keep what they run.
+LONG_LEASE: dict[str, Any] = {"lease_seconds": 60, "renew_seconds": 1}
 AT_ONCE: dict[str, Any] = {"max_attempts": 3, "initial_backoff": {"nanos": 1_000_000}}
 
 
@@ -205,9 +207,8 @@ class Mesh:
     @asynccontextmanager
     async def worker(self, **changes: Any) -> AsyncIterator[Worker]:
         """Run a worker in this process."""
-        settings = WorkerSettings(
-            **{**self.shared, "http_allow_private": True, "function_wait_seconds": 0.5, **changes}
-        )
+        fields = {"http_allow_private": True, "function_wait_seconds": 0.5, **LONG_LEASE}
+        settings = WorkerSettings(**{**self.shared, **fields, **changes})
         async with AsyncExitStack() as stack:
             amqp = await stack.enter_async_context(AmqpConnection(self.rabbitmq_url, name="test"))
             running = await start_worker(
@@ -233,6 +234,15 @@ class Mesh:
         async with self.connection() as connection:
             rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
             return rows
+
+    async def let_leases_run_out(self) -> None:
+        """Have all leases run out, as if no worker had given a sign of life for long.
+
+        So that workers may have leases that no pause of the machine breaks.
+        """
+        await self.fetch(
+            "UPDATE executor.worker_sessions SET expires_at = now() - interval '1 minute'"
+        )
 
 
 @asynccontextmanager

@@ -57,7 +57,7 @@ async def test_a_result_waits_for_postgres(mesh, tmp_path, caplog):
     path, go = tmp_path / "notes", tmp_path / "go"
     async with (
         gate_to(mesh.database_url) as gate,
-        mesh.worker(postgres_url=gate.url, lease_seconds=60, renew_seconds=1),
+        mesh.worker(postgres_url=gate.url),
     ):
         task_id = await mesh.client.create(
             graph(python("a", "await_file"), python("b", "note", depends_on=["a"], input="input")),
@@ -110,26 +110,30 @@ async def test_a_worker_survives_an_outage_longer_than_its_lease(mesh, tmp_path,
     path, go = tmp_path / "notes", tmp_path / "go"
     async with (
         gate_to(mesh.database_url) as gate,
-        mesh.worker(postgres_url=gate.url, lease_seconds=0.5, renew_seconds=0.1),
+        mesh.worker(postgres_url=gate.url, lease_seconds=1, renew_seconds=0.1),
     ):
         task_id = await mesh.client.create(
             graph(python("a", "await_file")), {"path": str(path), "awaits": str(go)}
         )
-        await eventually(lambda: noted(path) == ["a 1"], WAIT_SECONDS)
+        await eventually(lambda: noted(path)[:1] == ["a 1"], WAIT_SECONDS)
         await gate.shut()
         await eventually(lambda: "the lease has run out" in caplog.text, WAIT_SECONDS)
-        await eventually(lambda: noted(path) == ["a 1", "cancelled"], WAIT_SECONDS)
+        await eventually(lambda: noted(path)[-1] == "cancelled", WAIT_SECONDS)
         go.touch()
         await gate.open()
         task = await mesh.client.wait(task_id)
     assert state_of(task) == "SUCCEEDED"
-    assert noted(path) == ["a 1", "cancelled", "a 2"]
+    notes = noted(path)
+    # More than one is lost where the machine stands still for longer than a lease.
+    assert len(notes) >= 3
+    assert notes[::2] == [f"a {number}" for number in range(1, len(notes) // 2 + 2)]
+    assert set(notes[1::2]) == {"cancelled"}
 
 
 async def test_steps_that_could_not_be_claimed_are_woken_again(mesh, caplog):
     async with (
         gate_to(mesh.database_url) as gate,
-        mesh.worker(postgres_url=gate.url, lease_seconds=60, renew_seconds=1),
+        mesh.worker(postgres_url=gate.url),
     ):
         await mesh.client.run(chain(1), 1)
         await gate.shut()

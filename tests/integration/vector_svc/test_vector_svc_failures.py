@@ -16,8 +16,9 @@ from stepwire.api.vector.v1.search_service_pb2 import SearchPointsRequest
 from stepwire.db import notices
 from stepwire.errors import Reason, StepwireError
 from stepwire.lifecycle import StartError
-from stepwire.testing.poll import eventually
+from stepwire.testing.poll import PATIENCE_SECONDS, eventually
 from vector_svc.search import planner
+from vector_svc.store.places import Places
 
 
 class Way:
@@ -130,7 +131,25 @@ async def test_a_connection_lost_in_the_middle_is_made_up_for(alone: Client, own
     assert await alone.count() == 1
 
 
-async def test_a_full_pool_refuses_as_overloaded(own_url: str, tenant: str) -> None:
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Says when waits for a place may end in a refusal: not before all places are taken."""
+    hurry = asyncio.Event()
+
+    def longest(places: Places) -> float:
+        seconds: float = vars(places)["seconds"] if hurry.is_set() else PATIENCE_SECONDS
+        return seconds
+
+    def remember(places: Places, seconds: float) -> None:
+        vars(places)["seconds"] = seconds
+
+    monkeypatch.setattr(Places, "seconds", property(longest, remember), raising=False)
+    return hurry
+
+
+async def test_a_full_pool_refuses_as_overloaded(
+    own_url: str, tenant: str, hurry: asyncio.Event
+) -> None:
     async with serving(
         own_url,
         postgres_min_connections=2,
@@ -141,6 +160,7 @@ async def test_a_full_pool_refuses_as_overloaded(own_url: str, tenant: str) -> N
         async with table_locked(own_url) as connection:
             waiting = [asyncio.create_task(client.get(["a"])) for _ in range(2)]
             await until_waiting(connection, 2)
+            hurry.set()
             async with refused() as error:
                 await client.get(["a"])
             assert error().reason is Reason.OVERLOADED
@@ -150,7 +170,7 @@ async def test_a_full_pool_refuses_as_overloaded(own_url: str, tenant: str) -> N
 
 
 async def test_walks_wait_for_their_turn_and_let_others_pass(
-    own_url: str, monkeypatch: pytest.MonkeyPatch
+    own_url: str, monkeypatch: pytest.MonkeyPatch, hurry: asyncio.Event
 ) -> None:
     monkeypatch.setattr(planner, "ALWAYS_EXACT_VALUES", 0)
     monkeypatch.setattr(planner, "ALWAYS_EXACT_LEAST", 1)
@@ -163,6 +183,7 @@ async def test_walks_wait_for_their_turn_and_let_others_pass(
         async with table_locked(own_url) as connection:
             walk = asyncio.create_task(client.search([1, 2, 0]))
             await until_waiting(connection, 1)
+            hurry.set()
             async with refused() as error:
                 await client.search([1, 3, 0])
             assert error().reason is Reason.OVERLOADED
