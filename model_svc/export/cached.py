@@ -16,7 +16,7 @@ from model_svc.export.variants import Variant
 MODEL_FILE: Final = "model.onnx"
 
 # Part of the key of every export: to be raised whenever the graph that is written changes.
-BUILDER_VERSION: Final = 2
+BUILDER_VERSION: Final = 3
 
 # The sizes of an export's files, by their names.
 _SIZES_FILE: Final = "sizes.json"

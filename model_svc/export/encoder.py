@@ -46,7 +46,8 @@ class _Layout(NamedTuple):
     Attributes:
         tokens: Flat positions in [batch * sequence] of the tokens that are computed; ""
             if all are.
-        columns: For each of those tokens, its position in its text.
+        columns: For each of those tokens, its position in its text; "" if all are computed.
+        length: [1]: the sequence's length.
         slots: [batch, sequence]: for each position, which of those tokens stands there;
             any token where the mask hides it; "" if all are computed.
         bias: [batch, 1, 1, sequence]: what is added to the attention scores.
@@ -55,6 +56,7 @@ class _Layout(NamedTuple):
 
     tokens: str
     columns: str
+    length: str
     slots: str
     bias: str
     mask: str
@@ -102,14 +104,14 @@ class _Encoder:
     def _layout(self) -> _Layout:
         node, integers, scalar = self._graph.node, self._graph.integers, self._graph.scalar
         shape = node("Shape", INPUT_IDS)
-        sequence = node("Squeeze", node("Slice", shape, integers(1), integers(2)), integers(0))
+        length = node("Slice", shape, integers(1), integers(2))
         kept = node("Cast", ATTENTION_MASK, to=TensorProto.BOOL)
         mask = node("Unsqueeze", node("Cast", kept, to=TensorProto.FLOAT), integers(1))
         bias = node("Mul", node("Sub", scalar(1.0), mask), scalar(_MASKED_SCORE))
         bias = node("Unsqueeze", bias, integers(1))
         if not self._packed:
-            columns = node("Range", scalar(0), sequence, scalar(1))
-            return _Layout(tokens="", columns=columns, slots="", bias=bias, mask=mask)
+            return _Layout(tokens="", columns="", length=length, slots="", bias=bias, mask=mask)
+        sequence = node("Squeeze", length, integers(0))
         # A text's first token is computed even where the mask hides it, so that no batch is
         # without tokens; attention and pooling still leave it out.
         first = node("Equal", node("Range", scalar(0), sequence, scalar(1)), scalar(0))
@@ -120,6 +122,7 @@ class _Encoder:
         return _Layout(
             tokens=tokens,
             columns=node("Mod", tokens, sequence),
+            length=length,
             slots=node("Reshape", ranks, shape),
             bias=bias,
             mask=mask,
@@ -134,12 +137,16 @@ class _Encoder:
             self._table("position", config.positions)
             + weights["embeddings.token_type_embeddings.weight"][0],
         )
-        ids = INPUT_IDS
         if self._packed:
-            ids = node("Gather", node("Reshape", ids, self._graph.integers(-1)), layout.tokens)
-        row = node("Add", node("Gather", words, ids), node("Gather", places, layout.columns))
-        if self._packed:
+            flat = node("Reshape", INPUT_IDS, self._graph.integers(-1))
+            ids = node("Gather", flat, layout.tokens)
+            row = node("Add", node("Gather", words, ids), node("Gather", places, layout.columns))
             row = node("Unsqueeze", row, self._graph.integers(0))
+        else:
+            # Sizes stay on the CPU, where Slice wants them: a Range would have them copied to
+            # the GPU and back, and CUDA graphs allow no such copies.
+            used = node("Slice", places, self._graph.integers(0), layout.length)
+            row = node("Add", node("Gather", words, INPUT_IDS), used)
         return self._norm(row, "embeddings.LayerNorm")
 
     def _table(self, kind: str, rows: int) -> Array:

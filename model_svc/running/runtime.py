@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -137,11 +138,15 @@ class Runtime:
     ) -> EmbeddingModel:
         """Loads a sentence encoder, exporting it to ONNX first if that was not done yet.
 
-        On a GPU, float32 is replaced by float16 where the settings say so.
+        On a GPU, float32 is replaced by float16 where the settings say so. int8 always runs
+        on the CPU.
 
         Raises:
             ModelLoadError: It cannot be served.
         """
+        if variant is Variant.INT8:
+            # CUDA lacks its operators: each layer would go to the CPU and back.
+            plan = replace(plan, provider="cpu")
         try:
             config = read_config(checkpoint)
             opener = partial(

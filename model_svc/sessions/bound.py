@@ -1,8 +1,8 @@
 """Runs with buffers that stay where they are, as GPUs want them.
 
 The inputs' sizes are rounded up to those of a bucket, and each bucket has its own buffers
-on the device. So nothing is allocated per run, and a CUDA graph, which replays a run with
-one call, can be captured once per bucket: it needs fixed sizes and addresses.
+on the device for them. A CUDA graph, which replays a run with one call, can be captured
+once per bucket: it needs fixed sizes and addresses, and so buffers for the outputs, too.
 """
 
 import threading
@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort
 
 from model_svc.sessions.devices import Device
+from model_svc.sessions.graphs import GATE, has_graphs
 from model_svc.sessions.session import Session, run_options
 from model_svc.tensors import DTYPES, Tensor
 
@@ -26,12 +27,21 @@ Shape = tuple[int, ...]
 
 
 class _Bucket:
-    """The buffers of one combination of sizes."""
+    """The buffers of one combination of sizes.
+
+    Attributes:
+        inputs: Those of the inputs, by name.
+        outputs: Those of the outputs; none without a graph: outputs that are held between
+            runs would take memory from all other buckets.
+        options: Of its runs.
+        capturing: Whether its next run captures a graph.
+    """
 
     def __init__(self, inputs: dict[str, Any], outputs: dict[str, Any], options: Any) -> None:
         self.inputs = inputs
         self.outputs = outputs
         self.options = options
+        self.capturing = bool(outputs)
 
 
 class BoundSession(Session):
@@ -53,6 +63,8 @@ class BoundSession(Session):
         super().__init__(*args, cuda_options=cuda, **options)
         self._kind = "cuda" if self.device is Device.GPU else "cpu"
         self._graphs = graphs and self.device is Device.GPU
+        if self._graphs:
+            has_graphs(self._session)
         self._max_buckets = max_buckets
         self._buckets: OrderedDict[tuple[Any, ...], _Bucket] = OrderedDict()
         self._lock = threading.Lock()
@@ -80,24 +92,34 @@ class BoundSession(Session):
 
     def _run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         key = (tuple((name, array.shape) for name, array in sorted(inputs.items())), *outputs)
-        bucket = self._bucket(key, inputs, outputs)
+        with GATE.capture() if self._captures(key) else self._gate():
+            bucket = self._bucket(key, inputs, outputs)
+            results = self._run_in(bucket, inputs, outputs)
+            bucket.capturing = False
+        return results
+
+    def _captures(self, key: tuple[Any, ...]) -> bool:
+        """Whether the next run of these sizes captures a graph."""
+        known = self._buckets.get(key)
+        full = len(self._buckets) >= self._max_buckets
+        return self._graphs and (known.capturing if known else not full)
+
+    def _run_in(
+        self, bucket: _Bucket, inputs: Mapping[str, Tensor], outputs: Sequence[str]
+    ) -> list[Tensor]:
         binding = self._session.io_binding()
         for name, array in inputs.items():
             bucket.inputs[name].update_inplace(np.ascontiguousarray(array))
             binding.bind_ortvalue_input(name, bucket.inputs[name])
         for name in outputs:
-            if name in bucket.outputs:
+            if bucket.outputs:
                 binding.bind_ortvalue_output(name, bucket.outputs[name])
             else:
                 binding.bind_output(name, self._kind)
         with self._stoppable(bucket.options) as options:
             self._session.run_with_iobinding(binding, options)
-        results = binding.get_outputs()
-        if not self._graphs:
-            # Their sizes are known now: the next run writes to the same places.
-            bucket.outputs = dict(zip(outputs, results, strict=True))
         # A copy: the buffers are written again by the next run.
-        return [np.array(result.numpy()) for result in results]
+        return [np.array(result.numpy()) for result in binding.get_outputs()]
 
     def _bucket(
         self, key: tuple[Any, ...], inputs: Mapping[str, Tensor], outputs: Sequence[str]
@@ -109,36 +131,39 @@ class BoundSession(Session):
         full = len(self._buckets) >= self._max_buckets
         if full and not self._graphs:
             self._buckets.popitem(last=False)
+        # A replay fills no outputs but those whose places were known when it was captured.
+        given = self._output_buffers(inputs, outputs) if self._graphs and not full else {}
         options = run_options()
-        captured = self._graphs and not full
-        options.add_run_config_entry(_GRAPH_ID, str(len(self._buckets)) if captured else _NO_GRAPH)
+        options.add_run_config_entry(_GRAPH_ID, str(len(self._buckets)) if given else _NO_GRAPH)
         bucket = _Bucket(
             {name: self._buffer(array.shape, array.dtype) for name, array in inputs.items()},
-            self._output_buffers(inputs, outputs) if captured else {},
+            given,
             options,
         )
-        if captured or not self._graphs:
+        if given or not self._graphs:
             self._buckets[key] = bucket
         return bucket
 
     def _output_buffers(
         self, inputs: Mapping[str, Tensor], outputs: Sequence[str]
     ) -> dict[str, Any]:
-        """The outputs' buffers, where the inputs' sizes tell theirs."""
+        """The outputs' buffers; none unless the inputs' sizes tell all of theirs."""
         sizes = {
             wanted: size
             for spec in self.inputs
             for wanted, size in zip(spec.shape, inputs[spec.name].shape, strict=True)
             if isinstance(wanted, str)
         }
-        specs = {spec.name: spec for spec in self.outputs}
+        specs = [spec for spec in self.outputs if spec.name in outputs]
+        shapes = [
+            tuple(size if isinstance(size, int) else sizes.get(size, -1) for size in spec.shape)
+            for spec in specs
+        ]
+        if any(-1 in shape for shape in shapes):
+            return {}
         return {
-            name: self._buffer(
-                tuple(size if isinstance(size, int) else sizes[size] for size in specs[name].shape),
-                DTYPES[specs[name].datatype],
-            )
-            for name in outputs
-            if all(isinstance(size, int) or size in sizes for size in specs[name].shape)
+            spec.name: self._buffer(shape, DTYPES[spec.datatype])
+            for spec, shape in zip(specs, shapes, strict=True)
         }
 
     def _buffer(self, shape: Shape, dtype: Any) -> Any:

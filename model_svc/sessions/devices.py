@@ -1,6 +1,12 @@
 """Where models run."""
 
+import ctypes
+import functools
+import io
+import logging
+from contextlib import redirect_stdout
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 import onnxruntime as ort
@@ -10,6 +16,11 @@ from model_svc.sessions.errors import ModelLoadError
 
 CUDA_PROVIDER: Final = "CUDAExecutionProvider"
 CPU_PROVIDER: Final = "CPUExecutionProvider"
+
+_logger = logging.getLogger(__name__)
+
+_DRIVER: Final = "libcuda.so"
+_CUDA_LIBRARY: Final = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
 
 
 class Device(StrEnum):
@@ -32,7 +43,30 @@ def choose_device(wanted: Provider) -> Device:
     """
     if wanted == "cuda" and not has_cuda():
         raise ModelLoadError(
-            "CUDA is wanted, but this onnxruntime has only the CPU: install onnxruntime-gpu "
-            "in its place"
+            "CUDA is wanted, but this onnxruntime has only the CPU: install the packages of "
+            "requirements-gpu.lock, which has onnxruntime-gpu in its place"
         )
     return Device.GPU if wanted != "cpu" and has_cuda() else Device.CPU
+
+
+@functools.cache
+def load_cuda_libraries() -> None:
+    """Loads NVIDIA's libraries from their Python packages, once.
+
+    The system's loader does not look for them there. What is missing may still be installed
+    elsewhere, or not be needed: it is logged, and ONNX Runtime decides.
+    """
+    with redirect_stdout(io.StringIO()) as told:
+        ort.preload_dlls()
+    if told.getvalue():
+        _logger.warning("NVIDIA's libraries: %s", " ".join(told.getvalue().split()))
+
+
+def why_no_cuda() -> str:
+    """Returns why ONNX Runtime passed CUDA over: what it writes to its log only."""
+    try:
+        ctypes.CDLL(str(_CUDA_LIBRARY))
+    except OSError as error:
+        driver = " (of NVIDIA's driver)" if _DRIVER in str(error) else ""
+        return f"{error}{driver}"
+    return "its log says why"

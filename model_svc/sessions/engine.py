@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from model_svc.sessions.devices import Device
 from model_svc.sessions.errors import DeviceError, ModelLoadError
+from model_svc.sessions.graphs import GATE
 from model_svc.tensors import Tensor, TensorSpec
 from stepwire.errors import Reason, StepwireError
 
@@ -158,7 +159,8 @@ class Engine:
     def close(self) -> None:
         """Lets go of the memory of the model, which is not run any more."""
         # At once: what is left is held in a circle until the collector comes by.
-        self._device = self._cpu = None
+        with GATE.use():
+            self._device = self._cpu = None
 
     def _on_device(self, device: Device, *, strict: bool) -> Runnable:
         try:

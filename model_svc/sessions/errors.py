@@ -13,3 +13,7 @@ class InputRefusedError(RefusedError):
 
 class DeviceError(Exception):
     """The device failed, not the model or its inputs; says how."""
+
+
+class DeviceFullError(DeviceError):
+    """The device's memory is used up, or what a model may have of it."""

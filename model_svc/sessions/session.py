@@ -2,8 +2,9 @@
 
 import ctypes
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -12,8 +13,20 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from model_svc.sessions.devices import CPU_PROVIDER, CUDA_PROVIDER, Device
-from model_svc.sessions.errors import DeviceError, InputRefusedError, ModelLoadError
+from model_svc.sessions.devices import (
+    CPU_PROVIDER,
+    CUDA_PROVIDER,
+    Device,
+    load_cuda_libraries,
+    why_no_cuda,
+)
+from model_svc.sessions.errors import (
+    DeviceError,
+    DeviceFullError,
+    InputRefusedError,
+    ModelLoadError,
+)
+from model_svc.sessions.graphs import GATE, keep_sessions
 from model_svc.sessions.memory import NO_LIMIT, GpuMemory
 from model_svc.tensors import BF16, BYTES, Tensor, TensorSpec
 
@@ -49,9 +62,15 @@ _ONNX_BFLOAT16: Final = 16
 
 _REFUSALS: Final = (ort_errors.InvalidArgument, ort_errors.Fail, ort_errors.RuntimeException)
 
-# What ONNX Runtime's messages have in them when the device failed, not the model. The last
-# is the allocator, which does not say whose memory is used up.
-_DEVICE_FAULTS: Final = ("CUDA", "CUBLAS", "CUDNN", "cudaError", "GPU", "BFCArena")
+# What ONNX Runtime's messages have in them when the device failed, not the model: the
+# library whose call did, cuDNN where it is missing, or the allocator, which does not say
+# whose memory is used up. Messages also have the names of nodes in them, which may be any.
+_DEVICE_FAULT: Final = re.compile(
+    r"\b(CUDA|CUBLAS|CUBLASLT|CUDNN|CUDNN_FE|CUFFT|CURAND|CUSPARSE|NCCL) failure -?\d+:"
+    r"|cuDNN is unavailable|\bcuda(Error|\w+\(\) failed)|BFCArena::|GPU=-?\d+ ; hostname="
+)
+
+_REFUSED_GRAPHS: Final = "cannot use the graph capture feature"
 
 
 class Session:
@@ -89,20 +108,23 @@ class Session:
         if device is Device.GPU:
             options = {**memory.provider_options(), **cuda_options}
             providers.insert(0, (CUDA_PROVIDER, options))
+            load_cuda_libraries()
         self._memory = memory
         self._runs: set[Any] = set()
         self._interrupted = False
+        self._gate = GATE.use if device is Device.GPU else nullcontext
         try:
-            self._session = ort.InferenceSession(
-                path, _options(threads), providers=providers, enable_fallback=0
-            )
+            with self._gate():
+                self._session = ort.InferenceSession(
+                    path, _options(threads), providers=providers, enable_fallback=0
+                )
         except Exception as error:
             # ONNX Runtime has a dozen unrelated exception classes for this
-            if device is Device.GPU and is_device_fault(error):
+            if device is Device.GPU and (is_device_fault(error) or _REFUSED_GRAPHS in str(error)):
                 raise memory.device_error(error) from error
             raise ModelLoadError(f"{path}: {error}") from error
         if device is Device.GPU and self._session.get_providers()[0] != CUDA_PROVIDER:
-            raise DeviceError(f"ONNX Runtime did not take {CUDA_PROVIDER}: see its log")
+            raise DeviceError(f"ONNX Runtime cannot use CUDA: {why_no_cuda()}")
         self.device = device
         self.inputs = tuple(_spec(path, node) for node in self._session.get_inputs())
         self.outputs = tuple(_spec(path, node) for node in self._session.get_outputs())
@@ -118,12 +140,16 @@ class Session:
             DeviceError: The device failed.
         """
         try:
-            if self._bfloat16:
-                return self._run_values(inputs, outputs)
-            with self._stoppable(run_options()) as options:
-                return list(self._session.run(list(outputs), dict(inputs), options))
+            with self._gate():
+                return self._run_now(inputs, outputs)
         except Exception as error:
             raise self.judged(error) from error
+
+    def _run_now(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+        if self._bfloat16:
+            return self._run_values(inputs, outputs)
+        with self._stoppable(run_options()) as options:
+            return list(self._session.run(list(outputs), dict(inputs), options))
 
     def interrupt(self) -> None:
         """Has the runs under way end after the operator that they are at, and all later ones."""
@@ -159,7 +185,10 @@ class Session:
     def judged(self, error: Exception) -> Exception:
         """Returns what an exception of a run means."""
         if self.device is Device.GPU and is_device_fault(error):
-            return self._memory.device_error(error)
+            meant = self._memory.device_error(error)
+            if not isinstance(meant, DeviceFullError):
+                keep_sessions()
+            return meant
         # Besides InvalidArgument, what operators say of sizes or indices that do not go
         # together; bound runs say it with Python's own class.
         if isinstance(error, (*_REFUSALS, RuntimeError)):
@@ -169,7 +198,7 @@ class Session:
 
 def is_device_fault(error: Exception) -> bool:
     """Returns whether the device is at fault, by the words of the message."""
-    return any(word in str(error) for word in _DEVICE_FAULTS)
+    return bool(_DEVICE_FAULT.search(str(error)))
 
 
 def _bits(value: Any) -> Tensor:

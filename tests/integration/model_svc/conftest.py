@@ -10,6 +10,9 @@ import pytest
 import pytest_asyncio
 
 from model_svc.app import build
+from model_svc.sessions.devices import Device, has_cuda
+from model_svc.sessions.errors import DeviceError
+from model_svc.sessions.session import Session
 from model_svc.settings import ModelSettings
 from stepwire.api.inference.open_inference_pb2_grpc import (
     GRPCInferenceServiceAsyncStub,
@@ -17,7 +20,7 @@ from stepwire.api.inference.open_inference_pb2_grpc import (
 )
 from stepwire.api.model.v1.model_service_pb2_grpc import ModelServiceAsyncStub, ModelServiceStub
 from stepwire.rpc import Server, open_channel
-from tests.integration.model_svc.graphs import write_repository
+from tests.integration.model_svc.graphs import write_repository, write_scale
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +67,16 @@ def model_stub(channel: grpc.aio.Channel) -> ModelServiceAsyncStub:
 def inference_stub(channel: grpc.aio.Channel) -> GRPCInferenceServiceAsyncStub:
     stub: GRPCInferenceServiceAsyncStub = GRPCInferenceServiceStub(channel)
     return stub
+
+
+@pytest.fixture(scope="session")
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skip where there is no GPU; says what is missing."""
+    if not has_cuda():
+        pytest.skip("this onnxruntime has no CUDA")
+    home = tmp_path_factory.mktemp("gpu") / "scale"
+    write_scale(home, 2)
+    try:
+        Session(home / "model.onnx", device=Device.GPU, threads=1)
+    except DeviceError as error:
+        pytest.skip(str(error))

@@ -1,8 +1,7 @@
 """Runs with buffers of their own: on the CPU, and on a GPU where there is one."""
 
+import asyncio
 import gc
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,34 +21,21 @@ from model_svc.running.openers import open_plain, open_text
 from model_svc.running.plan import RunPlan
 from model_svc.running.runtime import DEFAULT_PLAN, Runtime
 from model_svc.sessions.bound import BoundSession
-from model_svc.sessions.devices import Device, has_cuda
+from model_svc.sessions.devices import Device
 from model_svc.sessions.errors import DeviceError, InputRefusedError
+from model_svc.sessions.graphs import GATE
 from model_svc.sessions.memory import NO_LIMIT, GpuMemory
-from model_svc.sessions.session import Session, is_device_fault
+from model_svc.sessions.session import Session
 from model_svc.settings import ModelSettings
 from model_svc.tensors import Tensor, Tokens
+from stepwire.api.model.v1 import model_service_pb2 as pb
 from stepwire.telemetry import meter
+from stepwire.testing.poll import eventually_blocking
 from tests.integration.model_svc.graphs import value, write_model, write_scale
+from tests.integration.model_svc.model_service import running_service
 from tests.integration.model_svc.tiny import VOCABULARY, write_checkpoint
 
 OUTPUT = ["sentence_embedding"]
-
-# Runs a model that needs more than its arena may have, and tells what ONNX Runtime says.
-LIMITED = """
-import sys
-import numpy as np
-import onnxruntime as ort
-
-info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-ort.create_and_register_allocator(info, ort.OrtArenaCfg({"max_mem": 4096}))
-options = ort.SessionOptions()
-options.add_session_config_entry("session.use_env_allocators", "1")
-session = ort.InferenceSession(sys.argv[1], options)
-try:
-    session.run(None, {"x": np.ones((4096, 2), dtype=np.float32)})
-except Exception as error:
-    print(error)
-"""
 
 
 def inputs_of(*lengths: int, seed: int = 0) -> dict[str, Tensor]:
@@ -121,24 +107,65 @@ def test_graphs_are_captured_and_replayed_in_one_thread(tmp_path: Path, exports:
     assert not thread.is_alive()
 
 
-def test_a_gpu_that_is_full_says_what_a_model_may_have_of_it(tmp_path: Path) -> None:
-    # A CPU's memory with a limit: what ONNX Runtime says is the same for every device.
-    write_scale(tmp_path / "m", 2)
-    script = tmp_path / "limited.py"
-    script.write_text(LIMITED)
-    told = subprocess.run(
-        [sys.executable, script, tmp_path / "m" / "model.onnx"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    assert "smaller than requested" in told
-    error = RuntimeError(told)
-    assert is_device_fault(error)
-    said = GpuMemory(4096).device_error(error)
-    assert str(said).startswith("the GPU's memory is used up, of which it may have 4096 bytes: ")
-    assert str(NO_LIMIT.device_error(error)).startswith("the GPU's memory is used up: ")
-    assert str(NO_LIMIT.device_error(RuntimeError("CUDA failure 700"))) == "CUDA failure 700"
+def test_sizes_of_outputs_may_depend_on_what_is_in_the_inputs(tmp_path: Path) -> None:
+    write_model(
+        tmp_path / "m",
+        helper.make_node("NonZero", ["x"], ["y"]),
+        inputs=[value("x", TensorProto.INT64, ["n"])],
+        outputs=[value("y", TensorProto.INT64, [1, "found"])],
+    )
+    session = bound(tmp_path / "m" / "model.onnx")
+    for row in ([1, 0, 1], [0, 0, 1], [1, 1, 1]):
+        (found,) = session.run({"x": np.array(row)}, ["y"])
+        assert found.tolist() == [np.flatnonzero(row).tolist()]
+    # A replay could not say how many it found.
+    assert session._output_buffers({"x": np.array([1])}, ["y"]) == {}
+
+
+def test_sizes_beyond_those_that_are_captured_run_without_a_graph(
+    tmp_path: Path, exports: Path
+) -> None:
+    path = exported_model(write_checkpoint(tmp_path / "tiny"), exports, packed=False)
+    session, plain = bound(path), Session(path, device=Device.CPU, threads=1)
+    # As on a GPU, though the CPU heeds no ids.
+    session._graphs = True
+    for seed in range(2):
+        for lengths in ((3, 5), (9, 9, 2), (20,) * 9, (30,)):
+            inputs = inputs_of(*lengths, seed=seed)
+            expected = plain.run(inputs, OUTPUT)[0]
+            assert np.array_equal(session.run(inputs, OUTPUT)[0], expected)
+    buckets = list(session._buckets.values())
+    assert [each.options.get_run_config_entry("gpu_graph_id") for each in buckets] == ["0", "1"]
+    assert [list(each.outputs) for each in buckets] == [OUTPUT, OUTPUT]
+    assert not any(each.capturing for each in buckets)
+    other = session._bucket(("other",), inputs_of(30), OUTPUT)
+    assert other.options.get_run_config_entry("gpu_graph_id") == "-1"
+    assert other.outputs == {}
+
+
+def test_a_graph_is_captured_while_nothing_else_uses_the_gpu(tmp_path: Path, exports: Path) -> None:
+    path = exported_model(write_checkpoint(tmp_path / "tiny"), exports, packed=False)
+    session = bound(path)
+    session._graphs, session._gate = True, GATE.use
+    inputs, answers = inputs_of(3, 5), []
+    with GATE.use():
+        runs = threading.Thread(target=lambda: answers.append(session.run(inputs, OUTPUT)))
+        runs.start()
+        eventually_blocking(lambda: GATE._captures == 1)
+        assert answers == []
+    runs.join()
+    assert len(answers) == 1
+    # Replays get along with everything.
+    with GATE.use():
+        session.run(inputs, OUTPUT)
+
+
+def test_int8_is_for_the_cpu(weights: Path, cache_dir: Path) -> None:
+    runtime = Runtime(ModelSettings(provider="cuda", threads=1, cache_dir=cache_dir), meter())
+    model = runtime.load_encoder("m", "1", weights, Variant.INT8)
+    assert (model.device, model.fallback) == ("cpu", "")
+    asyncio.run(model.close())
+    runtime.close()
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
@@ -196,7 +223,7 @@ def test_bfloat16_goes_through_as_bits(tmp_path: Path) -> None:
     assert session.run({"x": bits[:0]}, ["y"])[0].shape == (0, 2)
 
 
-@pytest.mark.skipif(not has_cuda(), reason="this onnxruntime has no CUDA, or there is no GPU")
+@pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize(("variant", "near"), [(Variant.FLOAT32, 1e-3), (Variant.FLOAT16, 1e-2)])
 def test_a_gpu_gives_what_the_cpu_gives(
@@ -213,7 +240,43 @@ def test_a_gpu_gives_what_the_cpu_gives(
             assert np.abs(difference).max() < near
 
 
-@pytest.mark.skipif(not has_cuda(), reason="this onnxruntime has no CUDA, or there is no GPU")
+@pytest.mark.usefixtures("gpu")
+def test_graphs_are_captured_while_other_models_use_the_gpu(tmp_path: Path, exports: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny")
+    exact = Session(exported_model(folder, exports), device=Device.CPU, threads=1)
+    path = exported_model(folder, exports, packed=False)
+    sessions = [
+        BoundSession(path, device=Device.GPU, threads=1, graphs=graphs) for graphs in (True, False)
+    ] * 2
+    batches = [inputs_of(*[length] * rows) for length in range(2, 30, 3) for rows in (3, 17, 40)]
+    expected = [exact.run(batch, OUTPUT)[0] for batch in batches]
+
+    def work(session: BoundSession) -> list[Tensor]:
+        return [session.run(batch, OUTPUT)[0] for batch in batches]
+
+    with ThreadPoolExecutor(4) as threads:
+        for results in threads.map(work, sessions):
+            for result, wanted in zip(results, expected, strict=True):
+                assert np.abs(result - wanted).max() < 1e-3
+
+
+@pytest.mark.usefixtures("gpu")
+async def test_a_gpu_serves_the_embedding_model(weights: Path, cache_dir: Path) -> None:
+    texts = ["a cat", "The quick brown fox jumps over the lazy dog. " * 9]
+    vectors = []
+    for provider, graphs in (("cpu", False), ("cuda", False), ("cuda", True)):
+        chosen = {"provider": provider, "cuda_graphs": graphs, "cache_dir": cache_dir}
+        async with running_service(**chosen) as service:
+            response = await service.texts.Embed(pb.EmbedRequest(texts=texts))
+            assert response.run.device == ("cpu" if provider == "cpu" else "gpu")
+            assert response.run.fallback == ""
+            vectors.append(np.frombuffer(response.vectors, "<f4").reshape(2, -1))
+    exact, *others = vectors
+    for other in others:
+        assert (exact * other).sum(axis=1).min() > 0.999
+
+
+@pytest.mark.usefixtures("gpu")
 def test_a_gpu_gives_a_model_no_more_memory_than_its_limit(tmp_path: Path) -> None:
     write_scale(tmp_path / "m", 2)
     path = tmp_path / "m" / "model.onnx"
