@@ -30,7 +30,7 @@ AT_ONCE, LATER_AT_ONCE = 12, 6
 PAUSE_SECONDS = 0.05
 REFUSED = "a result was refused"
 # A machine that stands still for as long may cost any worker its lease.
-PAUSE_SECONDS = LEASE_SECONDS * 0.4
+STANDSTILL_SECONDS = LEASE_SECONDS * 0.4
 
 
 class Verdict(StrEnum):
@@ -143,7 +143,7 @@ class Run:
     def _judge(self, history: History, seen: Pauses) -> list[Violation]:
         """Ask all oracles, that of leases only if the machine has not cost them."""
         violations = judge(history)
-        if history.blocks and seen.longest_seconds > PAUSE_SECONDS:
+        if history.blocks and seen.longest_seconds > STANDSTILL_SECONDS:
             self._void.append(f"the machine stood still for {seen.longest_seconds:.1f} s")
             violations = [each for each in violations if each.oracle != "lease"]
         return violations
