@@ -9,6 +9,7 @@ repeats it.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import dramatiq
@@ -30,6 +31,8 @@ THREADS = 1
 PREFETCH = 8
 # How often they look whether they are to stop.
 LOOK_MILLISECONDS = 200
+# Once per thread that closes connections of its own, and more.
+MOST_TRIES = 10
 
 
 class Actors:
@@ -80,7 +83,16 @@ class Actors:
         """Take no more messages; those not yet taken up go back to their queue."""
         self._slots.close()
         await asyncio.to_thread(self._worker.stop, timeout=int(timeout_seconds * 1000))
-        await asyncio.to_thread(self._broker.close)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        """Close all connections: threads that did not stop in time may do so with their own."""
+        for _ in range(MOST_TRIES):
+            # Dramatiq goes through a set that they take theirs from.
+            with suppress(RuntimeError):
+                self._broker.close()
+                return
+        logger.warning("connections to RabbitMQ were left open")
 
     def _hand_over(self, queue: str, bundle: object) -> None:
         failpoint_in_thread("message.taken")

@@ -5,7 +5,6 @@ import signal
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
-    LONG_LEASE,
     NO_RETRY,
     WAIT_SECONDS,
     graph,
@@ -28,7 +27,7 @@ async def test_a_task_continues_behind_its_last_completed_step(mesh, tmp_path):
         python("last", "note", depends_on=["fails"], input="input"),
     ]
     value = {"path": str(path), "awaits": str(go), "needs": str(needs)}
-    with worker_process(mesh, tmp_path / "log", **LONG_LEASE) as worker:
+    with worker_process(mesh, tmp_path / "log") as worker:
         task_id = await mesh.client.create(graph(*steps), value)
         await eventually(lambda: "held 1" in noted(path), WAIT_SECONDS)
         worker.signal(signal.SIGKILL)

@@ -9,7 +9,6 @@ import signal
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
-    LONG_LEASE,
     WAIT_SECONDS,
     graph,
     held_steps,
@@ -23,7 +22,7 @@ from tests.integration.executor_svc.worker_process import worker_process
 async def test_a_frozen_worker_is_fenced(mesh, tmp_path):
     """It comes back after others have run its steps; nothing of it is recorded."""
     what, value, path, go = held_steps(tmp_path)
-    with worker_process(mesh, tmp_path / "log", **LONG_LEASE) as worker:
+    with worker_process(mesh, tmp_path / "log") as worker:
         task_id = await mesh.client.create(what, value)
         await eventually(lambda: len(noted(path)) == 4, WAIT_SECONDS)
         worker.signal(signal.SIGSTOP)

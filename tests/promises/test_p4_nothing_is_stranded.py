@@ -10,7 +10,6 @@ from executor_svc.settings import ExecutorSettings, WorkerSettings
 from stepwire.testing.poll import eventually
 from tests.integration.executor_svc.executor_functions import noted
 from tests.integration.executor_svc.executor_mesh import (
-    LONG_LEASE,
     WAIT_SECONDS,
     held_steps,
     output_of,
@@ -26,7 +25,7 @@ def test_a_death_is_noticed_within_ten_seconds():
 
 async def test_the_steps_of_a_killed_worker_run_again_elsewhere(mesh, tmp_path):
     what, value, path, go = held_steps(tmp_path, 5)
-    with worker_process(mesh, tmp_path / "log", **LONG_LEASE) as worker:
+    with worker_process(mesh, tmp_path / "log") as worker:
         task_id = await mesh.client.create(what, value)
         await eventually(lambda: len(noted(path)) == 6, WAIT_SECONDS)
         worker.signal(signal.SIGKILL)
@@ -51,7 +50,7 @@ async def test_a_worker_killed_at_any_moment_leaves_nothing_behind(mesh, tmp_pat
     go.touch()
     ids: list[str] = []
     for _ in range(2):
-        with worker_process(mesh, tmp_path / "log", **LONG_LEASE) as worker:
+        with worker_process(mesh, tmp_path / "log") as worker:
             ids.append(await mesh.client.create(what, value))
             await mesh.client.wait(ids[-1])
             ids += [await mesh.client.create(what, value) for _ in range(30)]

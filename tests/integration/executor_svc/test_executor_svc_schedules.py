@@ -428,7 +428,8 @@ async def test_a_schedule_fires_and_its_tasks_run(shared: ScheduleMesh) -> None:
         found = await eventually(two, 30)
         assert found is not None
         await schedules.delete("often")
-        for run in found.recent_runs:
+        # One is missed where the machine stands still for longer than a second.
+        for run in (each for each in found.recent_runs if outcome_of(each) == "STARTED"):
             task = await shared.mesh.client.wait(run.task_id)
             assert state_of(task) == "SUCCEEDED"
             assert dict(task.labels) == {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.integration.executor_svc.executor_mesh import FUNCTIONS, Mesh
+from tests.integration.executor_svc.executor_mesh import FUNCTIONS, LONG_LEASE, Mesh
 
 ROOT = Path(__file__).parents[3]
 STOP_SECONDS = 60
@@ -42,6 +42,7 @@ def worker_process(mesh: Mesh, log: Path, **settings: object) -> Iterator[Worker
         "mq_namespace": mesh.namespace,
         "step_modules": json.dumps([FUNCTIONS]),
         "republish_after_seconds": mesh.shared["republish_after_seconds"],
+        **LONG_LEASE,
         **settings,
     }
     environment = {
