@@ -6,10 +6,11 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc.aio
@@ -132,8 +133,10 @@ class Peer:
 
 
 @contextmanager
-def service_process(cache: Path) -> Iterator[tuple[psutil.Process, int, int]]:
-    """Our service with the int8 variant beside the model itself."""
+def service_process(
+    cache: Path, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[psutil.Process, int, int]]:
+    """Our service with the int8 variant beside the model itself, unless the settings differ."""
     port, metrics_port = free_port(), free_port()
     environment = {
         **os.environ,
@@ -141,6 +144,7 @@ def service_process(cache: Path) -> Iterator[tuple[psutil.Process, int, int]]:
         "STEPWIRE_MODEL_METRICS_PORT": str(metrics_port),
         "STEPWIRE_MODEL_CACHE_DIR": str(cache),
         "STEPWIRE_MODEL_EMBEDDING_VARIANTS": '["int8"]',
+        **{f"STEPWIRE_MODEL_{name}": value for name, value in settings.items()},
     }
     process = subprocess.Popen([sys.executable, "-m", "model_svc"], env=environment)
     try:

@@ -4,6 +4,7 @@ import ctypes
 import functools
 import io
 import logging
+import threading
 from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +19,9 @@ CUDA_PROVIDER: Final = "CUDAExecutionProvider"
 CPU_PROVIDER: Final = "CPUExecutionProvider"
 
 _logger = logging.getLogger(__name__)
+
+# Models are loaded in several threads; standard output, which is redirected, is all of theirs.
+_loading: Final = threading.Lock()
 
 _DRIVER: Final = "libcuda.so"
 _CUDA_LIBRARY: Final = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
@@ -49,13 +53,18 @@ def choose_device(wanted: Provider) -> Device:
     return Device.GPU if wanted != "cpu" and has_cuda() else Device.CPU
 
 
-@functools.cache
 def load_cuda_libraries() -> None:
     """Loads NVIDIA's libraries from their Python packages, once.
 
     The system's loader does not look for them there. What is missing may still be installed
     elsewhere, or not be needed: it is logged, and ONNX Runtime decides.
     """
+    with _loading:
+        _load_once()
+
+
+@functools.cache
+def _load_once() -> None:
     with redirect_stdout(io.StringIO()) as told:
         ort.preload_dlls()
     if told.getvalue():

@@ -225,7 +225,7 @@ def test_bfloat16_goes_through_as_bits(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("graphs", [False, True])
-@pytest.mark.parametrize(("variant", "near"), [(Variant.FLOAT32, 1e-3), (Variant.FLOAT16, 1e-2)])
+@pytest.mark.parametrize(("variant", "near"), [(Variant.FLOAT32, 5e-3), (Variant.FLOAT16, 1e-2)])
 def test_a_gpu_gives_what_the_cpu_gives(
     tmp_path: Path, exports: Path, variant: Variant, near: float, *, graphs: bool
 ) -> None:
@@ -257,7 +257,7 @@ def test_graphs_are_captured_while_other_models_use_the_gpu(tmp_path: Path, expo
     with ThreadPoolExecutor(4) as threads:
         for results in threads.map(work, sessions):
             for result, wanted in zip(results, expected, strict=True):
-                assert np.abs(result - wanted).max() < 1e-3
+                assert np.abs(result - wanted).max() < 5e-3
 
 
 @pytest.mark.usefixtures("gpu")

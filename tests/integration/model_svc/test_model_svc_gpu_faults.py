@@ -99,9 +99,9 @@ def test_what_nvidias_libraries_lack_is_logged(
 ) -> None:
     missing = "Failed to load libcublas.so.13"
     monkeypatch.setattr(ort, "preload_dlls", lambda: sys.stdout.write(missing))
-    load_cuda_libraries.cache_clear()
+    devices._load_once.cache_clear()
     load_cuda_libraries()
-    load_cuda_libraries.cache_clear()
+    devices._load_once.cache_clear()
     assert missing in caplog.text
     assert capsys.readouterr().out == ""
 
