@@ -23,8 +23,8 @@ _logger = logging.getLogger(__name__)
 # Models are loaded in several threads; standard output, which is redirected, is all of theirs.
 _loading: Final = threading.Lock()
 
-_DRIVER: Final = "libcuda.so"
-_CUDA_LIBRARY: Final = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+_DRIVER: Final = "libcuda.so.1"
+_CUDA_LIBRARY: Final = str(Path(ort.__file__).parent / "capi/libonnxruntime_providers_cuda.so")
 
 
 class Device(StrEnum):
@@ -65,6 +65,9 @@ def load_cuda_libraries() -> None:
 
 @functools.cache
 def _load_once() -> None:
+    if _why_not_loaded(_DRIVER):
+        # They would take memory for nothing.
+        return
     with redirect_stdout(io.StringIO()) as told:
         ort.preload_dlls()
     if told.getvalue():
@@ -73,9 +76,14 @@ def _load_once() -> None:
 
 def why_no_cuda() -> str:
     """Returns why ONNX Runtime passed CUDA over: what it writes to its log only."""
+    if reason := _why_not_loaded(_DRIVER):
+        return f"NVIDIA's driver is not there: {reason}"
+    return _why_not_loaded(_CUDA_LIBRARY) or "its log says why"
+
+
+def _why_not_loaded(library: str) -> str:
     try:
-        ctypes.CDLL(str(_CUDA_LIBRARY))
+        ctypes.CDLL(library)
     except OSError as error:
-        driver = " (of NVIDIA's driver)" if _DRIVER in str(error) else ""
-        return f"{error}{driver}"
-    return "its log says why"
+        return str(error)
+    return ""

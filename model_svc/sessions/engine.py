@@ -192,4 +192,5 @@ class Engine:
     def _give_up(self, error: DeviceError) -> None:
         self.fallback = str(error)
         self._device = None
-        _logger.error("a model runs on the CPU from now on: %s", error)
+        # Not the error itself: with its traceback it would hold the session.
+        _logger.error("a model runs on the CPU from now on: %s", self.fallback)

@@ -92,24 +92,40 @@ def test_names_in_a_model_do_not_make_a_callers_fault_the_devices(tmp_path: Path
         session.run(inputs, ["c"])
 
 
+def load_anew(monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
+    """Loads NVIDIA's libraries, one of which is missing, where there is this driver."""
+    monkeypatch.setattr(devices, "_DRIVER", driver)
+    monkeypatch.setattr(ort, "preload_dlls", lambda: sys.stdout.write("no libcublas.so.13"))
+    devices._load_once.cache_clear()
+    load_cuda_libraries()
+    devices._load_once.cache_clear()
+
+
 def test_what_nvidias_libraries_lack_is_logged(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    missing = "Failed to load libcublas.so.13"
-    monkeypatch.setattr(ort, "preload_dlls", lambda: sys.stdout.write(missing))
-    devices._load_once.cache_clear()
-    load_cuda_libraries()
-    devices._load_once.cache_clear()
-    assert missing in caplog.text
+    load_anew(monkeypatch, "libm.so.6")
+    assert "no libcublas.so.13" in caplog.text
     assert capsys.readouterr().out == ""
 
 
-def test_why_cuda_was_passed_over_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_CUDA_LIBRARY", tmp_path / "libcuda.so.1")
-    assert "libcuda.so.1: cannot open shared object file" in why_no_cuda()
-    assert why_no_cuda().endswith("(of NVIDIA's driver)")
+def test_without_a_driver_nvidias_libraries_take_no_memory(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    load_anew(monkeypatch, "libnone.so.1")
+    assert caplog.text == ""
+
+
+def test_why_cuda_was_passed_over_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_DRIVER", "libnone.so.1")
+    assert why_no_cuda().startswith("NVIDIA's driver is not there: libnone.so.1: cannot open")
+    monkeypatch.setattr(devices, "_DRIVER", "libm.so.6")
+    monkeypatch.setattr(devices, "_CUDA_LIBRARY", "libnone.so.2")
+    assert why_no_cuda().startswith("libnone.so.2: cannot open")
+    monkeypatch.setattr(devices, "_CUDA_LIBRARY", "libm.so.6")
+    assert why_no_cuda() == "its log says why"
 
 
 def test_a_gpu_that_is_full_says_what_a_model_may_have_of_it(tmp_path: Path) -> None:
