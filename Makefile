@@ -20,7 +20,7 @@ TEST_PROCESSES ?= 3
 # How long chaos reigns, once every oracle has been seen red on a build that is broken.
 MINUTES ?= 5
 
-.PHONY: help demo test lint collect proto proto-check bench chaos up down lock clean rabbitmq redis
+.PHONY: help demo test lint style types collect proto proto-check bench chaos up down lock clean rabbitmq redis
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,11 +39,16 @@ chaos: $(VENV)/.installed-dev rabbitmq ## Seeded faults for MINUTES=n, against e
 collect: $(VENV)/.installed-dev
 	@told=$$($(BIN)/python -m pytest --collect-only --quiet 2>&1) || { echo "$$told"; exit 1; }
 
-lint: $(VENV)/.installed-dev proto-check ## Style, types, import rules, generated code.
+# Apart, so that mypy has a core for itself and is waited for by nothing.
+lint: style types proto-check ## Style, types, import rules, generated code.
+
+style: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy $(PACKAGES)
 
 up: $(VENV)/.installed rabbitmq ## Start everything and leave it running.
 	@$(BIN)/stepwire up --detach

@@ -389,6 +389,8 @@ async def held_against_postgres(connection: Any, clusters: Clusters) -> None:
 # Of 120 graphs each lost at least four; one that loses fewer than this is made anew.
 LOST_AT_LEAST = 3
 MOST_GRAPHS = 10
+# Some thousand searches; without a deadline, a call may take less.
+MEASURING_SECONDS = 100.0
 
 
 async def lost(client: Client, odd: np.ndarray) -> int:
@@ -420,7 +422,7 @@ async def test_what_walks_lose_is_measured_and_found_from_then_on(client: Client
     before = await losing(client, odd, like)
     # All of them: few are lost, and a part may hold none of those.
     request = MeasureRecallRequest(collection="things", samples=1_000, target_recall=1)
-    measured = await client.searches.MeasureRecall(request)
+    measured = await client.searches.MeasureRecall(request, timeout=MEASURING_SECONDS)
     assert measured.figures[0].recall < 1
     assert measured.ef_search == 0 or measured.ef_search > 64
     assert await lost(client, odd) < before
