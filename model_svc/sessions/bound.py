@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +23,9 @@ from model_svc.tensors import DTYPES, Tensor
 _GRAPH_ID: Final = "gpu_graph_id"
 _NO_GRAPH: Final = "-1"
 _MAX_BUCKETS: Final = 128
+
+# How long a capture waits for what else uses the GPU: longer than runs take.
+_PATIENCE_SECONDS: Final = 0.2
 
 Shape = tuple[int, ...]
 
@@ -37,7 +41,7 @@ class _Bucket:
         capturing: Whether its next run captures a graph.
     """
 
-    def __init__(self, inputs: dict[str, Any], outputs: dict[str, Any], options: Any) -> None:
+    def __init__(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], options: Any) -> None:
         self.inputs = inputs
         self.outputs = outputs
         self.options = options
@@ -92,8 +96,11 @@ class BoundSession(Session):
 
     def _run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         key = (tuple((name, array.shape) for name, array in sorted(inputs.items())), *outputs)
-        with GATE.capture() if self._captures(key) else self._gate():
-            bucket = self._bucket(key, inputs, outputs)
+        if not self._captures(key):
+            with self._gate():
+                return self._run_in(self._bucket(key, inputs, outputs), inputs, outputs)
+        with GATE.capture(_PATIENCE_SECONDS) as alone:
+            bucket = self._bucket(key, inputs, outputs) if alone else self._new_bucket(inputs)
             results = self._run_in(bucket, inputs, outputs)
             bucket.capturing = False
         return results
@@ -133,16 +140,22 @@ class BoundSession(Session):
             self._buckets.popitem(last=False)
         # A replay fills no outputs but those whose places were known when it was captured.
         given = self._output_buffers(inputs, outputs) if self._graphs and not full else {}
-        options = run_options()
-        options.add_run_config_entry(_GRAPH_ID, str(len(self._buckets)) if given else _NO_GRAPH)
-        bucket = _Bucket(
-            {name: self._buffer(array.shape, array.dtype) for name, array in inputs.items()},
-            given,
-            options,
-        )
+        graph_id = str(len(self._buckets)) if given else _NO_GRAPH
+        bucket = self._new_bucket(inputs, given, graph_id)
         if given or not self._graphs:
             self._buckets[key] = bucket
         return bucket
+
+    def _new_bucket(
+        self,
+        inputs: Mapping[str, Tensor],
+        outputs: Mapping[str, Any] = MappingProxyType({}),
+        graph_id: str = _NO_GRAPH,
+    ) -> _Bucket:
+        options = run_options()
+        options.add_run_config_entry(_GRAPH_ID, graph_id)
+        buffers = {name: self._buffer(array.shape, array.dtype) for name, array in inputs.items()}
+        return _Bucket(buffers, outputs, options)
 
     def _output_buffers(
         self, inputs: Mapping[str, Tensor], outputs: Sequence[str]

@@ -26,8 +26,7 @@ class CaptureGate:
     def use(self) -> Iterator[None]:
         """Waits until nothing is captured or waits for it. Not to be nested."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._captures)
-            self._uses += 1
+            self._enter()
         try:
             yield
         finally:
@@ -36,19 +35,37 @@ class CaptureGate:
                 self._changed.notify_all()
 
     @contextmanager
-    def capture(self) -> Iterator[None]:
-        """Waits until nothing else uses the GPU. Not to be nested."""
+    def capture(self, patience_seconds: float) -> Iterator[bool]:
+        """Waits until nothing else uses the GPU; yields whether nothing does. Not to be nested.
+
+        What takes longer than the patience, such as the loading of a model, is not waited
+        for: then this is one more use.
+        """
         with self._changed:
             self._captures += 1
-            self._changed.wait_for(lambda: not self._uses and not self._capturing)
-            self._capturing = True
+            alone = self._changed.wait_for(
+                lambda: not self._uses and not self._capturing, patience_seconds
+            )
+            if alone:
+                self._capturing = True
+            else:
+                self._captures -= 1
+                self._changed.notify_all()
+                self._enter()
         try:
-            yield
+            yield alone
         finally:
             with self._changed:
-                self._captures -= 1
-                self._capturing = False
+                if alone:
+                    self._captures -= 1
+                    self._capturing = False
+                else:
+                    self._uses -= 1
                 self._changed.notify_all()
+
+    def _enter(self) -> None:
+        self._changed.wait_for(lambda: not self._captures)
+        self._uses += 1
 
 
 # One for the process, as the GPU's state is.

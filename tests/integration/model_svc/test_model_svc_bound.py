@@ -20,10 +20,11 @@ from model_svc.rows import bucketed, padded
 from model_svc.running.openers import open_plain, open_text
 from model_svc.running.plan import RunPlan
 from model_svc.running.runtime import DEFAULT_PLAN, Runtime
+from model_svc.sessions import bound as bound_module
 from model_svc.sessions.bound import BoundSession
 from model_svc.sessions.devices import Device
 from model_svc.sessions.errors import DeviceError, InputRefusedError
-from model_svc.sessions.graphs import GATE
+from model_svc.sessions.graphs import GATE, CaptureGate
 from model_svc.sessions.memory import NO_LIMIT, GpuMemory
 from model_svc.sessions.session import Session
 from model_svc.settings import ModelSettings
@@ -143,13 +144,22 @@ def test_sizes_beyond_those_that_are_captured_run_without_a_graph(
     assert other.outputs == {}
 
 
-def test_a_graph_is_captured_while_nothing_else_uses_the_gpu(tmp_path: Path, exports: Path) -> None:
+@pytest.fixture
+def capturing(tmp_path: Path, exports: Path) -> BoundSession:
+    """Give a session that waits as on a GPU, though the CPU captures nothing."""
     path = exported_model(write_checkpoint(tmp_path / "tiny"), exports, packed=False)
     session = bound(path)
     session._graphs, session._gate = True, GATE.use
+    return session
+
+
+def test_a_graph_is_captured_while_nothing_else_uses_the_gpu(
+    capturing: BoundSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bound_module, "_PATIENCE_SECONDS", 60.0)
     inputs, answers = inputs_of(3, 5), []
     with GATE.use():
-        runs = threading.Thread(target=lambda: answers.append(session.run(inputs, OUTPUT)))
+        runs = threading.Thread(target=lambda: answers.append(capturing.run(inputs, OUTPUT)))
         runs.start()
         eventually_blocking(lambda: GATE._captures == 1)
         assert answers == []
@@ -157,7 +167,38 @@ def test_a_graph_is_captured_while_nothing_else_uses_the_gpu(tmp_path: Path, exp
     assert len(answers) == 1
     # Replays get along with everything.
     with GATE.use():
-        session.run(inputs, OUTPUT)
+        capturing.run(inputs, OUTPUT)
+
+
+def test_who_loses_patience_uses_the_gpu_after_the_capture() -> None:
+    gate, alone = CaptureGate(), []
+
+    def impatient() -> None:
+        with gate.capture(0.0) as captures:
+            alone.append(captures)
+
+    with gate.capture(60.0) as captures:
+        assert captures
+        other = threading.Thread(target=impatient)
+        other.start()
+        eventually_blocking(lambda: gate._changed._waiters)
+        assert alone == []
+    other.join()
+    assert alone == [False]
+
+
+def test_a_capture_does_not_wait_for_what_hangs(
+    capturing: BoundSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bound_module, "_PATIENCE_SECONDS", 0.0)
+    inputs = inputs_of(3, 5)
+    with GATE.use():
+        without = capturing.run(inputs, OUTPUT)[0]
+        assert capturing._buckets == {}
+    with_graph = capturing.run(inputs, OUTPUT)[0]
+    assert len(capturing._buckets) == 1
+    assert np.array_equal(without, with_graph)
+    assert (GATE._uses, GATE._captures, GATE._capturing) == (0, 0, False)
 
 
 def test_int8_is_for_the_cpu(weights: Path, cache_dir: Path) -> None:
