@@ -1,12 +1,16 @@
 """What waking and releasing costs when there is very much else: it depends on what is found."""
 
 import json
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
-from tests.integration.executor_svc.limit_record import REPUBLISH, limit_record
-
-record = limit_record
+from stepwire.db import open_pool
+from stepwire.stack.postgres import PostgresServer
+from stepwire.testing.postgres import fresh_database
+from tests.integration.executor_svc.limit_record import REPUBLISH, LimitRecord
 
 STEPS = 60_000
 FOUND = 100
@@ -17,12 +21,39 @@ REPUBLISH_QUERY = """
     SELECT 1 FROM executor.steps
     WHERE state = 'READY' AND queue = 'default' AND due_at <= now() ORDER BY due_at LIMIT 100"""
 
+TABLES = """
+    SELECT oid::regclass::text AS name FROM pg_class
+    WHERE relnamespace = 'executor'::regnamespace AND relkind = 'r'"""
+
+
+@pytest.fixture(scope="module")
+async def filled(postgres: PostgresServer, executor_template: str) -> AsyncIterator[str]:
+    """A database to be copied: steps in all states, of 20 tenants, in three partitions."""
+    with fresh_database(postgres, template=executor_template) as url:
+        async with open_pool(url, application_name="test") as pool:
+            await fill(pool)
+            for table in await pool.fetch(TABLES):
+                # What is not analyzed stays so, however long it is copied from.
+                await pool.execute(f"ALTER TABLE {table['name']} SET (autovacuum_enabled = off)")
+        yield urlsplit(url).path.removeprefix("/")
+
 
 @pytest.fixture(params=["analyzed", "not analyzed"])
-async def full(record, request):
-    """Steps in all states, of 20 tenants, in three partitions."""
+async def full(
+    postgres: PostgresServer, filled: str, request: pytest.FixtureRequest
+) -> AsyncIterator[LimitRecord]:
+    with fresh_database(postgres, template=filled) as url:
+        async with open_pool(url, application_name="test") as pool:
+            if request.param == "analyzed":
+                await pool.execute("ANALYZE")
+            # At its first statement, a session reads what the tables are like.
+            await pool.execute("SELECT * FROM executor.release_v1($1, 'none', 1)", REPUBLISH)
+            yield LimitRecord(pool)
+
+
+async def fill(pool: asyncpg.Pool) -> None:
     for number in range(3):
-        await record.pool.execute(
+        await pool.execute(
             f"CREATE TABLE executor.steps_{number} PARTITION OF executor.steps"
             f" FOR VALUES FROM ('0{number}000000-0000-0000-0000-000000000000')"
             f" TO ('0{number + 1}000000-0000-0000-0000-000000000000')"
@@ -31,13 +62,13 @@ async def full(record, request):
         "('0' || i % 3 || '000000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid AS task_id,"
         " 't' || i % 20 AS tenant, i FROM generate_series(1, $1::integer) AS i"
     )
-    await record.pool.execute(
+    await pool.execute(
         "INSERT INTO executor.tasks (task_id, tenant_id, graph_hash, open_sinks, input,"
         f" input_type, traceparent) SELECT r.task_id, r.tenant, 'g', 1, '1', 'j', ''"
         f" FROM (SELECT {ids}) AS r",
         STEPS,
     )
-    await record.pool.execute(
+    await pool.execute(
         "INSERT INTO executor.steps (task_id, step_id, ordinal, state, tenant_id, queue,"
         " priority, due_at, waits_for, ready_at, ended_at) SELECT r.task_id, 'a', 0, CASE i % 4"
         " WHEN 2 THEN 'WAITING' WHEN 3 THEN 'SUCCEEDED' ELSE 'READY' END::executor.step_state,"
@@ -47,15 +78,12 @@ async def full(record, request):
         STEPS,
     )
     for state in ("READY", "WAITING"):
-        await record.pool.execute(
+        await pool.execute(
             "UPDATE executor.steps SET due_at = now() - interval '1 s' WHERE task_id IN ("
             "SELECT task_id FROM executor.steps WHERE state = $1 AND due_at IS NOT NULL LIMIT $2)",
             state,
             FOUND,
         )
-    if request.param == "analyzed":
-        await record.pool.execute("ANALYZE")
-    return record
 
 
 async def blocks(record, statement, *arguments):
