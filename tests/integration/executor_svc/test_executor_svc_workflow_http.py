@@ -1,7 +1,6 @@
 """Workflows as JSON over HTTP, through a real Envoy."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,10 +12,13 @@ from tests.integration.executor_svc.executor_mesh import Mesh
 GRAPH = {"steps": [{"name": "add", "transform": {"expression": "input + 1"}}]}
 
 
-@pytest.fixture
-async def http(shared_mesh: Mesh, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
+@pytest.fixture(scope="module")
+async def http(
+    shared_mesh: Mesh, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[httpx2.AsyncClient]:
+    folder = tmp_path_factory.mktemp("gateway")
     async with (
-        running_envoy(tmp_path, executor_target=shared_mesh.server.address) as envoy,
+        running_envoy(folder, executor_target=shared_mesh.server.address) as envoy,
         httpx2.AsyncClient(base_url=f"http://{envoy.target}", trust_env=False, timeout=30) as http,
     ):
         yield http
