@@ -7,9 +7,11 @@ from functools import partial
 from grpc_health.v1 import health_pb2_grpc
 
 from gateway.health import MeshHealth
-from gateway.mesh import HEALTH, MESH_SERVICES, REFLECTION, REFLECTION_ALPHA
+from gateway.keys.app import wire_keys
+from gateway.mesh import HEALTH, KEY_SERVICE, MESH_SERVICES, REFLECTION, REFLECTION_ALPHA
 from gateway.metrics import CompanionMetrics
 from gateway.owners import GrpcOwner, open_health_channel
+from gateway.public import Upstream
 from gateway.reflection import reflection_services
 from gateway.servicer import HealthServicer
 from gateway.settings import CompanionSettings
@@ -28,14 +30,19 @@ def run(settings: CompanionSettings) -> None:
 
 
 async def build(settings: CompanionSettings, stack: AsyncExitStack) -> Sequence[Service]:
-    """Returns health and reflection of the mesh; what they hold is closed by `stack`."""
+    """Returns health and reflection of the mesh, and keys; what they hold is closed by `stack`."""
+    keys = await wire_keys(settings, stack)
     owners = {}
     for upstream, target in settings.targets().items():
         channel = await stack.enter_async_context(open_health_channel(target))
         owners[upstream] = GrpcOwner(channel, timeout_seconds=settings.owner_timeout_seconds)
     health = MeshHealth(
-        {service.name: owners[service.upstream] for service in MESH_SERVICES},
-        own=(HEALTH, REFLECTION, REFLECTION_ALPHA),
+        {
+            service.name: owners[service.upstream]
+            for service in MESH_SERVICES
+            if service.upstream is not Upstream.COMPANION
+        },
+        own=(HEALTH, REFLECTION, REFLECTION_ALPHA, KEY_SERVICE.name),
     )
 
     async def stop() -> None:
@@ -44,4 +51,4 @@ async def build(settings: CompanionSettings, stack: AsyncExitStack) -> Sequence[
     servicer = HealthServicer(health, CompanionMetrics(meter()))
     add = partial(health_pb2_grpc.add_HealthServicer_to_server, servicer)
     mesh_health = Service(HEALTH, add, drain=stop)
-    return [mesh_health, *(reflection_services() if settings.reflection else ())]
+    return [mesh_health, *keys, *(reflection_services() if settings.reflection else ())]

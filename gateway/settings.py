@@ -1,11 +1,13 @@
 """Settings of the gateway: what Envoy is told, and what the companion needs."""
 
-from typing import Annotated, Literal
+import ipaddress
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from gateway.mesh import Upstream
+from gateway.public import Upstream
+from stepwire.api_keys import read_reference
 from stepwire.settings import MEBIBYTE, ServiceSettings
 
 Target = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):[0-9]{1,5}$")]
@@ -45,6 +47,10 @@ class GatewaySettings(BaseSettings):
     model_target: Target = Field(default="127.0.0.1:50054", description="Where model_svc listens.")
     companion_target: Target = Field(
         default="127.0.0.1:50055", description="Where the gateway's companion listens."
+    )
+    companion_http_target: Target = Field(
+        default="127.0.0.1:50065",
+        description="Where the gateway's companion says whether a call may pass.",
     )
     otlp_target: Target | None = Field(
         default=None,
@@ -109,6 +115,45 @@ class GatewaySettings(BaseSettings):
         description="Memory of Envoy; near it new calls are refused.",
     )
 
+    authentication: Literal["off", "keys"] = Field(
+        default="off",
+        description="Whether calls need a key: `keys`, or `off`. With `keys` the companion needs "
+        "its setting `postgres_url`. Health and reflection need none either way.",
+    )
+    allow_unauthenticated: bool = Field(
+        default=False,
+        description="Whether the gateway may listen beyond the loopback address with "
+        "`authentication` off. Whoever reaches it then may do everything.",
+    )
+
+    tls_certificate_file: str = Field(
+        default="",
+        description="Certificate of the gateway, with those that lead to its authority, as PEM. "
+        "A new one that is moved into its folder is taken without a restart. Empty: cleartext.",
+    )
+    tls_key_file: str = Field(
+        default="", description="Private key of the certificate, as PEM, in the same folder."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.tls_certificate_file) != bool(self.tls_key_file):
+            raise ValueError("tls_certificate_file and tls_key_file go together")
+        return self
+
+    @model_validator(mode="after")
+    def _closed(self) -> Self:
+        if (
+            self.authentication == "off"
+            and not self.allow_unauthenticated
+            and not is_loopback(self.host)
+        ):
+            raise ValueError(
+                f"host {self.host} is open to other machines: set authentication to `keys`, or "
+                "allow_unauthenticated if everybody there may do everything"
+            )
+        return self
+
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -132,6 +177,14 @@ class GatewaySettings(BaseSettings):
         }[upstream]
 
 
+def is_loopback(host: str) -> bool:
+    """Returns whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class CompanionSettings(ServiceSettings):
     """Settings of the companion service."""
 
@@ -139,6 +192,13 @@ class CompanionSettings(ServiceSettings):
 
     port: int = Field(
         default=50055, ge=0, le=65535, description="Port of the gRPC server; 0 takes a free one."
+    )
+    http_port: int = Field(
+        default=50065,
+        ge=0,
+        le=65535,
+        description="Port on which Envoy asks whether a call may pass, where keys are kept; 0 "
+        "takes a free one.",
     )
     executor_target: Target = Field(
         default="127.0.0.1:50051", description="Where executor_svc listens."
@@ -155,6 +215,47 @@ class CompanionSettings(ServiceSettings):
         gt=0,
         description="Time that a service has to tell its health; later it counts as not serving.",
     )
+
+    postgres_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Secret. Database of keys, as postgresql://user@host:port/name. Empty keeps "
+        "none: the gateway's `authentication` must be off then.",
+    )
+    postgres_max_connections: int = Field(
+        default=4, ge=1, description="Most connections to Postgres."
+    )
+    first_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Secret. A key with all scopes, of the tenant `default`, that is added when "
+        "the companion starts, unless it was added before: its text, or `ID:SHA256`, as "
+        "`stepwire keys generate` prints both. Once revoked it stays so.",
+    )
+    key_cache_seconds: float = Field(
+        default=5,
+        ge=0,
+        description="How long a key is believed without asking Postgres again: the longest time "
+        "that another companion lets pass a key after it was revoked.",
+    )
+    key_grace_seconds: float = Field(
+        default=600,
+        ge=0,
+        description="How long a key that was good is believed while Postgres is away. Others are "
+        "refused with UNAVAILABLE then.",
+    )
+    key_lookup_seconds: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="How long a call waits for Postgres to tell of its key; later it counts as "
+        "away. Envoy waits for a second.",
+    )
+
+    @field_validator("first_key")
+    @classmethod
+    def _readable_key(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and read_reference(value.get_secret_value()) is None:
+            raise ValueError("is neither a key nor ID:SHA256")
+        return value
 
     def targets(self) -> dict[Upstream, str]:
         """Returns where each upstream that has a health of its own listens."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 
-from gateway.config import command, render
+from gateway.config import command, write
 from gateway.settings import GatewaySettings
 from stepwire.stack.ports import LOOPBACK, is_free
 from stepwire.testing.poll import eventually
@@ -65,7 +65,7 @@ async def running_envoy(folder: Path, **settings: Any) -> AsyncIterator[RunningE
         {"port": port, "admin_port": admin_port, "access_log": str(access_log)} | settings
     )
     configuration = folder / "envoy.yaml"
-    configuration.write_text(render(chosen), encoding="utf-8")
+    write(chosen, configuration)
     own_log = folder / "envoy.log"
     admin_target = f"{LOOPBACK}:{admin_port}"
     async with AsyncExitStack() as stack:

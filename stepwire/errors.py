@@ -113,6 +113,14 @@ class Reason(_NamedValue):
     BUDGET_EXISTS = auto()
     BUDGET_CHANGED = auto()
 
+    KEY_MISSING = auto()
+    KEY_INVALID = auto()
+    KEY_EXPIRED = auto()
+    KEY_REVOKED = auto()
+    SCOPE_MISSING = auto()
+    KEY_NOT_FOUND = auto()
+    KEYS_OFF = auto()
+
 
 @dataclass(frozen=True, slots=True)
 class FieldFault:

@@ -10,6 +10,7 @@ from gateway.edge.limits import BUFFER_BYTES, TCP_KEEPALIVE, TO_CLIENTS, http2, 
 from gateway.edge.observability import SERVICE_NAME, access_log, application_log, tracing
 from gateway.edge.replies import local_replies
 from gateway.edge.routes import route_configuration
+from gateway.edge.tls import tls
 from gateway.envoy.bootstrap import (
     Admin,
     Bootstrap,
@@ -40,12 +41,13 @@ _RUNTIME = {
 }
 
 
-def bootstrap(settings: GatewaySettings, *, descriptors: Path) -> Bootstrap:
+def bootstrap(settings: GatewaySettings, *, descriptors: Path, secrets: Path) -> Bootstrap:
     """Returns the configuration.
 
     Args:
         settings: What may differ from one installation to the next.
         descriptors: The descriptor set, under the path at which Envoy finds it.
+        secrets: The file that names certificate and key, likewise, where there are any.
     """
     return Bootstrap(
         node=Node(id=SERVICE_NAME, cluster="stepwire"),
@@ -56,12 +58,12 @@ def bootstrap(settings: GatewaySettings, *, descriptors: Path) -> Bootstrap:
         ),
         overload_manager=overload_manager(settings),
         static_resources=StaticResources(
-            listeners=(_listener(settings, descriptors),), clusters=clusters(settings)
+            listeners=(_listener(settings, descriptors, secrets),), clusters=clusters(settings)
         ),
     )
 
 
-def _listener(settings: GatewaySettings, descriptors: Path) -> Listener:
+def _listener(settings: GatewaySettings, descriptors: Path, secrets: Path) -> Listener:
     manager = TypedConfig(
         name="envoy.filters.network.http_connection_manager",
         typed_config=_connection_manager(settings, descriptors),
@@ -72,7 +74,9 @@ def _listener(settings: GatewaySettings, descriptors: Path) -> Listener:
         per_connection_buffer_limit_bytes=BUFFER_BYTES,
         # Finds clients that are gone without having said so, and end their watches.
         tcp_keepalive=TCP_KEEPALIVE,
-        filter_chains=(FilterChain(filters=(manager,)),),
+        filter_chains=(
+            FilterChain(filters=(manager,), transport_socket=tls(settings, secrets=secrets)),
+        ),
     )
 
 

@@ -28,7 +28,8 @@ from gateway.envoy.cluster import (
     UpstreamHttpOptions,
 )
 from gateway.envoy.core import Address, Percent, address
-from gateway.mesh import HEALTH_NAMES, ROUTER_HTTP, Upstream
+from gateway.mesh import COMPANION_HTTP, HEALTH_NAMES, ROUTER_HTTP
+from gateway.public import Upstream
 from gateway.settings import GatewaySettings
 
 OTLP_CLUSTER = "otlp"
@@ -64,9 +65,27 @@ def clusters(settings: GatewaySettings) -> tuple[Cluster, ...]:
         check=HttpHealthCheck(path=_HEALTH_PATH),
         options=_HTTP1,
     )
+    checks = _checks(settings) if settings.authentication == "keys" else ()
     if settings.otlp_target is None:
-        return (*services, router_http)
-    return (*services, router_http, _cluster(OTLP_CLUSTER, settings.otlp_target, max_requests=64))
+        return (*services, router_http, *checks)
+    return (
+        *services,
+        router_http,
+        *checks,
+        _cluster(OTLP_CLUSTER, settings.otlp_target, max_requests=64),
+    )
+
+
+def _checks(settings: GatewaySettings) -> tuple[Cluster, ...]:
+    cluster = _cluster(
+        COMPANION_HTTP,
+        settings.companion_http_target,
+        # As many as all services together may have under way.
+        max_requests=settings.max_upstream_requests * len(Upstream),
+        check=HttpHealthCheck(path=_HEALTH_PATH),
+        options=_HTTP1,
+    )
+    return (cluster,)
 
 
 def _cluster(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gateway.edge.authentication import AUTHENTICATION_FILTER, authentication
 from gateway.edge.inference_errors import LUA_FILTER, lua
 from gateway.edge.routes import CORS_FILTER
 from gateway.envoy.core import HeaderMatcher, StringMatcher, TypedConfig
@@ -32,12 +33,20 @@ def http_filters(settings: GatewaySettings, descriptors: Path) -> tuple[TypedCon
             name="envoy.filters.http.grpc_json_transcoder",
             typed_config=_transcoder(settings, descriptors),
         ),
-        # After the two above, so that it sees every call as gRPC.
+        *_authentication(settings),
+        # After the transcoder and gRPC-Web, so that it sees every call as gRPC.
         TypedConfig(name="envoy.filters.http.grpc_stats", typed_config=_grpc_stats()),
         TypedConfig(
             name="envoy.filters.http.router", typed_config=Router(suppress_envoy_headers=True)
         ),
     )
+
+
+def _authentication(settings: GatewaySettings) -> tuple[TypedConfig, ...]:
+    """After the transcoder, which finds the method, whose route says what a key must allow."""
+    if settings.authentication == "off":
+        return ()
+    return (TypedConfig(name=AUTHENTICATION_FILTER, typed_config=authentication()),)
 
 
 def _healthz() -> HealthCheckFilter:

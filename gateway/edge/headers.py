@@ -18,7 +18,7 @@ FROM_GRPC = HeaderMatcher(name=_ORIGINAL_PATH, present_match=True, invert_match=
 def early_header_mutation() -> TypedConfig:
     """Takes from clients the headers that only the gateway may set.
 
-    It comes before all filters, so that a filter which knows the caller can put
+    It comes before all filters, so that the one which knows the caller's key can put
     another tenant in the place of the default one.
     """
     tenant = header(TENANT_ID, DEFAULT_TENANT, AppendAction.OVERWRITE_IF_EXISTS_OR_ADD)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
+from gateway.authz.wire import KEY_ID, REFUSED
+from gateway.edge.authentication import AUTHENTICATION_FILTER
 from gateway.edge.clusters import OTLP_CLUSTER
 from gateway.edge.headers import FROM_GRPC, FROM_JSON
 from gateway.envoy.core import (
@@ -61,6 +63,12 @@ _ACCESS_LOG_FIELDS = {
     "trace_id": "%TRACE_ID%",
 }
 
+# With keys.
+_KEY_FIELDS = {
+    "key_id": f"%DYNAMIC_METADATA({AUTHENTICATION_FILTER}:{KEY_ID})%",
+    "refused": f"%DYNAMIC_METADATA({AUTHENTICATION_FILTER}:{REFUSED})%",
+}
+
 _LOG_FIELDS = {
     "time": "%Y-%m-%dT%T.%fZ",
     "level": "%l",
@@ -78,9 +86,10 @@ def access_log(settings: GatewaySettings) -> tuple[AccessLog, ...]:
     """
     if not settings.access_log:
         return ()
-    of_json = {key: text for key, text in _ACCESS_LOG_FIELDS.items() if key != "grpc_status"}
+    fields = _ACCESS_LOG_FIELDS | ({} if settings.authentication == "off" else _KEY_FIELDS)
+    of_json = {key: text for key, text in fields.items() if key != "grpc_status"}
     return (
-        _log(settings.access_log, _ACCESS_LOG_FIELDS, FROM_GRPC),
+        _log(settings.access_log, fields, FROM_GRPC),
         _log(settings.access_log, of_json, FROM_JSON),
     )
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from gateway.edge.authentication import CREDENTIALS
 from gateway.envoy.core import HeaderMatcher, RegexMatcher, StringMatcher
 from gateway.envoy.filters import CorsPolicy
 
@@ -17,10 +18,10 @@ _REQUEST_HEADERS = (
     "x-request-id",
     "traceparent",
     "tracestate",
+    *CREDENTIALS,
 )
 # What OpenAI's client sends besides, and what of ours it may be given.
 _OPENAI_REQUEST_HEADERS = (
-    "authorization",
     "openai-organization",
     "openai-project",
     *(

@@ -15,6 +15,8 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 from google.rpc.status_pb2 import Status
 
+from gateway.authz.wire import MISSING_SCOPE, REFUSED
+from gateway.edge.authentication import AUTHENTICATION_FILTER
 from gateway.edge.headers import FROM_GRPC
 from gateway.envoy.core import (
     AppendAction,
@@ -33,12 +35,17 @@ from gateway.envoy.observe import (
     HeaderFilter,
     LocalReplyConfig,
     LogFilter,
+    MetadataFilter,
+    MetadataMatcher,
+    PathSegment,
     ResponseFlagFilter,
     ResponseMapper,
     RuntimeUInt32,
     StatusCodeFilter,
+    ValueMatcher,
 )
 from gateway.mesh import PUBLIC_SERVICES
+from gateway.public import Scope, Upstream
 from gateway.settings import GatewaySettings
 from stepwire.errors import FieldFault, Reason, StepwireError
 from stepwire.rpc.status import DETAILS_KEY, to_proto
@@ -47,6 +54,9 @@ _ENVOYS_TEXT = "%LOCAL_REPLY_BODY%"
 _CLUSTER = "%UPSTREAM_CLUSTER%"
 _REQUEST_ID = "%REQ(X-REQUEST-ID)%"
 _OPENAI_PATH = "/v1/(chat/completions|embeddings|models(/[^/:?]+)?)([?].*)?"
+_UNAUTHORIZED = 401
+_FORBIDDEN = 403
+_UNAVAILABLE = 503
 _TOO_MANY = 429
 _SERVERS_FAULT = 500
 _OVERWRITE = AppendAction.OVERWRITE_IF_EXISTS_OR_ADD
@@ -54,6 +64,21 @@ _OVERWRITE = AppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 # https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage
 _UNREACHABLE_FLAGS = ("UF", "UH", "UC", "UR", "LR", "URX")
 _OVERLOADED_FLAGS = ("UO", "OM")
+_REFUSED_FLAGS = ("UAEX",)
+
+_OPENAI_KINDS = {
+    _UNAUTHORIZED: "authentication_error",
+    _FORBIDDEN: "permission_error",
+    _TOO_MANY: "rate_limit_error",
+}
+# What callers are told whose key is not good, in the order of the reasons.
+_KEY_FAULTS = {
+    Reason.KEY_MISSING: "the call brings no key: send it as `authorization: Bearer KEY`, or as "
+    "`x-api-key: KEY`",
+    Reason.KEY_INVALID: "the call's key is not known here",
+    Reason.KEY_EXPIRED: "the call's key has expired",
+    Reason.KEY_REVOKED: "the call's key was revoked",
+}
 
 
 @dataclass(frozen=True)
@@ -116,6 +141,7 @@ def _refusals(settings: GatewaySettings) -> Sequence[Refusal]:
     )
     internal = StepwireError(Reason.INTERNAL, _ENVOYS_TEXT, metadata={"request_id": _REQUEST_ID})
     return (
+        *(_keys() if settings.authentication == "keys" else ()),
         Refusal(_flags(_OVERLOADED_FLAGS), to_proto(overloaded), 429),
         Refusal(_status_code(ComparisonOp.EQ, 408), to_proto(too_late), 408),
         Refusal(_status_code(ComparisonOp.EQ, 504), to_proto(too_late), 504),
@@ -133,6 +159,33 @@ def _refusals(settings: GatewaySettings) -> Sequence[Refusal]:
         ),
         Refusal(_status_code(ComparisonOp.LE, 499), to_proto(malformed), 400),
         Refusal(_status_code(ComparisonOp.GE, 500), to_proto(internal), 500),
+    )
+
+
+def _keys() -> Iterator[Refusal]:
+    """Yields what becomes of calls that the companion refuses, or does not answer for."""
+    for reason, message in _KEY_FAULTS.items():
+        yield Refusal(_said(reason), to_proto(StepwireError(reason, message)), _UNAUTHORIZED)
+    for scope in Scope:
+        missing = StepwireError(
+            Reason.SCOPE_MISSING,
+            f"the call's key lacks the scope `{scope.value}`",
+            metadata={"scope": scope.value},
+        )
+        yield Refusal(_said(Reason.SCOPE_MISSING, scope), to_proto(missing), _FORBIDDEN)
+    # The companion does without Postgres for the keys that it knows.
+    yield Refusal(_said(Reason.DEPENDENCY_UNAVAILABLE), _unchecked("postgres"), _UNAVAILABLE)
+    unanswered = _both(_flags(_REFUSED_FLAGS), _status_code(ComparisonOp.EQ, _UNAVAILABLE))
+    yield Refusal(unanswered, _unchecked(Upstream.COMPANION.value), _UNAVAILABLE)
+
+
+def _unchecked(dependency: str) -> Status:
+    return to_proto(
+        StepwireError(
+            Reason.DEPENDENCY_UNAVAILABLE,
+            f"the call's key cannot be checked: {dependency} does not answer",
+            metadata={"dependency": dependency},
+        )
     )
 
 
@@ -168,6 +221,7 @@ def _for_json(refusal: Refusal) -> ResponseMapper:
     return ResponseMapper(
         filter=refusal.when,
         status_code=refusal.http_status,
+        headers_to_add=_http_headers(refusal),
         body_format_override=SubstitutionFormat(json_format=_as_json(refusal.status)),
     )
 
@@ -180,7 +234,7 @@ def _for_openai(refusal: Refusal) -> ResponseMapper:
     return ResponseMapper(
         filter=_both(_header(path), refusal.when),
         status_code=refusal.http_status,
-        headers_to_add=(wait,) if refusal.http_status == _TOO_MANY else (),
+        headers_to_add=(wait,) if refusal.http_status == _TOO_MANY else _http_headers(refusal),
         body_format_override=SubstitutionFormat(json_format=_as_openai(refusal)),
     )
 
@@ -189,7 +243,7 @@ def _as_openai(refusal: Refusal) -> dict[str, Any]:
     """Returns a status as OpenAI's API writes errors, and router_svc after it."""
     details = MessageToDict(refusal.status).get("details", [])
     reasons = [each["reason"].lower() for each in details if "reason" in each]
-    kind = "rate_limit_error" if refusal.http_status == _TOO_MANY else "invalid_request_error"
+    kind = _OPENAI_KINDS.get(refusal.http_status, "invalid_request_error")
     return {
         "error": {
             "message": refusal.status.message,
@@ -207,6 +261,12 @@ def _as_json(status: Status) -> dict[str, Any]:
         "message": status.message,
         "details": MessageToDict(status, preserving_proto_field_name=True).get("details", []),
     }
+
+
+def _http_headers(refusal: Refusal) -> tuple[HeaderValueOption, ...]:
+    if refusal.http_status != _UNAUTHORIZED:
+        return ()
+    return (header("www-authenticate", "Bearer", _OVERWRITE),)
 
 
 def _details(status: Status) -> HeaderValueOption:
@@ -239,6 +299,21 @@ def _both(*filters: LogFilter) -> LogFilter:
 
 def _flags(flags: tuple[str, ...]) -> LogFilter:
     return LogFilter(response_flag_filter=ResponseFlagFilter(flags=flags))
+
+
+def _said(reason: Reason, scope: Scope | None = None) -> LogFilter:
+    """Returns the match for calls that the companion has refused for a reason."""
+    says = _left(REFUSED, reason.value)
+    return says if scope is None else _both(says, _left(MISSING_SCOPE, scope.value))
+
+
+def _left(name: str, value: str) -> LogFilter:
+    matcher = MetadataMatcher(
+        filter=AUTHENTICATION_FILTER,
+        path=(PathSegment(key=name),),
+        value=ValueMatcher(string_match=StringMatcher(exact=value)),
+    )
+    return LogFilter(metadata_filter=MetadataFilter(matcher=matcher, match_if_key_not_found=False))
 
 
 def _header(matcher: HeaderMatcher) -> LogFilter:

@@ -5,14 +5,16 @@ before the route is chosen, so that there is one route per published method.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from gateway.descriptors import method_names
+from gateway.edge.authentication import CREDENTIALS, needing
 from gateway.edge.inference_errors import LUA_FILTER, inference_errors
 from gateway.edge.origins import cors_policy, foreign_origin
 from gateway.envoy.core import DataSource, HeaderMatcher, StringMatcher, TypedConfig
 from gateway.envoy.filters import PreviousHosts
+from gateway.envoy.message import Message
 from gateway.envoy.route import (
     ClusterNotFound,
     DirectResponse,
@@ -25,15 +27,8 @@ from gateway.envoy.route import (
     RouteMatch,
     VirtualHost,
 )
-from gateway.mesh import (
-    INFERENCE_HTTP_SERVICE,
-    OPENAI_PATHS,
-    PUBLIC_SERVICES,
-    ROUTER_HTTP,
-    Behaviour,
-    PublicPath,
-    PublicService,
-)
+from gateway.mesh import INFERENCE_HTTP_SERVICE, OPENAI_PATHS, PUBLIC_SERVICES, ROUTER_HTTP
+from gateway.public import Behaviour, PublicPath, PublicService, scope_of
 from gateway.settings import GatewaySettings
 
 CORS_FILTER = "envoy.filters.http.cors"
@@ -61,14 +56,16 @@ def route_configuration(settings: GatewaySettings) -> RouteConfiguration:
                 domains=("*",),
                 routes=(
                     _foreign(settings),
-                    _index(),
+                    _index(settings),
                     *_services(settings),
                     *(_path(each, settings) for each in OPENAI_PATHS),
-                    _unknown(),
+                    _unknown(settings),
                 ),
                 typed_per_filter_config={CORS_FILTER: cors_policy(settings.cors_origins)},
             ),
         ),
+        # No service needs them, and what a service does not get it cannot log.
+        request_headers_to_remove=CREDENTIALS,
     )
 
 
@@ -77,10 +74,11 @@ def _foreign(settings: GatewaySettings) -> Route:
         name="foreign-origin",
         match=RouteMatch(prefix="/", headers=foreign_origin(settings.cors_origins)),
         direct_response=DirectResponse(status=403),
+        typed_per_filter_config=_config(needing(None, settings)),
     )
 
 
-def _index() -> Route:
+def _index(settings: GatewaySettings) -> Route:
     index = {
         "name": "stepwire",
         "services": [service.name for service in PUBLIC_SERVICES],
@@ -92,10 +90,11 @@ def _index() -> Route:
         direct_response=DirectResponse(
             status=200, body=DataSource(inline_string=json.dumps(index))
         ),
+        typed_per_filter_config=_config(needing(None, settings)),
     )
 
 
-def _unknown() -> Route:
+def _unknown(settings: GatewaySettings) -> Route:
     # Without a route of this kind the CORS filter has no policy, and JSON paths get
     # theirs only after it, in the transcoder. It leads nowhere: no call can have a
     # header of this name, so that there is no cluster, which means 404.
@@ -105,6 +104,7 @@ def _unknown() -> Route:
         route=RouteAction(
             cluster_header=":no-cluster", cluster_not_found_response_code=ClusterNotFound.NOT_FOUND
         ),
+        typed_per_filter_config=_config(needing(None, settings)),
     )
 
 
@@ -117,7 +117,10 @@ def _services(settings: GatewaySettings) -> Iterator[Route]:
 
 
 def _route(service: PublicService, method: str, settings: GatewaySettings) -> Route:
-    behaviour = service.methods.get(method, Behaviour.WRITE)
+    behaviour = service.behaviour(method)
+    inference: dict[str, Message] = (
+        {LUA_FILTER: inference_errors()} if service is INFERENCE_HTTP_SERVICE else {}
+    )
     duration = _duration(behaviour, settings)
     return Route(
         name=f"{service.name}/{method}",
@@ -132,9 +135,7 @@ def _route(service: PublicService, method: str, settings: GatewaySettings) -> Ro
             max_stream_duration=duration,
             retry_policy=_retry_policy(behaviour),
         ),
-        typed_per_filter_config=(
-            {LUA_FILTER: inference_errors()} if service is INFERENCE_HTTP_SERVICE else None
-        ),
+        typed_per_filter_config=_config(inference | needing(service.scope(method), settings)),
     )
 
 
@@ -160,7 +161,12 @@ def _path(public: PublicPath, settings: GatewaySettings) -> Route:
             max_stream_duration=duration,
             retry_policy=_retry_policy(public.behaviour),
         ),
+        typed_per_filter_config=_config(needing(scope_of(public.behaviour), settings)),
     )
+
+
+def _config(of_filters: Mapping[str, Message]) -> Mapping[str, Message] | None:
+    return of_filters or None
 
 
 def _duration(behaviour: Behaviour, settings: GatewaySettings) -> MaxStreamDuration:

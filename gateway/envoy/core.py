@@ -34,9 +34,10 @@ class TypedConfig(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource(Message):
-    """config.core.v3.DataSource, of its forms the one used."""
+    """config.core.v3.DataSource; one of the two is set."""
 
-    inline_string: str
+    inline_string: str | None = None
+    filename: str | None = None
 
 
 class AppendAction(Enum):

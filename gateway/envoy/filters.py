@@ -2,9 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
 from typing import ClassVar
 
-from gateway.envoy.core import DataSource, HeaderMatcher, HeaderValueOption, StringMatcher
+from gateway.envoy.core import (
+    DataSource,
+    HeaderMatcher,
+    HeaderValueOption,
+    StringMatcher,
+)
 from gateway.envoy.message import Message
 
 _HTTP = "envoy.extensions.filters.http."
@@ -108,6 +115,83 @@ class GrpcJsonTranscoder(Message):
     query_param_unescape_plus: bool
     max_request_body_size: int
     max_response_body_size: int
+
+
+class HttpCode(Enum):
+    """type.v3.StatusCode."""
+
+    ServiceUnavailable = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpStatus(Message):
+    """type.v3.HttpStatus."""
+
+    code: HttpCode
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListStringMatcher(Message):
+    """type.matcher.v3.ListStringMatcher."""
+
+    patterns: tuple[StringMatcher, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpUri(Message):
+    """config.core.v3.HttpUri."""
+
+    uri: str
+    cluster: str
+    timeout: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthorizationResponse(Message):
+    """extensions.filters.http.ext_authz.v3.AuthorizationResponse: which headers go where."""
+
+    allowed_upstream_headers: ListStringMatcher
+    allowed_client_headers: ListStringMatcher
+    dynamic_metadata_from_headers: ListStringMatcher
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimpleRetryPolicy(Message):
+    """config.core.v3.RetryPolicy, the one outside of routes."""
+
+    num_retries: int
+    retry_on: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthorizationService(Message):
+    """extensions.filters.http.ext_authz.v3.HttpService."""
+
+    server_uri: HttpUri
+    path_prefix: str
+    authorization_response: AuthorizationResponse
+    retry_policy: SimpleRetryPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtAuthz(Message):
+    """extensions.filters.http.ext_authz.v3.ExtAuthz."""
+
+    TYPE: ClassVar[str] = _HTTP + "ext_authz.v3.ExtAuthz"
+
+    http_service: AuthorizationService
+    failure_mode_allow: bool
+    status_on_error: HttpStatus
+    allowed_headers: ListStringMatcher
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtAuthzPerRoute(Message):
+    """extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute."""
+
+    TYPE: ClassVar[str] = _HTTP + "ext_authz.v3.ExtAuthzPerRoute"
+
+    disabled: bool
 
 
 @dataclass(frozen=True, kw_only=True)

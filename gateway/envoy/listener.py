@@ -79,6 +79,7 @@ class FilterChain(Message):
     """config.listener.v3.FilterChain."""
 
     filters: tuple[TypedConfig, ...]
+    transport_socket: TypedConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

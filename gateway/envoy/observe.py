@@ -10,6 +10,7 @@ from gateway.envoy.core import (
     GrpcService,
     HeaderMatcher,
     HeaderValueOption,
+    StringMatcher,
     SubstitutionFormat,
     TypedConfig,
 )
@@ -81,6 +82,37 @@ class HeaderFilter(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PathSegment(Message):
+    """type.matcher.v3.MetadataMatcher.PathSegment."""
+
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueMatcher(Message):
+    """type.matcher.v3.ValueMatcher, of its forms the one used."""
+
+    string_match: StringMatcher
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetadataMatcher(Message):
+    """type.matcher.v3.MetadataMatcher: what a filter has left about the call."""
+
+    filter: str
+    path: tuple[PathSegment, ...]
+    value: ValueMatcher
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetadataFilter(Message):
+    """config.accesslog.v3.MetadataFilter."""
+
+    matcher: MetadataMatcher
+    match_if_key_not_found: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class AndFilter(Message):
     """config.accesslog.v3.AndFilter; takes two or more."""
 
@@ -94,6 +126,7 @@ class LogFilter(Message):
     status_code_filter: StatusCodeFilter | None = None
     response_flag_filter: ResponseFlagFilter | None = None
     header_filter: HeaderFilter | None = None
+    metadata_filter: MetadataFilter | None = None
     and_filter: AndFilter | None = None
 
 

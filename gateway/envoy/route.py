@@ -110,3 +110,4 @@ class RouteConfiguration(Message):
 
     name: str
     virtual_hosts: tuple[VirtualHost, ...]
+    request_headers_to_remove: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from stepwire.cli.ask import ask
 from stepwire.cli.collections import collections
 from stepwire.cli.demo import demo
 from stepwire.cli.ingest import ingest
+from stepwire.cli.keys import keys
 from stepwire.cli.models import models
 from stepwire.cli.queues import queues
 from stepwire.cli.schedules import schedules
@@ -47,6 +48,7 @@ app.add_typer(schedules, name="schedules", rich_help_panel=_TASKS)
 app.add_typer(subscriptions, name="subscriptions", rich_help_panel=_TASKS)
 app.add_typer(queues, name="queues", rich_help_panel=_OPERATIONS)
 app.add_typer(workers, name="workers", rich_help_panel=_OPERATIONS)
+app.add_typer(keys, name="keys", rich_help_panel=_OPERATIONS)
 app.command(rich_help_panel=_DOCUMENTS)(ingest)
 app.command(rich_help_panel=_DOCUMENTS)(ask)
 app.command(rich_help_panel=_DOCUMENTS)(search)

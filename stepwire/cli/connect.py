@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from stepwire.cli.exits import CommandError, ExitCode
+from stepwire.sdk.address import CA_VARIABLE
 from stepwire.sdk.client import Client
 from stepwire.stack.ports import LOOPBACK, PORT_OFFSET_VARIABLE, PortError, PortPlan
 from stepwire.stack.state import StateError, default_home, read_state
@@ -22,11 +23,15 @@ async def connect(gateway: str | None, home: Path | None) -> AsyncIterator[Clien
         home: Home folder of the local stack; None for the default one.
 
     Raises:
-        CommandError: The local stack's state cannot be read, or a variable that moves its
-            ports is wrong.
+        CommandError: The local stack's state cannot be read, a variable that moves its ports
+            is wrong, or the file of trusted authorities cannot be read.
     """
     target = gateway or _local_gateway(home_folder(home))
-    async with Client(target) as client:
+    try:
+        opened = Client(target)
+    except OSError as error:
+        raise CommandError(f"{CA_VARIABLE}: {error}") from error
+    async with opened as client:
         yield client
 
 

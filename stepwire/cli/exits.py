@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import grpc
 import typer
 
+from stepwire.api_keys import VARIABLE
 from stepwire.errors import Reason, StepwireError
 from stepwire.rpc.status import code_of
 
@@ -36,6 +37,8 @@ class ExitCode(IntEnum):
 
 _CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: ExitCode.REFUSED,
+    grpc.StatusCode.UNAUTHENTICATED: ExitCode.REFUSED,
+    grpc.StatusCode.PERMISSION_DENIED: ExitCode.REFUSED,
     grpc.StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
     grpc.StatusCode.UNAVAILABLE: ExitCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: ExitCode.UNAVAILABLE,
@@ -98,6 +101,8 @@ def _describe(error: Exception) -> Iterator[str]:
             yield f"  {key}: {value}"
     if error.retry_after is not None:
         yield f"  try again in {error.retry_after.total_seconds():g} s"
+    elif error.reason is Reason.KEY_MISSING:
+        yield f"  The key is taken from the environment variable {VARIABLE}."
     elif error.reason is Reason.DEPENDENCY_UNAVAILABLE:
         yield (
             "  Is Stepwire running? `stepwire status` tells, `stepwire up` starts it. That of "

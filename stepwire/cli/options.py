@@ -22,7 +22,7 @@ GatewayOption = Annotated[
         "--gateway",
         envvar="STEPWIRE_GATEWAY",
         metavar="HOST:PORT",
-        help="The gateway to call. By default that of the local stack.",
+        help="The gateway to call; https://HOST for TLS. By default that of the local stack.",
         show_default=False,
     ),
 ]

@@ -13,17 +13,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stepwire.api_keys import VARIABLE
 from stepwire.cli.exits import ExitCode
 from stepwire.cli.options import Output, OutputOption
 from stepwire.stack.daemon import StackError, run_stack
 from stepwire.stack.detached import start_detached, stop_stack
 from stepwire.stack.doctor import Verdict, examine
 from stepwire.stack.health import PartHealth, check_parts, supervisor_resident_bytes
-from stepwire.stack.home import AlreadyRunningError, purge
+from stepwire.stack.home import AlreadyRunningError, make_home, purge
 from stepwire.stack.logs import COMBINED, log_path
 from stepwire.stack.plan import StackOptions
 from stepwire.stack.ports import PORT_OFFSET_VARIABLE
 from stepwire.stack.readable import readable
+from stepwire.stack.secrets import make_first_key
 from stepwire.stack.state import (
     HOME_VARIABLE,
     Phase,
@@ -70,20 +72,36 @@ RabbitmqUrl = Annotated[
 ]
 
 
+Auth = Annotated[
+    bool | None,
+    typer.Option(
+        "--auth/--no-auth",
+        envvar="STEPWIRE_AUTH",
+        help="Whether the gateway asks for keys; remembered in the home folder. The first time, "
+        "it makes one that allows everything, and shows it once.",
+        show_default=False,
+    ),
+]
+
+
 def up(
     *,
     home: Home = None,
     port_offset: PortOffset = None,
     workers: Workers = 2,
     rabbitmq_url: RabbitmqUrl = None,
+    auth: Auth = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when all is ready; leave it running.")
     ] = False,
 ) -> None:
     """Start the whole system on this machine and keep it running until Ctrl-C."""
     with _faults_told():
-        options = _options(home, port_offset, workers=workers, rabbitmq_url=rabbitmq_url)
+        options = _options(home, port_offset, workers=workers, rabbitmq_url=rabbitmq_url, auth=auth)
         was_up = (last := read_state(options.home)) is not None and last.is_running()
+        if options.auth and not was_up:
+            make_home(options.home)
+            _tell_first_key(make_first_key(options.home))
         with StackView(out) as view:
             if detach:
                 _tell_ready(start_detached(options, on_change=view))
@@ -147,7 +165,7 @@ def doctor(*, home: Home = None, port_offset: PortOffset = None) -> None:
     Exit code 1 if something is in the way.
     """
     with _faults_told():
-        options = _options(home, port_offset, workers=2, rabbitmq_url=None)
+        options = _options(home, port_offset, workers=2, rabbitmq_url=None, auth=None)
     marks = {
         Verdict.GOOD: Text("ok", style="green"),
         Verdict.WARNING: Text("warning", style="yellow"),
@@ -223,17 +241,24 @@ def _home(home: Path | None) -> Path:
 
 
 def _options(
-    home: Path | None, port_offset: int | None, *, workers: int, rabbitmq_url: str | None
+    home: Path | None,
+    port_offset: int | None,
+    *,
+    workers: int,
+    rabbitmq_url: str | None,
+    auth: bool | None,
 ) -> StackOptions:
-    """Returns the options; a port offset that was not given is the last one that was."""
+    """Returns the options; port offset and keys are the last ones where they are not given."""
     folder = _home(home)
     last = read_state(folder)
     remembered = last.port_offset if last is not None else 0
+    had_keys = last is not None and last.auth
     return StackOptions(
         home=folder,
         port_offset=remembered if port_offset is None else port_offset,
         workers=workers,
         rabbitmq_url=rabbitmq_url or None,
+        auth=had_keys if auth is None else auth,
     )
 
 
@@ -257,6 +282,12 @@ def _tell_ready(state: StackState) -> None:
     out.print(f"Stepwire is up: gateway at http://{state.gateway}", highlight=False)
 
 
+def _tell_first_key(text: str | None) -> None:
+    if text is not None:
+        out.print(f"The first key, shown only now: {text}", highlight=False, soft_wrap=True)
+        out.print(f"Commands and clients take it from {VARIABLE}.", highlight=False)
+
+
 def _tell_none(home: Path, state: StackState | None, output: Output) -> None:
     killed = state is not None and state.was_killed()
     phase = "killed" if killed else state.phase.value if state is not None else None
@@ -277,6 +308,7 @@ def _as_json(state: StackState, parts: list[PartHealth]) -> dict[str, Any]:
         "gateway": state.gateway,
         "broker": state.broker,
         "port_offset": state.port_offset,
+        "auth": state.auth,
         "supervisor": {
             "pid": state.supervisor.pid,
             "resident_bytes": supervisor_resident_bytes(state),

@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 import grpc
 import grpc.aio
 
-from stepwire.rpc.client import CallRecorder, Method
+from stepwire.rpc.client import CallRecorder, Headers, Method
 from stepwire.settings import MEBIBYTE
 
 # UNAVAILABLE means "safe to retry" in every service of ours. The throttle stops the
@@ -38,6 +38,8 @@ def open_channel(
     *,
     max_message_bytes: int = 64 * MEBIBYTE,
     retry_unavailable: bool = True,
+    headers: Headers = (),
+    credentials: grpc.ChannelCredentials | None = None,
 ) -> grpc.aio.Channel:
     """Opens a channel that passes on what belongs to the current call.
 
@@ -50,6 +52,8 @@ def open_channel(
         retry_unavailable: Whether calls answered with UNAVAILABLE are made again, up
             to four times in all and within their deadline. For methods that are safe
             to call twice: those that change nothing, or carry a `request_id`.
+        headers: Sent with each call, such as the key of a client of the gateway.
+        credentials: For TLS; None sends in the clear.
 
     Returns:
         The channel; the caller closes it.
@@ -57,7 +61,9 @@ def open_channel(
     options = channel_options(
         max_message_bytes=max_message_bytes, retry_unavailable=retry_unavailable
     )
-    return ContextChannel(grpc.aio.insecure_channel(target, options=options))
+    if credentials is None:
+        return ContextChannel(grpc.aio.insecure_channel(target, options=options), headers)
+    return ContextChannel(grpc.aio.secure_channel(target, credentials, options=options), headers)
 
 
 def channel_options(
@@ -89,8 +95,9 @@ class ContextChannel(grpc.aio.Channel):
     a call another task (some 20 µs) and a stream another generator.
     """
 
-    def __init__(self, inner: grpc.aio.Channel) -> None:
+    def __init__(self, inner: grpc.aio.Channel, headers: Headers = ()) -> None:
         self._inner = inner
+        self._headers = headers
         self._recorder = CallRecorder()
 
     async def __aenter__(self) -> Self:
@@ -129,9 +136,7 @@ class ContextChannel(grpc.aio.Channel):
     ) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
         """Returns a method with one request and one response."""
         inner = self._inner.unary_unary(method, request_serializer, response_deserializer)
-        return cast(
-            "grpc.aio.UnaryUnaryMultiCallable[Any, Any]", Method(method, inner, self._recorder)
-        )
+        return cast("grpc.aio.UnaryUnaryMultiCallable[Any, Any]", self._method(method, inner))
 
     def unary_stream(
         self,
@@ -142,9 +147,7 @@ class ContextChannel(grpc.aio.Channel):
     ) -> grpc.aio.UnaryStreamMultiCallable[Any, Any]:
         """Returns a method with one request and many responses."""
         inner = self._inner.unary_stream(method, request_serializer, response_deserializer)
-        return cast(
-            "grpc.aio.UnaryStreamMultiCallable[Any, Any]", Method(method, inner, self._recorder)
-        )
+        return cast("grpc.aio.UnaryStreamMultiCallable[Any, Any]", self._method(method, inner))
 
     def stream_unary(
         self,
@@ -155,9 +158,7 @@ class ContextChannel(grpc.aio.Channel):
     ) -> grpc.aio.StreamUnaryMultiCallable[Any, Any]:
         """Returns a method with many requests and one response."""
         inner = self._inner.stream_unary(method, request_serializer, response_deserializer)
-        return cast(
-            "grpc.aio.StreamUnaryMultiCallable[Any, Any]", Method(method, inner, self._recorder)
-        )
+        return cast("grpc.aio.StreamUnaryMultiCallable[Any, Any]", self._method(method, inner))
 
     def stream_stream(
         self,
@@ -168,6 +169,7 @@ class ContextChannel(grpc.aio.Channel):
     ) -> grpc.aio.StreamStreamMultiCallable[Any, Any]:
         """Returns a method with many requests and many responses."""
         inner = self._inner.stream_stream(method, request_serializer, response_deserializer)
-        return cast(
-            "grpc.aio.StreamStreamMultiCallable[Any, Any]", Method(method, inner, self._recorder)
-        )
+        return cast("grpc.aio.StreamStreamMultiCallable[Any, Any]", self._method(method, inner))
+
+    def _method(self, name: str, inner: Any) -> Method:
+        return Method(name, inner, self._recorder, self._headers)

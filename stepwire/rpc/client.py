@@ -17,6 +17,9 @@ from stepwire.telemetry import durations, names, traceparent_of, tracer
 _MARGIN_SECONDS = 0.005
 
 
+Headers = tuple[tuple[str, str | bytes], ...]
+
+
 class CallRecorder:
     """Records the calls of one channel."""
 
@@ -68,17 +71,21 @@ class CallRecorder:
 class Method:
     """One method of a channel, of any shape: passes the current call's context on."""
 
-    def __init__(self, name: str, callable_: Any, recorder: CallRecorder) -> None:
+    def __init__(
+        self, name: str, callable_: Any, recorder: CallRecorder, headers: Headers = ()
+    ) -> None:
         """Wraps a method.
 
         Args:
             name: As the stub gives it, "/package.Service/Method".
             callable_: gRPC's own callable for the method.
             recorder: The channel's.
+            headers: Sent with each call, and written down nowhere.
         """
         self._name = name.removeprefix("/")
         self._callable = callable_
         self._recorder = recorder
+        self._headers = headers
 
     def __call__(
         self,
@@ -106,7 +113,10 @@ class Method:
         span = self._recorder.start_span(self._name)
         started = time.perf_counter()
         call = self._callable(
-            request, timeout=timeout, metadata=_headers(metadata, span), **options
+            request,
+            timeout=timeout,
+            metadata=_headers((*self._headers, *(metadata or ())), span),
+            **options,
         )
         call.add_done_callback(
             lambda ended: self._recorder.end(
@@ -137,9 +147,9 @@ def _too_late() -> grpc.aio.AioRpcError:
     )
 
 
-def _headers(given: Any, span: Span) -> tuple[tuple[str, str | bytes], ...]:
+def _headers(given: Headers, span: Span) -> Headers:
     current = current_call()
-    headers = [*(given or ()), (metadata.TENANT_ID, current.tenant_id)]
+    headers = [*given, (metadata.TENANT_ID, current.tenant_id)]
     if current.request_id:
         headers.append((metadata.REQUEST_ID, current.request_id))
     # Also where nothing is recorded: the span then stands for the one around it, or the

@@ -91,6 +91,13 @@ CODES: Final[Mapping[Reason, grpc.StatusCode]] = {
     Reason.BUDGET_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.BUDGET_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
     Reason.BUDGET_CHANGED: grpc.StatusCode.ABORTED,
+    Reason.KEY_MISSING: grpc.StatusCode.UNAUTHENTICATED,
+    Reason.KEY_INVALID: grpc.StatusCode.UNAUTHENTICATED,
+    Reason.KEY_EXPIRED: grpc.StatusCode.UNAUTHENTICATED,
+    Reason.KEY_REVOKED: grpc.StatusCode.UNAUTHENTICATED,
+    Reason.SCOPE_MISSING: grpc.StatusCode.PERMISSION_DENIED,
+    Reason.KEY_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.KEYS_OFF: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 _Detail = TypeVar("_Detail", bound=Message)

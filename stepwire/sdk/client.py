@@ -15,9 +15,10 @@ from stepwire.api.executor.v1.graph_pb2 import Graph, WorkflowRef
 from stepwire.api.executor.v1.task_pb2 import Task, TaskEvent, TaskState
 from stepwire.api.vector.v1.search_pb2 import ScoredPoint
 from stepwire.errors import Reason, StepwireError
-from stepwire.rpc import open_channel
+from stepwire.sdk.address import open_gateway, read_address
 from stepwire.sdk.collections import Collections
 from stepwire.sdk.failures import raising_ours
+from stepwire.sdk.keys import Keys
 from stepwire.sdk.memories import Memories
 from stepwire.sdk.models import Models
 from stepwire.sdk.queues import Queues
@@ -48,8 +49,12 @@ class Client:
     answered with UNAVAILABLE are made again a few times before that.
 
     Args:
-        target: Host and port of the gateway.
+        target: Host and port of the gateway, or `https://host:port` for TLS.
         timeout: Longest time for one call; waiting and watching may last longer.
+        api_key: With which to call; None takes that of the variable STEPWIRE_API_KEY, if it
+            is set, and "" none.
+        ca_file: PEM file of the authorities that are trusted to vouch for the gateway; None
+            takes that of STEPWIRE_CA_FILE, and without any gRPC's own list is taken.
 
     Attributes:
         target: Host and port of the gateway.
@@ -57,22 +62,31 @@ class Client:
         schedules: Tasks that are created again and again.
         subscriptions: Where the events of tasks go.
         queues: Queues, workers, and steps that failed.
+        keys: Who may call the gateway.
         vectors: The vector service: points and searches.
         collections: The vector service: collections as wholes.
         memories: What agents remember.
         models: The model and router services.
     """
 
-    def __init__(self, target: str, *, timeout: timedelta = timedelta(seconds=30)) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: timedelta = timedelta(seconds=30),
+        api_key: str | None = None,
+        ca_file: str | None = None,
+    ) -> None:
         self.target = target
         self._timeout_seconds = timeout.total_seconds()
-        # Safe to call twice: changing calls carry a request id, or write what is given.
-        self._channel = open_channel(target)
+        address = read_address(target)
+        self._channel = open_gateway(address, api_key=api_key, ca_file=ca_file)
         self._executor: ExecutorServiceAsyncStub = ExecutorServiceStub(self._channel)
         self.workflows = Workflows(self._channel, target=target, timeout=timeout)
         self.schedules = Schedules(self._channel, target=target, timeout=timeout)
         self.subscriptions = Subscriptions(self._channel, target=target, timeout=timeout)
         self.queues = Queues(self._channel, target=target, timeout=timeout)
+        self.keys = Keys(self._channel, target=target, timeout=timeout)
         self.vectors = Vectors(self._channel, target=target, timeout=timeout)
         self.collections = Collections(self._channel, target=target, timeout=timeout)
         self.memories = Memories(self._channel, target=target, timeout=timeout)

@@ -101,6 +101,7 @@ def _first_state(options: StackOptions, plan: StackPlan | None, *, failure: str 
         broker=plan.broker if plan is not None else "",
         gateway=plan.gateway if plan is not None else "",
         failure=failure,
+        auth=options.auth,
     )
 
 

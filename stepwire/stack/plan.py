@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from stepwire.api_keys import VARIABLE
 from stepwire.stack import postgres, rabbitmq
 from stepwire.stack.envoy import envoy_part
 from stepwire.stack.part import Part
@@ -29,12 +30,14 @@ class StackOptions:
         port_offset: How far all ports are moved from their defaults.
         workers: How many worker processes to run; none with the in-process broker.
         rabbitmq_url: A RabbitMQ to use instead of a node of the stack's own.
+        auth: Whether the gateway asks for keys.
     """
 
     home: Path
     port_offset: int = 0
     workers: int = 2
     rabbitmq_url: str | None = None
+    auth: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,10 @@ def make_plan(
     ours = _environment(
         options.home, ports=ports, database_url=database.url(DATABASE), rabbitmq_url=url
     )
+    if options.auth:
+        ours |= _keys(database.url(DATABASE), secrets)
+    # The user's own key is no business of the parts, nor of the functions that workers run.
+    environment = {name: text for name, text in environment.items() if name != VARIABLE}
     for_all = partial(_merged, ours, environment)
     for_collector = partial(_for_collector, ours, environment)
     mesh = ("executor", "router", "vector", "model", "collector")
@@ -121,7 +128,13 @@ def make_plan(
             needs=("postgres", *(("rabbitmq",) if node is not None else ())),
             uses=("router", "vector", "model", "collector"),
         ),
-        service_part("companion", ports=ports, environment=for_all, uses=mesh),
+        service_part(
+            "companion",
+            ports=ports,
+            environment=for_all,
+            needs=("postgres",) if options.auth else (),
+            uses=mesh,
+        ),
         envoy_part(
             home=options.home,
             ports=ports,
@@ -200,10 +213,20 @@ def _environment(
         # ONNX Runtime reports its use to its maker unless this says no.
         "ORT_DISABLE_TELEMETRY": "1",
         "STEPWIRE_GATEWAY_COMPANION_TARGET": target(ports, "companion"),
+        "STEPWIRE_GATEWAY_COMPANION_HTTP_TARGET": target(ports, "companion-http"),
         "STEPWIRE_GATEWAY_ROUTER_HTTP_TARGET": target(ports, "router-http"),
         "STEPWIRE_GATEWAY_OTLP_TARGET": target(ports, "collector"),
         "STEPWIRE_COLLECTOR_FOLDER": str(home / "spans"),
         OTLP_ENDPOINT: f"http://{target(ports, 'collector')}",
+    }
+
+
+def _keys(database_url: str, secrets: StackSecrets) -> dict[str, str]:
+    """Returns the variables of a stack whose gateway asks for keys."""
+    return {
+        "STEPWIRE_GATEWAY_AUTHENTICATION": "keys",
+        "STEPWIRE_COMPANION_POSTGRES_URL": database_url,
+        "STEPWIRE_COMPANION_FIRST_KEY": secrets.first_key,
     }
 
 

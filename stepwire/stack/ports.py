@@ -39,6 +39,7 @@ DEFAULTS: Mapping[str, PortDefault] = MappingProxyType(
         "model": PortDefault("STEPWIRE_MODEL_PORT", 50054),
         "model-metrics": PortDefault("STEPWIRE_MODEL_METRICS_PORT", 9104),
         "companion": PortDefault("STEPWIRE_COMPANION_PORT", 50055),
+        "companion-http": PortDefault("STEPWIRE_COMPANION_HTTP_PORT", 50065),
         "companion-metrics": PortDefault("STEPWIRE_COMPANION_METRICS_PORT", 9105),
         "gateway": PortDefault("STEPWIRE_GATEWAY_PORT", 8080),
         "gateway-admin": PortDefault("STEPWIRE_GATEWAY_ADMIN_PORT", 9901),

@@ -3,8 +3,10 @@
 import json
 import os
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from stepwire.api_keys import key_text, new_key_id, new_secret, read_key
 
 FILE_NAME = "secrets.json"
 
@@ -18,11 +20,14 @@ class StackSecrets:
             last as long as the data does.
         rabbitmq_password: Likewise.
         home_key: Tells this home folder from an earlier one of the same path.
+        first_key: Reference of the key with which the gateway's keys begin; empty where none
+            was ever asked for.
     """
 
     postgres_password: str
     rabbitmq_password: str
     home_key: str
+    first_key: str = ""
 
 
 def stack_secrets(home: Path) -> StackSecrets:
@@ -39,3 +44,23 @@ def stack_secrets(home: Path) -> StackSecrets:
         with os.fdopen(descriptor, "w") as file:
             json.dump(asdict(fresh), file)
     return StackSecrets(**json.loads(path.read_text()))
+
+
+def make_first_key(home: Path) -> str | None:
+    """Makes the key with which the gateway's keys begin, unless there was one.
+
+    Returns:
+        Its text, which is kept nowhere; None if there was one.
+    """
+    known = stack_secrets(home)
+    if known.first_key:
+        return None
+    text = key_text(new_key_id(), new_secret())
+    kept = read_key(text)
+    assert kept is not None
+    path = home / FILE_NAME
+    fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)
+    fresh.write_text(json.dumps(asdict(replace(known, first_key=kept.reference))))
+    fresh.replace(path)
+    return text

@@ -88,6 +88,7 @@ class StackState:
         gateway: Host and port of the gateway, for gRPC, gRPC-Web and JSON.
         parts: In the order in which they start.
         failure: Why the stack is `failed`; empty otherwise.
+        auth: Whether the gateway asks for keys.
     """
 
     phase: Phase
@@ -98,6 +99,7 @@ class StackState:
     gateway: str
     parts: tuple[PartState, ...] = ()
     failure: str = ""
+    auth: bool = False
 
     def is_running(self) -> bool:
         """Returns whether its supervisor runs, in whatever phase."""

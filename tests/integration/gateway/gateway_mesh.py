@@ -1,7 +1,7 @@
 """An Envoy with real gRPC services behind it, of which one hangs and one is down."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -141,6 +141,7 @@ class Mesh:
     executor: Executor
     channel: grpc.aio.Channel
     http: httpx2.AsyncClient
+    targets: Mapping[str, str]
 
 
 def executor_service(executor: Executor) -> Service:
@@ -179,8 +180,16 @@ async def companion(**settings: Any) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def running_mesh(folder: Path, **settings: Any) -> AsyncIterator[Mesh]:
-    """Runs it all: executor and inference well, the router hangs, the vector service is down."""
+async def running_mesh(
+    folder: Path, *, companions: Mapping[str, Any] = {}, **settings: Any
+) -> AsyncIterator[Mesh]:
+    """Runs it all: executor and inference well, the router hangs, the vector service is down.
+
+    Args:
+        folder: Where Envoy's files are written.
+        companions: Settings of the companion.
+        **settings: Those of the gateway.
+    """
     # Methods that are not written out answer UNIMPLEMENTED; only the types want them all.
     executor = Executor()  # type: ignore[abstract]
     liveness = Inference()  # type: ignore[abstract]
@@ -194,11 +203,15 @@ async def running_mesh(folder: Path, **settings: Any) -> AsyncIterator[Mesh]:
             "router_http_target": f"127.0.0.1:{free_ports(1)[0]}",
             "model_target": await stack.enter_async_context(serving(inference, model)),
         }
-        own = {name: where for name, where in targets.items() if name != "router_http_target"}
-        targets["companion_target"] = await stack.enter_async_context(companion(**own))
+        (http_port,) = free_ports(1)
+        targets["companion_http_target"] = f"127.0.0.1:{http_port}"
+        own = {name: where for name, where in targets.items() if not name.endswith("_http_target")}
+        targets["companion_target"] = await stack.enter_async_context(
+            companion(http_port=http_port, **own, **companions)
+        )
         envoy = await stack.enter_async_context(running_envoy(folder, **targets | settings))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(envoy.target))
         http = await stack.enter_async_context(
             httpx2.AsyncClient(base_url=f"http://{envoy.target}", trust_env=False, timeout=30)
         )
-        yield Mesh(envoy, executor, channel, http)
+        yield Mesh(envoy, executor, channel, http, targets)

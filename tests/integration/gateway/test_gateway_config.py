@@ -28,7 +28,13 @@ from stepwire.testing.poll import eventually
         {"access_log": ""},
         {"access_log": "/tmp/gateway-access.jsonl"},
         {"executor_target": "executor:50051", "vector_target": "[::1]:50053"},
-        {"host": "0.0.0.0", "max_heap_bytes": 2**28, "max_connections": 5},
+        {
+            "host": "0.0.0.0",
+            "authentication": "keys",
+            "companion_http_target": "companion:50065",
+            "max_heap_bytes": 2**28,
+            "max_connections": 5,
+        },
         {"default_deadline_seconds": 0.25, "long_poll_seconds": 1.125},
     ],
 )

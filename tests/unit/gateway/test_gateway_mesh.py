@@ -4,14 +4,8 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from gateway.descriptors import load, method_names
-from gateway.mesh import (
-    HEALTH_NAMES,
-    MESH_SERVICES,
-    PUBLIC_SERVICES,
-    Behaviour,
-    PublicService,
-    Upstream,
-)
+from gateway.mesh import HEALTH_NAMES, MESH_SERVICES, PUBLIC_SERVICES
+from gateway.public import Behaviour, PublicService, Upstream
 from gateway.reflection import reflection_pool
 from stepwire.api.executor.v1 import (
     executor_service_pb2,
@@ -20,6 +14,7 @@ from stepwire.api.executor.v1 import (
     subscription_service_pb2,
     workflow_service_pb2,
 )
+from stepwire.api.gateway.v1 import key_service_pb2
 from stepwire.api.inference import open_inference_pb2
 from stepwire.api.model.v1 import model_service_pb2
 from stepwire.api.router.v1 import router_service_pb2
@@ -37,6 +32,7 @@ STUBS = [
     schedule_service_pb2.DESCRIPTOR,
     subscription_service_pb2.DESCRIPTOR,
     workflow_service_pb2.DESCRIPTOR,
+    key_service_pb2.DESCRIPTOR,
     open_inference_pb2.DESCRIPTOR,
     model_service_pb2.DESCRIPTOR,
     router_service_pb2.DESCRIPTOR,

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.edge.clusters import parse_target
-from gateway.mesh import Upstream
+from gateway.public import Upstream
 from gateway.settings import CompanionSettings, GatewaySettings
 
 

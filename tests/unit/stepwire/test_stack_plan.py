@@ -9,11 +9,12 @@ from executor_svc.settings import ExecutorSettings, WorkerSettings
 from gateway.settings import CompanionSettings, GatewaySettings
 from model_svc.settings import ModelSettings
 from router_svc.settings import RouterSettings
+from stepwire.api_keys import read_key
 from stepwire.environment import misspelt
 from stepwire.stack.part import Part
 from stepwire.stack.plan import StackOptions, StackPlan, make_plan
 from stepwire.stack.ports import PortError, PortPlan
-from stepwire.stack.secrets import StackSecrets
+from stepwire.stack.secrets import StackSecrets, make_first_key, stack_secrets
 from stepwire.telemetry.collector import CollectorSettings
 from vector_svc.settings import VectorSettings
 
@@ -131,6 +132,36 @@ def test_ports_that_do_not_exist(environment: dict[str, str], offset: int, messa
         PortPlan(offset, environment).number("model")
 
 
+def test_a_stack_with_keys_begins_with_one(tmp_path: Path) -> None:
+    secrets = StackSecrets(
+        postgres_password="pg", rabbitmq_password="mq", home_key="k", first_key="id:hash"
+    )
+    users = {"STEPWIRE_API_KEY": "mine"}
+    wishes = StackOptions(home=tmp_path, auth=True)
+    plan = make_plan(wishes, secrets=secrets, environment=users)
+    told = environment_of(plan, "companion")
+    assert told["STEPWIRE_COMPANION_FIRST_KEY"] == "id:hash"
+    assert "pg@" in told["STEPWIRE_COMPANION_POSTGRES_URL"]
+    assert part(plan, "companion").needs == ("postgres",)
+    assert environment_of(plan, "gateway")["STEPWIRE_GATEWAY_AUTHENTICATION"] == "keys"
+    # Not even as a variable that a step's function could read.
+    assert not any("STEPWIRE_API_KEY" in environment_of(plan, one.name) for one in plan.parts)
+    without = environment_of(plan_for(tmp_path), "companion")
+    assert not {"STEPWIRE_COMPANION_POSTGRES_URL", "STEPWIRE_COMPANION_FIRST_KEY"} & set(without)
+
+
+def test_the_first_key_is_made_once_and_not_kept(tmp_path: Path) -> None:
+    text = make_first_key(tmp_path)
+    assert text is not None
+    assert make_first_key(tmp_path) is None
+    kept = read_key(text)
+    assert kept is not None
+    assert stack_secrets(tmp_path).first_key == kept.reference
+    (file,) = tmp_path.iterdir()
+    assert text.rpartition("_")[2] not in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 def test_processes_are_told_only_what_is_a_setting_of_theirs(tmp_path: Path) -> None:
     """Others would be warned of as misspelt, in every log."""
     kinds = {
@@ -143,7 +174,7 @@ def test_processes_are_told_only_what_is_a_setting_of_theirs(tmp_path: Path) -> 
         "gateway": GatewaySettings,
         "collector": CollectorSettings,
     }
-    plan = plan_for(tmp_path)
+    plan = plan_for(tmp_path, auth=True)
     told = {
         kind: list(misspelt(kind, environment_of(plan, name)))  # type: ignore[arg-type]
         for name, kind in kinds.items()

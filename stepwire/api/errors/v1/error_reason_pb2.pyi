@@ -301,6 +301,28 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     what was wrong. Code FAILED_PRECONDITION. Metadata: `model`, the last one; `attempts`;
     and one `tried.<n>` for each try.
     """
+    ERROR_REASON_KEY_MISSING: _ErrorReason.ValueType  # 190
+    """The gateway asks for a key, and the call brings none: `authorization: Bearer KEY`, or
+    `x-api-key: KEY`. Code UNAUTHENTICATED.
+    """
+    ERROR_REASON_KEY_INVALID: _ErrorReason.ValueType  # 191
+    """The call's key is none that the gateway knows, or its secret is wrong.
+    Code UNAUTHENTICATED.
+    """
+    ERROR_REASON_KEY_EXPIRED: _ErrorReason.ValueType  # 192
+    """The call's key, or the secret that it had before it was rotated, is past its time.
+    Code UNAUTHENTICATED.
+    """
+    ERROR_REASON_KEY_REVOKED: _ErrorReason.ValueType  # 193
+    """The call's key was revoked. Code UNAUTHENTICATED."""
+    ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 194
+    """The call's key does not allow calls of this kind.
+    Code PERMISSION_DENIED. Metadata: `scope`, the one that the call needs.
+    """
+    ERROR_REASON_KEY_NOT_FOUND: _ErrorReason.ValueType  # 195
+    """No key has this id. Code NOT_FOUND. Metadata: `key_id`."""
+    ERROR_REASON_KEYS_OFF: _ErrorReason.ValueType  # 196
+    """The gateway keeps no keys here: it lets every call pass. Code FAILED_PRECONDITION."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused or a step failed. Every error status of every service
@@ -588,4 +610,26 @@ ERROR_REASON_ANSWER_OFF_SCHEMA: ErrorReason.ValueType  # 185
 what was wrong. Code FAILED_PRECONDITION. Metadata: `model`, the last one; `attempts`;
 and one `tried.<n>` for each try.
 """
+ERROR_REASON_KEY_MISSING: ErrorReason.ValueType  # 190
+"""The gateway asks for a key, and the call brings none: `authorization: Bearer KEY`, or
+`x-api-key: KEY`. Code UNAUTHENTICATED.
+"""
+ERROR_REASON_KEY_INVALID: ErrorReason.ValueType  # 191
+"""The call's key is none that the gateway knows, or its secret is wrong.
+Code UNAUTHENTICATED.
+"""
+ERROR_REASON_KEY_EXPIRED: ErrorReason.ValueType  # 192
+"""The call's key, or the secret that it had before it was rotated, is past its time.
+Code UNAUTHENTICATED.
+"""
+ERROR_REASON_KEY_REVOKED: ErrorReason.ValueType  # 193
+"""The call's key was revoked. Code UNAUTHENTICATED."""
+ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 194
+"""The call's key does not allow calls of this kind.
+Code PERMISSION_DENIED. Metadata: `scope`, the one that the call needs.
+"""
+ERROR_REASON_KEY_NOT_FOUND: ErrorReason.ValueType  # 195
+"""No key has this id. Code NOT_FOUND. Metadata: `key_id`."""
+ERROR_REASON_KEYS_OFF: ErrorReason.ValueType  # 196
+"""The gateway keeps no keys here: it lets every call pass. Code FAILED_PRECONDITION."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
