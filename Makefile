@@ -48,7 +48,7 @@ style: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 types: $(VENV)/.installed-dev
-	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/mypy $(PACKAGES) deploy/observability
 
 up: $(VENV)/.installed rabbitmq ## Start everything and leave it running.
 	@$(BIN)/stepwire up --detach

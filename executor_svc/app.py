@@ -12,7 +12,7 @@ from dramatiq.brokers.stub import StubBroker
 from executor_svc.engine.ports import EventBus, Wakeups
 from executor_svc.graphs.cache import GraphCache
 from executor_svc.graphs.compile import GraphLimits
-from executor_svc.metrics import ExecutorMetrics, RelayMetrics
+from executor_svc.metrics import ExecutorMetrics, RelayMetrics, SweepMetrics, TaskMetrics
 from executor_svc.queues import app as queues_app
 from executor_svc.queues.stats import start_stats
 from executor_svc.queues.store import PostgresQueueStore
@@ -38,6 +38,7 @@ from executor_svc.tasks.intake import Intake
 from executor_svc.tasks.recent import RecentTasks
 from executor_svc.tasks.starter import TaskStarter
 from executor_svc.tasks.steering import Steering
+from executor_svc.tasks.tally import Tally
 from executor_svc.tasks.tasks import Tasks
 from executor_svc.tasks.watching import Watches
 from executor_svc.waking.announce import Announcer
@@ -69,6 +70,7 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
             settings.postgres_url,
             application_name="stepwire executor",
             max_size=settings.pool_size,
+            metrics_name="executor",
         )
     )
     await migrate(pool, package="executor_svc", schema="executor")
@@ -81,6 +83,7 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> Sequence[r
         wakeups, bus, worker = await _local(settings, stack)
     stats = await start_stats(PostgresQueueStore(pool), stack, every_seconds=settings.stats_seconds)
     announcer = Announcer(wakeups, bus, stats)
+    announcer.listen(Tally(TaskMetrics()).heard)
     window = Window(wakeups, max_steps=settings.max_published_steps, max_bundle=settings.max_bundle)
     stack.callback(window.close)
     graphs = GraphCache()
@@ -233,7 +236,7 @@ async def _wake(
     sweeper = Sweeper(
         sweeps,
         announcer,
-        ExecutorMetrics(),
+        SweepMetrics(),
         expiry=Expiry(sweeps, graphs, announcer),
         limits=limits,
         releases=releases,

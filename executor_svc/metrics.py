@@ -15,18 +15,82 @@ class ExecutorMetrics:
 
     def __init__(self) -> None:
         self._accepted = meter().create_counter(names.TASKS_ACCEPTED, description="Tasks accepted.")
-        self._swept = meter().create_counter(
-            names.STEPS_SWEPT, description="Steps that a sweep has woken or ended, by cause."
-        )
+        self._accepted.add(0)
 
     def accepted(self, count: int) -> None:
         """Count tasks accepted."""
         self._accepted.add(count)
 
+
+class SweepMetrics:
+    """What the sweeper counts."""
+
+    def __init__(self) -> None:
+        self._lag = 0.0
+        self._swept = meter().create_counter(
+            names.STEPS_SWEPT, description="Steps that a sweep has woken or ended, by cause."
+        )
+        self._sweeps = meter().create_counter(
+            names.SWEEPS, description="Sweeps, by whether they came to their end."
+        )
+        # What begins with its first event has no growth that would tell of it.
+        for cause in ("session", "due", "expired", "republish"):
+            self._swept.add(0, {names.CAUSE: cause})
+        for result in ("done", "failed"):
+            self._sweeps.add(0, {names.RESULT: result})
+        meter().create_observable_gauge(
+            names.TIMER_LAG,
+            [self._observe_lag],
+            unit="s",
+            description="For how long a wait was over that the last sweep has left; 0 if none was.",
+        )
+
     def swept(self, cause: str, count: int) -> None:
         """Count steps woken, or ended; `cause` is `session`, `due`, `expired` or `republish`."""
         if count:
             self._swept.add(count, {names.CAUSE: cause})
+
+    def done(self, *, lag: timedelta) -> None:
+        """Count a sweep that came to its end; `lag` is how long ago what it left was due."""
+        self._lag = max(0.0, lag.total_seconds())
+        self._sweeps.add(1, {names.RESULT: "done"})
+
+    def failed(self) -> None:
+        """Count a sweep that did not come to its end."""
+        self._sweeps.add(1, {names.RESULT: "failed"})
+
+    def _observe_lag(self, _: CallbackOptions) -> Iterable[Observation]:
+        yield Observation(self._lag)
+
+
+class TaskMetrics:
+    """What commits say of tasks: how they end, after what time, and what is tried again.
+
+    Each commit is told by the process that made it, executor or worker: add them up.
+    """
+
+    def __init__(self) -> None:
+        self._duration = durations(
+            names.TASK_DURATION,
+            description="Time from a task's acceptance to its end, by how it ended.",
+            attributes=(names.RESULT,),
+            bounds=names.TASK_DURATION_BUCKETS,
+        )
+        self._retried = meter().create_counter(
+            names.STEPS_RETRIED, description="Attempts that failed and are made again."
+        )
+        self._retried.add(0)
+        for result in ("succeeded", "failed", "cancelled"):
+            self._duration.show(result)
+
+    def ended(self, result: str, after: timedelta) -> None:
+        """Count a task's end; `result` is `succeeded`, `failed` or `cancelled`."""
+        # Not below 0: their clocks are this cluster's and Postgres's.
+        self._duration.record(max(0.0, after.total_seconds()), result)
+
+    def retried(self, count: int) -> None:
+        """Count attempts that failed and are made again."""
+        self._retried.add(count)
 
 
 class RelayMetrics:
@@ -74,6 +138,8 @@ class WorkerMetrics:
         self._claims = meter().create_counter(
             names.STEPS_CLAIMED, description="Steps named by messages, by what came of them."
         )
+        for result in ("claimed", "passed_over"):
+            self._claims.add(0, {names.RESULT: result})
         self._duration = durations(
             names.STEP_DURATION,
             description="Duration of an attempt, by kind of step and outcome.",
@@ -100,9 +166,9 @@ class WorkerMetrics:
         if claimed < named:
             self._claims.add(named - claimed, {names.RESULT: "passed_over"})
 
-    def finished(self, kind: str, result: str, seconds: float) -> None:
-        """Count an attempt of a kind of step that has ended."""
-        self._duration.record(seconds, kind, result)
+    def finished(self, kind: str, result: str, seconds: float, *, trace_id: str) -> None:
+        """Count an attempt of a kind of step that has ended; `trace_id` if its trace is kept."""
+        self._duration.record(seconds, kind, result, trace_id=trace_id)
 
 
 class QueueMetrics:

@@ -21,7 +21,7 @@ import dramatiq
 
 from executor_svc.engine.ports import EventBus, SessionStore, Wakeups, WorkerProfile
 from executor_svc.graphs.cache import ACCEPTED, GraphCache
-from executor_svc.metrics import ExecutorMetrics, WorkerMetrics
+from executor_svc.metrics import ExecutorMetrics, TaskMetrics, WorkerMetrics
 from executor_svc.queues.stats import start_stats
 from executor_svc.queues.store import PostgresQueueStore
 from executor_svc.settings import WorkerSettings
@@ -37,6 +37,7 @@ from executor_svc.subscriptions.app import open_interest
 from executor_svc.subscriptions.store import PostgresSubscriptionStore
 from executor_svc.tasks.creator import Creator
 from executor_svc.tasks.intake import Intake
+from executor_svc.tasks.tally import Tally
 from executor_svc.tasks.tasks import Tasks
 from executor_svc.waking.announce import Announcer
 from executor_svc.waking.limits import Admitter
@@ -143,6 +144,7 @@ async def start_worker(
             settings.postgres_url,
             application_name=f"stepwire worker {name}",
             max_size=settings.pool_size,
+            metrics_name="worker",
         )
     )
     await check_migrated(pool, package="executor_svc", schema="executor")
@@ -155,6 +157,7 @@ async def start_worker(
     slots = Slots(settings.slots)
     stats = await start_stats(PostgresQueueStore(pool), stack, every_seconds=settings.stats_seconds)
     announcer = Announcer(wakeups, bus, stats)
+    announcer.listen(Tally(TaskMetrics()).heard)
     admitter = Admitter(limits, announcer)
     announcer.listen(lambda effects: admitter.admit(effects.released))
     window = Window(wakeups, max_steps=settings.max_published_steps, max_bundle=settings.max_bundle)

@@ -98,6 +98,7 @@ async def _open_database(settings: RouterSettings, stack: AsyncExitStack) -> asy
             url,
             application_name="stepwire router",
             max_size=settings.postgres_max_connections,
+            metrics_name="router",
         )
     )
     await migrate(pool, package="router_svc", schema="router")

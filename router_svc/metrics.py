@@ -3,9 +3,10 @@
 The `gen_ai` names are OpenTelemetry's semantic conventions for generative AI.
 """
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from opentelemetry.metrics import Meter
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from router_svc.catalogue.models import Model
 from router_svc.catalogue.prices import MICRO_USD_PER_USD
@@ -34,6 +35,7 @@ PER_OUTPUT_CHUNK: Final = "gen_ai.client.operation.time_per_output_chunk"
 ENDPOINT: Final = "stepwire.router.endpoint"
 FAILURE_KIND: Final = "stepwire.router.failure"
 BREAKERS: Final = "stepwire.router.breaker.changes"
+BREAKERS_OPEN: Final = "stepwire.router.breaker.open"
 BREAKER: Final = "stepwire.router.breaker"
 BREAKER_STATE: Final = "stepwire.router.breaker.state"
 DECISIONS: Final = "stepwire.router.decisions"
@@ -93,6 +95,7 @@ class RouterMetrics:
         self._breakers = meter.create_counter(
             BREAKERS, unit="{change}", description="Openings and closings of breakers."
         )
+        self._meter = meter
         self._tokens = meter.create_histogram(
             TOKEN_USAGE,
             unit="{token}",
@@ -149,6 +152,19 @@ class RouterMetrics:
     def breaker_changed(self, name: str, state: str) -> None:
         """Counts an opening or a closing."""
         self._breakers.add(1, {BREAKER: name, BREAKER_STATE: state})
+
+    def watch_breakers(self, open_by_name: Callable[[], Mapping[str, bool]]) -> None:
+        """Shows which breakers are open."""
+
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            for name, is_open in open_by_name().items():
+                yield Observation(int(is_open), {BREAKER: name})
+
+        self._meter.create_observable_gauge(
+            BREAKERS_OPEN,
+            [observe],
+            description="1 while a breaker lets no call through but to try, else 0.",
+        )
 
     def answered(
         self, model: Model, *, input_tokens: int, output_tokens: int, cost_micro_usd: int

@@ -22,6 +22,7 @@ from stepwire.api.vector.v1.point_service_pb2_grpc import add_PointServiceServic
 from stepwire.api.vector.v1.snapshot_service_pb2_grpc import add_SnapshotServiceServicer_to_server
 from stepwire.db import load_queries, migrate, open_pool
 from stepwire.db.notices import Notices
+from stepwire.db.pool_metrics import watched_pool
 from stepwire.lifecycle import StartError
 from stepwire.rpc import Service, open_channel
 from stepwire.rpc import run as run_process
@@ -118,6 +119,7 @@ async def _connect(
         statement_seconds=settings.postgres_statement_seconds,
     )
     stack.push_async_callback(database.close)
+    stack.enter_context(watched_pool(name.removeprefix("stepwire-"), lambda: database.use))
     return database
 
 

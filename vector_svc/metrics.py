@@ -60,6 +60,16 @@ class VectorMetrics:
         self._index_builds = meter().create_counter(
             INDEX_BUILDS, unit="{build}", description="Builds of indexes by how they ended."
         )
+        # What begins with its first event has no growth that would tell of it.
+        for counter in (
+            self.walks_given_up,
+            self.points_written,
+            self.points_deleted,
+            self.points_expired,
+            self.queries_kept,
+            self.queries_dropped,
+        ):
+            counter.add(0)
 
     def built(self, state: str) -> None:
         """Count a build of an index that ended so."""

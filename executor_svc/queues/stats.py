@@ -14,6 +14,7 @@ from datetime import datetime
 from executor_svc.engine.records import Attempt, StepRef
 from executor_svc.queues.ports import TrafficStore
 from executor_svc.queues.records import Traffic
+from stepwire.telemetry import durations, names
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,12 @@ class QueueStats:
 
     def __init__(self) -> None:
         self._counts: dict[str, _Counts] = {}
+        self._waits = durations(
+            names.STEP_WAIT,
+            description="Time from when a step is ready to when its attempt starts, by queue.",
+            attributes=(names.QUEUE,),
+            bounds=names.STEP_DURATION_BUCKETS,
+        )
 
     def arrived(self, queue: str, count: int = 1) -> None:
         """Count steps that became ready."""
@@ -79,12 +86,14 @@ class QueueStats:
             # Not below 0: their clocks are Postgres's and this machine's.
             wait_seconds = max(0.0, (now - ready_at).total_seconds())
             self.started(attempt.queue, 1, wait_seconds)
+            self._waits.record(wait_seconds, attempt.queue)
 
     def continued(self, attempts: Iterable[Attempt]) -> None:
         """Count attempts that were claimed in the transaction that made them ready."""
         for attempt in attempts:
             self.arrived(attempt.queue)
             self.started(attempt.queue)
+            self._waits.record(0.0, attempt.queue)
 
     def take(self) -> dict[str, Traffic]:
         """Return what was counted since the last call."""

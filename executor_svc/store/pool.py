@@ -25,7 +25,7 @@ SETTINGS: Final = {
 
 
 def open_record(
-    url: str, *, application_name: str, max_size: int = 8
+    url: str, *, application_name: str, max_size: int = 8, metrics_name: str = ""
 ) -> AbstractAsyncContextManager[asyncpg.Pool]:
     """Open a pool to the record at `url`; close it at the end.
 
@@ -33,8 +33,15 @@ def open_record(
         url: `postgresql://user@host:port/database`.
         application_name: shown in `pg_stat_activity`.
         max_size: most connections.
+        metrics_name: under which metrics show how busy it is; they do not if it is empty.
 
     Raises:
         StepwireError: DEPENDENCY_UNAVAILABLE, when Postgres cannot be reached.
     """
-    return open_pool(url, application_name=application_name, max_size=max_size, settings=SETTINGS)
+    return open_pool(
+        url,
+        application_name=application_name,
+        max_size=max_size,
+        settings=SETTINGS,
+        metrics_name=metrics_name,
+    )

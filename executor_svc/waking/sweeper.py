@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from executor_svc.engine.ports import Effects, SweepStore
 from executor_svc.engine.records import EventBatch
-from executor_svc.metrics import ExecutorMetrics
+from executor_svc.metrics import SweepMetrics
 from executor_svc.tasks.events import parse_events
 from executor_svc.waking.announce import Announcer
 from executor_svc.waking.expiry import Expiry
@@ -44,7 +44,7 @@ class Sweeper:
         self,
         store: SweepStore,
         announcer: Announcer,
-        metrics: ExecutorMetrics,
+        metrics: SweepMetrics,
         *,
         expiry: Expiry,
         limits: WaitingLimits,
@@ -90,6 +90,7 @@ class Sweeper:
                 self._metrics.swept("expired", await self._expiry.sweep())
                 wait = await self._until_due()
             except Exception as error:  # noqa: BLE001 - Postgres may be away; try again
+                self._metrics.failed()
                 logger.warning("a sweep failed", extra={"cause": repr(error)})
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -133,8 +134,10 @@ class Sweeper:
 
     async def _until_due(self) -> float:
         dues = [await self._store.next_due(), await self._limits.next_due()]
-        wait = self._every_seconds
+        wait, lag = self._every_seconds, timedelta(0)
         for due in filter(None, dues):
-            left = (due - datetime.now(UTC)).total_seconds()
-            wait = min(wait, max(left, SHORTEST_SECONDS))
+            left = due - datetime.now(UTC)
+            lag = max(lag, -left)
+            wait = min(wait, max(left.total_seconds(), SHORTEST_SECONDS))
+        self._metrics.done(lag=lag)
         return wait

@@ -41,6 +41,7 @@ from stepwire.api.executor.v1.task_pb2 import TaskEventType
 from stepwire.batcher import Batcher
 from stepwire.errors import StepwireError
 from stepwire.failpoints import failpoint
+from stepwire.telemetry import sampled_trace_id
 
 logger = logging.getLogger(__name__)
 
@@ -288,7 +289,12 @@ class Dispatcher:
             # Its start is being recorded; its end comes behind it.
             held.ended = ended
             return
-        self._metrics.finished(ended.kind, ended.result, self._loop.time() - held.begun)
+        self._metrics.finished(
+            ended.kind,
+            ended.result,
+            self._loop.time() - held.begun,
+            trace_id=sampled_trace_id(held.attempt.task.traceparent),
+        )
         held.attempt = ended.attempt
         try:
             settlement = self._settlement(held, ended)

@@ -34,6 +34,9 @@ def open_breakers(settings: RouterSettings, metrics: RouterMetrics) -> Breakers:
             str(breaker.key), breaker.state(time.monotonic()).value
         )
     )
+    metrics.watch_breakers(
+        lambda: {str(breaker.key): breaker.opening is not None for breaker in breakers.all()}
+    )
     return breakers
 
 

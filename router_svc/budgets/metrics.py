@@ -15,6 +15,7 @@ from stepwire.telemetry.names import TENANT_ID
 _logger = logging.getLogger(__name__)
 
 LEFT: Final = "stepwire.router.budget.left"
+LIMIT: Final = "stepwire.router.budget.limit"
 ALARMS: Final = "stepwire.router.budget.alarms"
 REFUSALS: Final = "stepwire.router.budget.refusals"
 EXCEEDED: Final = "stepwire.router.budget.exceeded"
@@ -55,6 +56,12 @@ class BudgetMetrics:
             callbacks=[self._left],
             unit="{USD}",
             description="What budgets without a split had left when they were last seen.",
+        )
+        meter.create_observable_gauge(
+            LIMIT,
+            callbacks=[self._limit],
+            unit="{USD}",
+            description="What budgets without a split may spend, as of when they were last seen.",
         )
 
     def refused(self, budget: Budget) -> None:
@@ -102,6 +109,11 @@ class BudgetMetrics:
         del options
         for budget, standing in self._standings():
             yield Observation(standing.left / MICRO_USD_PER_USD, _attributes(budget))
+
+    def _limit(self, options: CallbackOptions) -> Iterable[Observation]:
+        del options
+        for budget, standing in self._standings():
+            yield Observation(standing.limit / MICRO_USD_PER_USD, _attributes(budget))
 
 
 def _attributes(budget: Budget) -> dict[str, str]:

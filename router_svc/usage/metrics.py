@@ -14,6 +14,7 @@ class UsageMetrics:
         self._lost = meter.create_counter(
             LOST, unit="{try}", description="Tries whose usage could not be written down."
         )
+        self._lost.add(0)
 
     def lost(self, count: int) -> None:
         """Counts tries."""

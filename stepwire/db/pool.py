@@ -3,13 +3,15 @@
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from stepwire.db.pool_metrics import PoolUse, watched_pool
 from stepwire.errors import Reason, StepwireError
 
 P = ParamSpec("P")
@@ -58,6 +60,7 @@ async def open_pool(
     max_size: int = 8,
     init: Init | None = None,
     settings: Mapping[str, str] | None = None,
+    metrics_name: str = "",
 ) -> AsyncIterator[asyncpg.Pool]:
     """Open a pool to the database at `url`; close it at the end.
 
@@ -68,6 +71,7 @@ async def open_pool(
         max_size: most connections.
         init: called with each new connection, to set codecs.
         settings: Postgres' settings of each connection.
+        metrics_name: under which metrics show how busy it is; they do not if it is empty.
 
     Raises:
         StepwireError: DEPENDENCY_UNAVAILABLE, when Postgres cannot be reached.
@@ -87,9 +91,16 @@ async def open_pool(
     except START_ERRORS as error:
         raise postgres_unavailable(error, at=_server_of(url)) from error
     try:
-        yield pool
+        with watched_pool(metrics_name, partial(use_of, pool)) if metrics_name else nullcontext():
+            yield pool
     finally:
         await _close(pool)
+
+
+def use_of(pool: asyncpg.Pool) -> PoolUse:
+    """Return how many connections of a pool are lent."""
+    idle = pool.get_idle_size()
+    return PoolUse(used=pool.get_size() - idle, idle=idle, most=pool.get_max_size())
 
 
 def _server_of(url: str) -> str:

@@ -6,6 +6,7 @@ parts of the SDK, is `stepwire.telemetry.providers`.
 
 from stepwire.telemetry.durations import Durations, durations
 from stepwire.telemetry.trace import (
+    current_trace_id,
     inject_traceparent,
     meter,
     record_span,
@@ -19,6 +20,7 @@ from stepwire.telemetry.traceparent import (
     is_traceparent,
     link_to,
     parse_traceparent,
+    sampled_trace_id,
     trace_id_of,
     traceparent_of,
 )
@@ -26,6 +28,7 @@ from stepwire.telemetry.traceparent import (
 __all__ = [
     "Durations",
     "context_from_traceparent",
+    "current_trace_id",
     "durations",
     "inject_traceparent",
     "is_sampled",
@@ -35,6 +38,7 @@ __all__ = [
     "parse_traceparent",
     "record_span",
     "records_spans",
+    "sampled_trace_id",
     "span_within",
     "trace_id_of",
     "traceparent_of",

@@ -5,8 +5,9 @@ from itertools import accumulate
 
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
-from stepwire.telemetry.durations import Durations, all_durations
+from stepwire.telemetry.durations import Durations, Example, all_durations
 
 
 class DurationsCollector(Collector):
@@ -28,9 +29,17 @@ def family_of(histogram: Durations) -> HistogramMetricFamily:
     limits = [*map(str, histogram.bounds), "+Inf"]
     for values, cell in histogram.cells():
         # Prometheus's buckets hold all that is smaller, too.
-        buckets = list(zip(limits, accumulate(cell.counts), strict=True))
+        examples = [cell.examples.get(place) for place in range(len(limits))]
+        buckets = [
+            (limit, float(count)) if example is None else (limit, float(count), _told(example))
+            for limit, count, example in zip(limits, accumulate(cell.counts), examples, strict=True)
+        ]
         family.add_metric(values, buckets=buckets, sum_value=cell.total_seconds)
     return family
+
+
+def _told(example: Example) -> Exemplar:
+    return Exemplar({"trace_id": example.trace_id}, example.seconds, example.at)
 
 
 def _name(name: str) -> str:

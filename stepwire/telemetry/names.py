@@ -20,6 +20,12 @@ RPC_CLIENT_DURATION: Final = "rpc.client.call.duration"
 RPC_SERVER_ACTIVE_CALLS: Final = "stepwire.rpc.server.active_calls"
 RPC_STREAMS_RESPONSES: Final = "stepwire.rpc.streams_responses"
 
+# Metrics of pools of connections (semantic conventions, db).
+DB_CONNECTIONS: Final = "db.client.connection.count"
+DB_CONNECTIONS_MAX: Final = "db.client.connection.max"
+DB_POOL: Final = "db.client.connection.pool.name"
+DB_CONNECTION_STATE: Final = "db.client.connection.state"
+
 # Upper bounds in seconds. The conventions begin at 5 ms; our calls often take less.
 RPC_DURATION_BUCKETS: Final = (
     0.0005,
@@ -63,6 +69,10 @@ CAUSE: Final = "stepwire.cause"
 RESULT: Final = "stepwire.result"
 TASKS_ACCEPTED: Final = "stepwire.executor.tasks_accepted"
 STEPS_SWEPT: Final = "stepwire.executor.steps_swept"
+SWEEPS: Final = "stepwire.executor.sweeps"
+TIMER_LAG: Final = "stepwire.executor.timer_lag"
+TASK_DURATION: Final = "stepwire.executor.task.duration"
+STEPS_RETRIED: Final = "stepwire.executor.steps_retried"
 SCHEDULE_RUNS: Final = "stepwire.executor.schedule_runs"
 SCHEDULE_DELAY: Final = "stepwire.executor.schedule.delay"
 NOTICES_POSTPONED: Final = "stepwire.executor.notices_postponed"
@@ -70,6 +80,7 @@ NOTICE_DELAY: Final = "stepwire.executor.notice.delay"
 SUBSCRIPTION_EVENTS: Final = "stepwire.executor.subscription_events"
 STEPS_CLAIMED: Final = "stepwire.worker.steps_claimed"
 STEP_DURATION: Final = "stepwire.worker.step.duration"
+STEP_WAIT: Final = "stepwire.worker.step.wait"
 WORKER_SLOTS_USED: Final = "stepwire.worker.slots_used"
 WORKER_SLOTS: Final = "stepwire.worker.slots"
 QUEUE_READY: Final = "stepwire.queue.ready"
@@ -87,3 +98,8 @@ QUEUE_SLOTS_USED: Final = "stepwire.queue.slots_used"
 QUEUE_WORKERS_WANTED: Final = "stepwire.queue.workers_wanted"
 QUEUE_PAUSED: Final = "stepwire.queue.paused"
 STEP_DURATION_BUCKETS: Final = (*RPC_DURATION_BUCKETS, 120.0, 300.0, 900.0, 3600.0)
+# Tasks take longer than their steps; nobody asks which part of a millisecond.
+TASK_DURATION_BUCKETS: Final = (
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    *(60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0),
+)

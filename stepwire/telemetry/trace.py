@@ -32,6 +32,12 @@ def records_spans() -> bool:
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
+def current_trace_id() -> str:
+    """Returns the id of the trace that is being recorded here, "" if none is."""
+    span = trace.get_current_span()
+    return f"{span.get_span_context().trace_id:032x}" if span.is_recording() else ""
+
+
 @cache
 def meter() -> metrics.Meter:
     """Returns the meter of all Stepwire code; its instruments do nothing before `setup`."""

@@ -18,6 +18,7 @@ from opentelemetry.trace import SpanKind
 
 from stepwire.db import open_pool
 from stepwire.db.pool import CONNECTION_ERRORS, postgres_unavailable
+from stepwire.db.pool_metrics import PoolUse
 from stepwire.errors import Reason, StepwireError
 from stepwire.telemetry import tracer
 from vector_svc.engine.ports import CollectionGoneError, TenantUnknownError
@@ -123,6 +124,13 @@ class Database:
         )
         self._ready: list[tuple[PoolConnectionProxy, str]] = []
         self._loans = 0
+
+    @property
+    def use(self) -> PoolUse:
+        """How many connections are lent; those that are kept ready are not."""
+        most = self._pool.get_max_size()
+        used = most - self._places.free
+        return PoolUse(used=used, idle=max(0, self._pool.get_size() - used), most=most)
 
     def connection(self, operation: str, tenant_id: str | None) -> "Loan":
         """Lend a connection in a tenant's role, within a span named after the operation.

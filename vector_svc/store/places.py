@@ -30,6 +30,11 @@ class Places:
         self._what = what
         self.seconds = seconds
 
+    @property
+    def free(self) -> int:
+        """How many may be taken at once."""
+        return self._free
+
     async def take(self) -> None:
         """Take one, for who calls `release` in the end.
 

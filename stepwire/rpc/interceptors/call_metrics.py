@@ -2,12 +2,16 @@
 
 import time
 from collections.abc import Iterable
+from typing import Final
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from stepwire.rpc.interceptors.chain import Call, Leave, outcome
 from stepwire.rpc.interceptors.tracing import SERVER_FAULTS
-from stepwire.telemetry import durations, meter, names
+from stepwire.telemetry import current_trace_id, durations, meter, names
+
+# Of quicker calls nobody asks for the trace, and to find it takes longer than to count them.
+SLOW_SECONDS: Final = 0.1
 
 
 class CallMetrics:
@@ -44,13 +48,15 @@ class CallMetrics:
     def _record(self, call: Call, error: BaseException | None) -> None:
         method = call.method
         self._active[method.streams_responses] -= 1
-        code = outcome(call, error)
+        code, seconds = outcome(call, error), time.perf_counter() - call.started
+        fault = code.name if code in SERVER_FAULTS else ""
         self._duration.record(
-            time.perf_counter() - call.started,
+            seconds,
             method.system,
             method.name,
             code.name,
-            code.name if code in SERVER_FAULTS else "",
+            fault,
+            trace_id=current_trace_id() if fault or seconds >= SLOW_SECONDS else "",
         )
 
     def _observe_active(self, _options: CallbackOptions) -> Iterable[Observation]:

@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from stepwire.db import open_pool
+from stepwire.db import open_pool, pool_metrics
 from stepwire.errors import StepwireError
 from stepwire.stack.ports import free_port
 
@@ -13,6 +15,38 @@ from stepwire.stack.ports import free_port
 async def pool(database_url):
     async with open_pool(database_url, application_name="test", max_size=1) as opened:
         yield opened
+
+
+async def test_metrics_show_how_many_connections_are_lent(database_url, monkeypatch):
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    monkeypatch.setattr(pool_metrics, "meter", lambda: provider.get_meter("test"))
+    pool_metrics._gauges.cache_clear()
+    async with open_pool(
+        database_url, application_name="test", max_size=3, metrics_name="mine"
+    ) as opened:
+        async with opened.acquire():
+            assert numbers(reader) == {
+                ("db.client.connection.count", "mine", "used"): 1,
+                ("db.client.connection.count", "mine", "idle"): 0,
+                ("db.client.connection.max", "mine"): 3,
+            }
+        assert numbers(reader)["db.client.connection.count", "mine", "idle"] == 1
+        assert numbers(reader)["db.client.connection.count", "mine", "used"] == 0
+    assert numbers(reader) == {}
+    provider.shutdown()
+    pool_metrics._gauges.cache_clear()
+
+
+def numbers(reader):
+    data = reader.get_metrics_data()
+    return {
+        (metric.name, *point.attributes.values()): point.value
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+    }
 
 
 async def test_giving_a_connection_back_costs_no_statement(pool):

@@ -2,10 +2,14 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
+from executor_svc.queues import stats as module
 from executor_svc.queues.records import Traffic
 from executor_svc.queues.stats import QueueStats
 from stepwire.testing.poll import eventually
+from tests.unit.stepwire.durations_read import histograms
 
 
 class Store:
@@ -52,6 +56,17 @@ async def test_counts_that_were_refused_are_added_later():
     store.away = False
     await stats.flush(store)
     assert store.traffic == {"a": Traffic(6, 4, 2, 2, 1.0, 0.5), "b": Traffic(arrived=2)}
+
+
+def test_the_wait_of_each_step_is_measured_by_queue(monkeypatch):
+    made = histograms(monkeypatch, module)
+    stats, now = QueueStats(), datetime.now(UTC)
+    waited = SimpleNamespace(queue="a", ready_at=now - timedelta(seconds=2))
+    stats.claimed([waited, SimpleNamespace(queue="b", ready_at=None)], now)
+    stats.continued([waited])
+    ((_, of_a), (_, of_b)) = made["stepwire.worker.step.wait"].cells()
+    assert (sum(of_a.counts), of_a.total_seconds) == (2, 2.0)
+    assert (sum(of_b.counts), of_b.total_seconds) == (1, 0.0)
 
 
 async def test_counts_are_added_again_and_again():

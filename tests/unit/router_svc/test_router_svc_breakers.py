@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from router_svc.breakers.app import open_breakers
 from router_svc.breakers.board import BreakerPermit, Breakers
 from router_svc.breakers.records import (
     BreakerKey,
@@ -21,7 +24,9 @@ from router_svc.catalogue.holder import Snapshot
 from router_svc.catalogue.models import Catalogue
 from router_svc.generate.failures import FailureKind, ProviderFailure
 from router_svc.generate.load import MIN_CALLS, Load
+from router_svc.metrics import RouterMetrics
 from router_svc.providers.pool import ProviderPool
+from router_svc.settings import RouterSettings
 from tests.unit.router_svc.router_builders import OPENAI, a_catalogue, a_model
 
 PROVIDER = BreakerKey(Scope.PROVIDER, "http://somewhere")
@@ -342,3 +347,24 @@ def test_a_call_that_has_begun_gets_no_other_model_by_the_same_name() -> None:
     with pytest.raises(ProviderFailure) as caught:
         pool.take(begun)
     assert (caught.value.kind, caught.value.called) == (FailureKind.MISCONFIGURED, False)
+
+
+def test_metrics_show_which_breakers_are_open() -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    breakers = open_breakers(RouterSettings(), RouterMetrics(provider.get_meter("test")))
+    breakers.keep([MODEL, KEY])
+    breaker = breakers.get(MODEL)
+    breaker.put(Opening(None, Cause(FailureKind.SERVER, "it broke")))
+    data = reader.get_metrics_data()
+    assert data is not None
+    shown = {
+        (point.attributes or {})["stepwire.router.breaker"]: point.value
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "stepwire.router.breaker.open"
+        for point in metric.data.data_points
+    }
+    assert shown == {str(MODEL): 1, str(KEY): 0}
+    provider.shutdown()

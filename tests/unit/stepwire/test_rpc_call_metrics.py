@@ -51,6 +51,29 @@ async def test_calls_are_measured_by_method_and_code(monkeypatch):
     }
 
 
+async def test_faults_and_slow_calls_name_their_trace(monkeypatch):
+    measured = histograms(monkeypatch, call_metrics)
+    monkeypatch.setattr(call_metrics, "current_trace_id", lambda: "a" * 32)
+
+    async def work(request):
+        if request == b"bad":
+            raise ValueError
+        return request
+
+    async with serving(work) as channel:
+        monkeypatch.setattr(call_metrics, "SLOW_SECONDS", 60.0)
+        await call(channel, "unary_unary")
+        await failure(channel, "unary_unary", b"bad")
+        monkeypatch.setattr(call_metrics, "SLOW_SECONDS", 0.0)
+        await call(channel, "unary_stream")
+    cells = measured["rpc.server.call.duration"].cells()
+    assert {values[1:3]: bool(cell.examples) for values, cell in cells} == {
+        ("test.Shapes/unary_unary", "OK"): False,
+        ("test.Shapes/unary_unary", "INTERNAL"): True,
+        ("test.Shapes/unary_stream", "OK"): True,
+    }
+
+
 def points(reader):
     data = reader.get_metrics_data()
     return {

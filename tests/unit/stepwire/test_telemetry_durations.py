@@ -2,6 +2,8 @@
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
 
 from stepwire.telemetry import Durations, durations
 from stepwire.telemetry.exposition import DurationsCollector, family_of
@@ -52,6 +54,30 @@ def test_prometheus_reads_it_under_opentelemetrys_names(histogram):
         ("test_duration_seconds_sum", None): 2.05,
     }
     assert family_of(histogram).samples[0].labels["rpc_method"] == "a/b"
+
+
+class Only(Collector):
+    """Gives one histogram."""
+
+    def __init__(self, histogram):
+        self.histogram = histogram
+
+    def collect(self):
+        yield family_of(self.histogram)
+
+
+def test_the_newest_trace_of_a_bucket_is_told_to_those_who_read_openmetrics(histogram):
+    first, second = "0" * 31 + "1", "0" * 31 + "2"
+    histogram.record(0.05, "a", "")
+    histogram.record(0.5, "a", "", trace_id=first)
+    histogram.record(0.6, "a", "", trace_id=second)
+    registry = CollectorRegistry()
+    registry.register(Only(histogram))
+    lines = openmetrics.generate_latest(registry).decode().splitlines()
+    [line] = [line for line in lines if " # {" in line]
+    assert 'le="1.0"' in line
+    assert f' # {{trace_id="{second}"}} 0.6 ' in line
+    assert " # {" not in generate_latest(registry).decode()
 
 
 def test_one_name_is_one_histogram_and_all_are_served():

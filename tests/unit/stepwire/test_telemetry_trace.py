@@ -16,6 +16,7 @@ from stepwire.telemetry import (
     parse_traceparent,
     record_span,
     records_spans,
+    sampled_trace_id,
     span_within,
     trace_id_of,
     traceparent_of,
@@ -143,6 +144,7 @@ def test_a_span_without_a_parent_begins_a_trace(exporter):
 )
 def test_whether_a_trace_is_recorded(traceparent, sampled):
     assert is_sampled(traceparent) is sampled
+    assert sampled_trace_id(traceparent) == (trace_id_of(traceparent) if sampled else "")
 
 
 def unwanted():
