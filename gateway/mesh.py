@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from gateway.public import Behaviour, PublicPath, PublicService, Upstream
 
 HEALTH = "grpc.health.v1.Health"
+HEALTH_PATH = "/healthz"
+"""Where a gateway tells of its own health, and a service with HTTP of its."""
 REFLECTION = "grpc.reflection.v1.ServerReflection"
 REFLECTION_ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 

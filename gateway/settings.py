@@ -31,6 +31,13 @@ class GatewaySettings(BaseSettings):
         description="Port of Envoy's admin interface and of its Prometheus metrics "
         "(/stats/prometheus); always on the loopback address.",
     )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port, on the host's address, that serves /stats/prometheus and /ready of the "
+        "admin interface and nothing else of it; 0 serves none.",
+    )
     executor_target: Target = Field(
         default="127.0.0.1:50051", description="Where executor_svc listens."
     )

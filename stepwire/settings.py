@@ -104,6 +104,19 @@ class ServiceSettings(DependentSettings):
         ge=1024,
         description="Largest message that the server receives or sends.",
     )
+    linger_seconds: float = Field(
+        default=0,
+        ge=0,
+        description="How long a process that was told to stop goes on taking calls, while its "
+        "health says NOT_SERVING: until whoever balances calls over several has noticed. Part of "
+        "drain_seconds.",
+    )
+    max_connection_seconds: float = Field(
+        default=300,
+        ge=0,
+        description="Age, varied by a tenth, at which a connection is closed as soon as its calls "
+        "have ended, so that clients come upon instances that were added. 0: never.",
+    )
     reflection: bool = Field(
         default=True,
         description="Whether the server describes its services to tools such as grpcurl.",

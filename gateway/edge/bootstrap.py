@@ -3,13 +3,14 @@
 from datetime import timedelta
 from pathlib import Path
 
-from gateway.edge.clusters import clusters
+from gateway.edge.clusters import LOOPBACK, clusters
 from gateway.edge.filters import http_filters
 from gateway.edge.headers import early_header_mutation
 from gateway.edge.limits import BUFFER_BYTES, TCP_KEEPALIVE, TO_CLIENTS, http2, overload_manager
 from gateway.edge.observability import SERVICE_NAME, access_log, application_log, tracing
 from gateway.edge.replies import local_replies
 from gateway.edge.routes import route_configuration
+from gateway.edge.scrapes import scrapes
 from gateway.edge.tls import tls
 from gateway.envoy.bootstrap import (
     Admin,
@@ -33,8 +34,6 @@ from gateway.envoy.listener import (
 )
 from gateway.settings import GatewaySettings
 
-_LOOPBACK = "127.0.0.1"
-
 _RUNTIME = {
     # Otherwise a passed deadline looks like an outage, which clients try again.
     "envoy.reloadable_features.grpc_timeout_returns_deadline_exceeded": True,
@@ -51,14 +50,15 @@ def bootstrap(settings: GatewaySettings, *, descriptors: Path, secrets: Path) ->
     """
     return Bootstrap(
         node=Node(id=SERVICE_NAME, cluster="stepwire"),
-        admin=Admin(address=address(_LOOPBACK, settings.admin_port)),
+        admin=Admin(address=address(LOOPBACK, settings.admin_port)),
         application_log_config=application_log(),
         layered_runtime=LayeredRuntime(
             layers=(RuntimeLayer(name="static", static_layer=_RUNTIME),)
         ),
         overload_manager=overload_manager(settings),
         static_resources=StaticResources(
-            listeners=(_listener(settings, descriptors, secrets),), clusters=clusters(settings)
+            listeners=(_listener(settings, descriptors, secrets), *scrapes(settings)),
+            clusters=clusters(settings),
         ),
     )
 

@@ -10,6 +10,7 @@ from gateway.envoy.cluster import (
     Cluster,
     ClusterLoadAssignment,
     DiscoveryType,
+    DnsCluster,
     DnsLookupFamily,
     Endpoint,
     ExplicitHttpConfig,
@@ -27,14 +28,25 @@ from gateway.envoy.cluster import (
     UpstreamConnectionOptions,
     UpstreamHttpOptions,
 )
-from gateway.envoy.core import Address, Percent, address
-from gateway.mesh import COMPANION_HTTP, HEALTH_NAMES, ROUTER_HTTP
+from gateway.envoy.core import Address, Percent, TypedConfig, address
+from gateway.mesh import COMPANION_HTTP, HEALTH_NAMES, HEALTH_PATH, ROUTER_HTTP
 from gateway.public import Upstream
 from gateway.settings import GatewaySettings
 
 OTLP_CLUSTER = "otlp"
+ADMIN_CLUSTER = "admin"
+LOOPBACK = "127.0.0.1"
 
-_HEALTH_PATH = "/healthz"
+
+# Calls go to all addresses that a name has: instances come and go without a restart here.
+_BY_NAME = TypedConfig(
+    name="envoy.cluster.dns",
+    typed_config=DnsCluster(
+        dns_refresh_rate=timedelta(seconds=5),
+        # `localhost` is ::1 first on many machines, where the services do not listen.
+        dns_lookup_family=DnsLookupFamily.V4_PREFERRED,
+    ),
+)
 # Shorter than the service keeps them, so that it does not close one on which a request is
 # on its way.
 _HTTP1_IDLE = timedelta(seconds=60)
@@ -48,7 +60,10 @@ _HTTP2 = UpstreamHttpOptions(
 
 
 def clusters(settings: GatewaySettings) -> tuple[Cluster, ...]:
-    """Returns the clusters of all upstreams, and of the collector if there is one."""
+    """Returns the clusters of all upstreams, of the collector, and of Envoy's own admin pages.
+
+    The last two only where they are asked for.
+    """
     services = tuple(
         _cluster(
             upstream.value,
@@ -62,30 +77,29 @@ def clusters(settings: GatewaySettings) -> tuple[Cluster, ...]:
         ROUTER_HTTP,
         settings.router_http_target,
         max_requests=settings.max_upstream_requests,
-        check=HttpHealthCheck(path=_HEALTH_PATH),
+        check=HttpHealthCheck(path=HEALTH_PATH),
         options=_HTTP1,
     )
-    checks = _checks(settings) if settings.authentication == "keys" else ()
-    if settings.otlp_target is None:
-        return (*services, router_http, *checks)
-    return (
-        *services,
-        router_http,
-        *checks,
-        _cluster(OTLP_CLUSTER, settings.otlp_target, max_requests=64),
-    )
+    others = []
+    if settings.authentication == "keys":
+        others.append(_checks(settings))
+    if settings.otlp_target is not None:
+        others.append(_cluster(OTLP_CLUSTER, settings.otlp_target, max_requests=64))
+    if settings.metrics_port:
+        admin = f"{LOOPBACK}:{settings.admin_port}"
+        others.append(_cluster(ADMIN_CLUSTER, admin, max_requests=64, options=_HTTP1))
+    return (*services, router_http, *others)
 
 
-def _checks(settings: GatewaySettings) -> tuple[Cluster, ...]:
-    cluster = _cluster(
+def _checks(settings: GatewaySettings) -> Cluster:
+    return _cluster(
         COMPANION_HTTP,
         settings.companion_http_target,
         # As many as all services together may have under way.
         max_requests=settings.max_upstream_requests * len(Upstream),
-        check=HttpHealthCheck(path=_HEALTH_PATH),
+        check=HttpHealthCheck(path=HEALTH_PATH),
         options=_HTTP1,
     )
-    return (cluster,)
 
 
 def _cluster(
@@ -101,10 +115,8 @@ def _cluster(
     by_name = not _is_ip(where.socket_address.address)
     return Cluster(
         name=name,
-        type=DiscoveryType.STRICT_DNS if by_name else DiscoveryType.STATIC,
-        # `localhost` is ::1 first on many machines, where the services do not listen.
-        dns_lookup_family=DnsLookupFamily.V4_PREFERRED if by_name else None,
-        dns_refresh_rate=timedelta(seconds=5) if by_name else None,
+        type=None if by_name else DiscoveryType.STATIC,
+        cluster_type=_BY_NAME if by_name else None,
         connect_timeout=timedelta(seconds=1),
         lb_policy=LbPolicy.LEAST_REQUEST,
         per_connection_buffer_limit_bytes=BUFFER_BYTES,

@@ -16,7 +16,7 @@ from gateway.envoy.filters import (
     TranscoderPrintOptions,
     TranscoderRequestValidation,
 )
-from gateway.mesh import MESH_SERVICES
+from gateway.mesh import HEALTH_PATH, MESH_SERVICES
 from gateway.settings import GatewaySettings
 
 
@@ -52,7 +52,7 @@ def _authentication(settings: GatewaySettings) -> tuple[TypedConfig, ...]:
 def _healthz() -> HealthCheckFilter:
     return HealthCheckFilter(
         pass_through_mode=False,
-        headers=(HeaderMatcher(name=":path", string_match=StringMatcher(exact="/healthz")),),
+        headers=(HeaderMatcher(name=":path", string_match=StringMatcher(exact=HEALTH_PATH)),),
     )
 
 

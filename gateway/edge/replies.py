@@ -44,7 +44,7 @@ from gateway.envoy.observe import (
     StatusCodeFilter,
     ValueMatcher,
 )
-from gateway.mesh import PUBLIC_SERVICES
+from gateway.mesh import HEALTH_PATH, PUBLIC_SERVICES
 from gateway.public import Scope, Upstream
 from gateway.settings import GatewaySettings
 from stepwire.errors import FieldFault, Reason, StepwireError
@@ -112,6 +112,7 @@ def local_replies(settings: GatewaySettings) -> LocalReplyConfig:
                 filter=_status_code(ComparisonOp.EQ, 200),
                 body_format_override=_text(_ENVOYS_TEXT, content_type="application/json"),
             ),
+            _draining(),
             *(_for_grpc(refusal) for refusal in (*_unreachable_by_service(), *refusals)),
             *(_for_openai(refusal) for refusal in (_unreachable("router"), *refusals)),
             *(_for_json(refusal) for refusal in (_unreachable(_CLUSTER), *refusals)),
@@ -186,6 +187,15 @@ def _unchecked(dependency: str) -> Status:
             f"the call's key cannot be checked: {dependency} does not answer",
             metadata={"dependency": dependency},
         )
+    )
+
+
+def _draining() -> ResponseMapper:
+    """The health of a gateway that is to be stopped, which is no error of a call."""
+    path = HeaderMatcher(name=":path", string_match=StringMatcher(exact=HEALTH_PATH))
+    return ResponseMapper(
+        filter=_both(_header(path), _status_code(ComparisonOp.EQ, 503)),
+        body_format_override=_text("draining"),
     )
 
 

@@ -27,7 +27,13 @@ from gateway.envoy.route import (
     RouteMatch,
     VirtualHost,
 )
-from gateway.mesh import INFERENCE_HTTP_SERVICE, OPENAI_PATHS, PUBLIC_SERVICES, ROUTER_HTTP
+from gateway.mesh import (
+    HEALTH_PATH,
+    INFERENCE_HTTP_SERVICE,
+    OPENAI_PATHS,
+    PUBLIC_SERVICES,
+    ROUTER_HTTP,
+)
 from gateway.public import Behaviour, PublicPath, PublicService, scope_of
 from gateway.settings import GatewaySettings
 
@@ -82,7 +88,7 @@ def _index(settings: GatewaySettings) -> Route:
     index = {
         "name": "stepwire",
         "services": [service.name for service in PUBLIC_SERVICES],
-        "health": "/healthz",
+        "health": HEALTH_PATH,
     }
     return Route(
         name="index",

@@ -6,7 +6,13 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import ClassVar
 
-from gateway.envoy.core import Address, Http2ProtocolOptions, Percent, TcpKeepalive
+from gateway.envoy.core import (
+    Address,
+    Http2ProtocolOptions,
+    Percent,
+    TcpKeepalive,
+    TypedConfig,
+)
 from gateway.envoy.message import Message
 
 HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -16,7 +22,6 @@ class DiscoveryType(Enum):
     """config.cluster.v3.Cluster.DiscoveryType."""
 
     STATIC = auto()
-    STRICT_DNS = auto()
 
 
 class LbPolicy(Enum):
@@ -26,9 +31,19 @@ class LbPolicy(Enum):
 
 
 class DnsLookupFamily(Enum):
-    """config.cluster.v3.Cluster.DnsLookupFamily."""
+    """extensions.clusters.common.dns.v3.DnsLookupFamily."""
 
     V4_PREFERRED = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DnsCluster(Message):
+    """extensions.clusters.dns.v3.DnsCluster: each address of a name is a host."""
+
+    TYPE: ClassVar[str] = "envoy.extensions.clusters.dns.v3.DnsCluster"
+
+    dns_refresh_rate: timedelta
+    dns_lookup_family: DnsLookupFamily
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,12 +183,11 @@ class UpstreamConnectionOptions(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster(Message):
-    """config.cluster.v3.Cluster."""
+    """config.cluster.v3.Cluster; one of the two types is set."""
 
     name: str
-    type: DiscoveryType
-    dns_lookup_family: DnsLookupFamily | None = None
-    dns_refresh_rate: timedelta | None = None
+    type: DiscoveryType | None = None
+    cluster_type: TypedConfig | None = None
     connect_timeout: timedelta
     lb_policy: LbPolicy
     per_connection_buffer_limit_bytes: int

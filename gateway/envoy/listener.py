@@ -75,6 +75,17 @@ class HttpConnectionManager(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class InnerConnectionManager(Message):
+    """The same message, of a listener that clients do not see."""
+
+    TYPE: ClassVar[str] = HttpConnectionManager.TYPE
+
+    stat_prefix: str
+    http_filters: tuple[TypedConfig, ...]
+    route_config: RouteConfiguration
+
+
+@dataclass(frozen=True, kw_only=True)
 class FilterChain(Message):
     """config.listener.v3.FilterChain."""
 

@@ -101,7 +101,7 @@ class VirtualHost(Message):
     name: str
     domains: tuple[str, ...]
     routes: tuple[Route, ...]
-    typed_per_filter_config: Mapping[str, Message]
+    typed_per_filter_config: Mapping[str, Message] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,4 +47,4 @@ async def wire(
         app.detach()
         server.stop()
 
-    return replace(service, attach=app.attach, drain=drain)
+    return replace(service, attach=app.attach, retire=app.retire, drain=drain)

@@ -121,10 +121,15 @@ class HttpApp:
             for stream in (False, True)
         }
         self._run: Run | None = None
+        self._retired = False
 
     def attach(self, arounds: Sequence[Around]) -> None:
         """Begins to serve, within a server's concerns."""
         self._run = surround(self._carry_out, arounds)
+
+    def retire(self) -> None:
+        """Has health say that it is about to stop; requests are still served."""
+        self._retired = True
 
     def detach(self) -> None:
         """Stops serving: health says so, and new requests are refused."""
@@ -137,7 +142,8 @@ class HttpApp:
         wire = _Wire(scope, receive, send)
         path, run = scope["path"], self._run
         if path == HEALTH_PATH or run is None:
-            await wire.answer(Answer(b"", _UNAVAILABLE if run is None else _OK))
+            gone = run is None or self._retired
+            await wire.answer(Answer(b"", _UNAVAILABLE if gone else _OK))
             return
         there = [route for route in self._routes if route.matches(path)]
         route = next((each for each in there if each.verb == scope["method"]), None)

@@ -28,6 +28,8 @@ _RETRY = {
     ],
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
 }
+# A name that stands for several instances leads to all of them, call by call.
+_BALANCING: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
 
 _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
@@ -47,7 +49,7 @@ def open_channel(
     are counted. It connects with the first call, and again after a loss.
 
     Args:
-        target: Host and port of the service.
+        target: Host and port of the service. Calls go in turn to all addresses of the host.
         max_message_bytes: Largest message sent or received.
         retry_unavailable: Whether calls answered with UNAVAILABLE are made again, up
             to four times in all and within their deadline. For methods that are safe
@@ -70,7 +72,7 @@ def channel_options(
     *, max_message_bytes: int, retry_unavailable: bool = True
 ) -> list[tuple[str, int | str]]:
     """Returns the channel arguments of a channel; see `open_channel`."""
-    options: list[tuple[str, int | str]] = [
+    return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.keepalive_time_ms", 60_000),
@@ -82,10 +84,8 @@ def channel_options(
         # A proxy for the way outside must not see the calls between services.
         ("grpc.enable_http_proxy", 0),
         ("grpc.enable_retries", int(retry_unavailable)),
+        ("grpc.service_config", json.dumps(_BALANCING | (_RETRY if retry_unavailable else {}))),
     ]
-    if retry_unavailable:
-        options.append(("grpc.service_config", json.dumps(_RETRY)))
-    return options
 
 
 class ContextChannel(grpc.aio.Channel):

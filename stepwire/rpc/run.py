@@ -16,8 +16,9 @@ def run(name: str, settings: ServiceSettings, build: Build) -> None:
     """Runs a service until it is told to stop; blocks.
 
     It listens at once and answers health with NOT_SERVING while it builds, with
-    SERVING after. On SIGTERM or SIGINT: health, the services' own drain, the calls
-    under way, what was built in reverse, telemetry; all within `drain_seconds`.
+    SERVING after. On SIGTERM or SIGINT: health, `linger_seconds` in which calls are still
+    taken, the services' own drain, the calls under way, what was built in reverse,
+    telemetry; all within `drain_seconds`.
 
     Args:
         name: The process's name, e.g. "router".
@@ -43,6 +44,9 @@ def run(name: str, settings: ServiceSettings, build: Build) -> None:
                 extra={"services": [service.name for service in services]},
             )
             await stopping.wait()
-            await server.drain(grace_seconds=stopping.drain_seconds_left())
+            linger = min(settings.linger_seconds, stopping.drain_seconds_left())
+            await server.drain(
+                grace_seconds=stopping.drain_seconds_left() - linger, linger_seconds=linger
+            )
 
     run_process(name, settings, main)

@@ -1,5 +1,6 @@
 """A gRPC server with health, reflection and all concerns around calls."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from types import TracebackType
@@ -21,6 +22,8 @@ _logger = logging.getLogger(__name__)
 
 # Longest time for calls under way when an `async with Server(...)` block ends.
 _CLOSE_GRACE_SECONDS = 1.0
+# gRPC's largest number, which it takes for no limit of time.
+_NEVER = 2**31 - 1
 
 
 class Server:
@@ -107,16 +110,25 @@ class Server:
                 self._health.add_conditions(service.conditions)
         self._health.serve(names)
 
-    async def drain(self, *, grace_seconds: float) -> None:
+    async def drain(self, *, grace_seconds: float, linger_seconds: float = 0) -> None:
         """Stops: health first, then the services' own drain, then the calls.
 
-        New calls are refused at once. Those under way may end; what is left after the
-        grace is cancelled. Does nothing the second time.
+        New calls are refused from then on. Those under way may end; what is left after
+        the grace is cancelled. Does nothing the second time.
+
+        Args:
+            grace_seconds: How long calls under way may go on.
+            linger_seconds: For how long new calls are taken behind a health of
+                NOT_SERVING. One that arrives while the server closes is lost.
         """
         server, self._server = self._server, None
         if server is None:
             return
         self._health.stop()
+        for service in self._services:
+            if service.retire is not None:
+                service.retire()
+        await asyncio.sleep(linger_seconds)
         for service in self._services:
             if service.drain is not None:
                 try:
@@ -128,6 +140,7 @@ class Server:
 
 def server_options(settings: ServiceSettings) -> list[tuple[str, int]]:
     """Returns the channel arguments of a server."""
+    oldest_milliseconds = int(settings.max_connection_seconds * 1000) or _NEVER
     return [
         # Two processes on one port would share its calls by chance; the second must fail.
         ("grpc.so_reuseport", 0),
@@ -141,4 +154,7 @@ def server_options(settings: ServiceSettings) -> list[tuple[str, int]]:
         # a client that sends nothing would close the connection.
         ("grpc.keepalive_time_ms", 360_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        # Clients ask for a service's addresses again when they lose a connection. Its calls,
+        # watches among them, go on to their end.
+        ("grpc.max_connection_age_ms", oldest_milliseconds),
     ]

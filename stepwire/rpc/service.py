@@ -24,6 +24,8 @@ class Service:
             to stop taking new work. Must return soon.
         attach: Told the concerns around the server's calls when it begins to serve, for
             calls that come another way, such as HTTP, and share its limits.
+        retire: Told as soon as the process is asked to stop, with health: for what tells the
+            service's health another way, such as over HTTP.
         conditions: What else health answers for, by name: whether all is well with it. A
             condition that is not well is NOT_SERVING by its own name alone.
     """
@@ -32,6 +34,7 @@ class Service:
     add: Callable[[grpc.aio.Server], None]
     drain: Callable[[], Awaitable[None]] | None = None
     attach: Callable[[Sequence[Around]], None] | None = None
+    retire: Callable[[], None] | None = None
     conditions: Conditions | None = None
 
 

@@ -38,7 +38,7 @@ def _ours(error: grpc.aio.AioRpcError, target: str) -> StepwireError:
     reason = _REASONS.get(code, Reason.INTERNAL)
     # What gRPC says of a connection that it did not get begins with these words, and goes on
     # with its own inside.
-    if (error.details() or "").startswith("failed to connect to all addresses"):
+    if (error.details() or "").startswith("connections to all backends failing"):
         told = f"nothing answers at {target}"
     else:
         told = f"{target} answered {code.name}: {error.details()}"

@@ -105,8 +105,9 @@ def setup(service: str, settings: ProcessSettings) -> Telemetry:
         REGISTRY.register(DurationsCollector())
         metrics.set_meter_provider(meter_provider)
     tracer_provider = None
-    if OTEL_EXPORTER_OTLP_ENDPOINT in os.environ or (
-        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT in os.environ
+    # An empty variable is an unset one, by OpenTelemetry's specification.
+    if os.environ.get(OTEL_EXPORTER_OTLP_ENDPOINT) or (
+        os.environ.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)
     ):
         tracer_provider = _tracer_provider(resource)
         trace.set_tracer_provider(tracer_provider)

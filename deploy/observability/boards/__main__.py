@@ -4,4 +4,4 @@ from deploy.observability.boards.files import write
 
 if __name__ == "__main__":
     for path in write():
-        print(path)  # noqa: T201
+        print(path)

@@ -20,7 +20,7 @@ def main(address: str) -> None:
     """Prints a line for each expression: how many series, of which board and panel."""
     for board, panel, query in every():
         series = ask(address, plain(board, query.expr))
-        print(f"{series:4}  {board.title} > {panel.title} > {query.legend}")  # noqa: T201
+        print(f"{series:4}  {board.title} > {panel.title} > {query.legend}")
 
 
 def every() -> Iterator[tuple[Board, Panel, Query]]:

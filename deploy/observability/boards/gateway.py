@@ -51,6 +51,25 @@ CLIENTS: Final = Row(
             unit="ms",
         ),
         Panel(
+            title="Calls whose key was checked",
+            text="By the reason of a refusal. Nothing where no keys are asked for.",
+            queries=(
+                Query(
+                    total("stepwire_gateway_key_checks_total", 'stepwire_reason=""'),
+                    "passed",
+                ),
+                Query(
+                    total(
+                        "stepwire_gateway_key_checks_total",
+                        'stepwire_reason!=""',
+                        by="stepwire_reason",
+                    ),
+                    "{{stepwire_reason}}",
+                ),
+            ),
+            unit="ops",
+        ),
+        Panel(
             title="Connections and requests under way",
             text="Of clients.",
             queries=(

@@ -35,6 +35,7 @@ from stepwire.testing.poll import eventually
             "max_heap_bytes": 2**28,
             "max_connections": 5,
         },
+        {"metrics_port": 9902},
         {"default_deadline_seconds": 0.25, "long_poll_seconds": 1.125},
     ],
 )

@@ -45,6 +45,7 @@ class Place:
     client: httpx2.AsyncClient
     server: HttpServer
     app: HttpApp
+    beside: Server
     free: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: int = 0
     seen: list[Any] = field(default_factory=list)
@@ -69,7 +70,7 @@ class Place:
 
 @asynccontextmanager
 async def running(**settings: Any) -> AsyncIterator[Place]:
-    place: Any = Place(None, None, None)  # type: ignore[arg-type]
+    place: Any = Place(None, None, None, None)  # type: ignore[arg-type]
     routes = [
         Route("POST", "/wait", "test/Wait", place.wait),
         Route("GET", "/wait/", "test/WaitFor", place.wait),
@@ -79,13 +80,14 @@ async def running(**settings: Any) -> AsyncIterator[Place]:
     place.server = HttpServer(
         place.app, host="127.0.0.1", port=0, port_variable="PORT", drain_seconds=1
     )
-    service = Service("test", lambda _: None, attach=place.app.attach)
+    service = Service("test", lambda _: None, attach=place.app.attach, retire=place.app.retire)
     async with place.server:
         url = f"http://{place.server.address}"
         async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=30) as place.client:
             assert (await place.client.get("/healthz")).status_code == 503
             assert (await place.client.post("/wait", content=b"{}")).status_code == 503
-            async with Server("test", ServiceSettings(port=0, **settings), [service]):
+            place.beside = Server("test", ServiceSettings(port=0, **settings), [service])
+            async with place.beside:
                 yield place
 
 
@@ -125,6 +127,19 @@ async def test_what_cannot_be_answered() -> None:
             answered = await place.client.request(verb, path, content=content)
             assert (answered.status_code, answered.text) == told
         assert not place.seen
+
+
+async def test_a_process_that_lingers_says_so_and_answers() -> None:
+    async with running() as place:
+        draining = asyncio.create_task(place.beside.drain(grace_seconds=1, linger_seconds=3600))
+
+        async def is_told() -> bool:
+            return (await place.client.get("/healthz")).status_code == 503
+
+        assert await eventually(is_told)
+        place.free.set()
+        assert (await place.client.post("/wait", content=b"{}")).text == "whole"
+        draining.cancel()
 
 
 async def test_what_is_under_way_may_end_and_nothing_new_begins() -> None:

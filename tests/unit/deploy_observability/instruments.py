@@ -19,7 +19,7 @@ import vector_svc.metrics
 from executor_svc.queues.queues import QueueView
 from executor_svc.queues.signals import Pool, QueueSignals
 from executor_svc.queues.stats import QueueStats
-from gateway.metrics import CompanionMetrics
+from gateway.metrics import CheckMetrics, CompanionMetrics
 from gateway.ports import Status
 from model_svc.generation.metrics import GenerationMetrics
 from model_svc.health import Fallbacks, observe_hanging
@@ -218,7 +218,9 @@ def _vector() -> object:
 def _companion(meter: Meter) -> object:
     companion = CompanionMetrics(meter)
     companion.told("executor", Status.SERVING)
-    return companion
+    checks = CheckMetrics(meter)
+    checks.allowed()
+    return companion, checks
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from gateway.edge.clusters import clusters
 from gateway.edge.origins import foreign_origin
 from gateway.edge.replies import local_replies
 from gateway.edge.routes import route_configuration
-from gateway.envoy.cluster import DiscoveryType
+from gateway.envoy.cluster import DiscoveryType, DnsCluster
 from gateway.envoy.core import HeaderValueOption
 from gateway.envoy.route import Route
 from gateway.settings import GatewaySettings
@@ -87,7 +87,8 @@ def test_addresses_are_static_and_names_are_looked_up() -> None:
         cluster.name: cluster
         for cluster in clusters(GatewaySettings(vector_target="vector.svc:1", otlp_target="c:2"))
     }
-    assert found["vector"].type is DiscoveryType.STRICT_DNS
+    assert isinstance(found["vector"].cluster_type.typed_config, DnsCluster)
+    assert found["vector"].type is None
     assert found["executor"].type is DiscoveryType.STATIC
     assert found["executor"].health_checks[0].grpc_health_check.service_name == EXECUTOR
     assert found["otlp"].health_checks == ()

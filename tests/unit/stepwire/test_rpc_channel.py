@@ -306,3 +306,26 @@ async def test_unavailable_is_tried_again_where_that_is_allowed(retry, calls):
         code = await call.code()
     assert seen == calls
     assert code is (grpc.StatusCode.OK if retry else grpc.StatusCode.UNAVAILABLE)
+
+
+async def test_calls_go_to_all_instances_that_a_name_stands_for():
+    callers = {"127.0.0.1": 0, "127.0.0.2": 0}
+
+    def instance(host, port):
+        async def do(request):
+            callers[host] += 1
+            return b""
+
+        return Server("test", ServiceSettings(host=host, port=port), [service(do)])
+
+    async with instance("127.0.0.1", 0) as first, instance("127.0.0.2", first.port):
+        # As a DNS name with two addresses, which no test can count on.
+        target = f"ipv4:127.0.0.1:{first.port},127.0.0.2:{first.port}"
+        async with open_channel(target) as channel:
+            call = channel.unary_unary(METHOD)
+
+            async def all_are_called():
+                await call(b"")
+                return all(callers.values())
+
+            assert await eventually(all_are_called)

@@ -122,6 +122,23 @@ async def test_draining_tells_health_first_then_the_services_then_waits_for_call
     assert order == [f"drain, health {NOT_SERVING}", "call ended", "drained"]
 
 
+async def test_a_server_that_lingers_takes_calls_behind_a_health_of_not_serving():
+    async with (
+        Server("test", ServiceSettings(port=0), [service(echo)]) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        assert await health_of(channel, NAME) == SERVING
+        draining = asyncio.create_task(server.drain(grace_seconds=1, linger_seconds=3600))
+
+        async def is_told():
+            return await health_of(channel, NAME) == NOT_SERVING
+
+        assert await eventually(is_told)
+        assert await channel.unary_unary(f"/{NAME}/Do")(b"x") == b"x"
+        assert not draining.done()
+        draining.cancel()
+
+
 async def test_a_failing_drain_does_not_stop_the_stop(caplog):
     async def fail():
         raise ValueError("cannot drain")
