@@ -27,6 +27,8 @@ _INFRASTRUCTURE = ("grpc.health.", "grpc.reflection.")
 _NOBODY = CallInfo()
 # For how long a caller whose stream is refused is read on; see `_hear_out`.
 HEAR_OUT_SECONDS = 1.0
+# For how long one is who waits for answers, and may send nothing more until they come.
+FALL_SILENT_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,10 @@ class Call:
             that ends with "-bin".
         info: The call's context; the concerns that find out more replace it.
         started: When it began, as `time.perf_counter()` told it.
+        handled: Whether its stream of answers is in the handler's hands, and what it reads, too.
     """
 
-    __slots__ = ("context", "info", "metadata", "method", "started")
+    __slots__ = ("context", "handled", "info", "metadata", "method", "started")
 
     def __init__(self, method: Method, context: CallContext) -> None:
         self.method = method
@@ -99,6 +102,7 @@ class Call:
         self.metadata: dict[str, Any] = {pair[0]: pair[1] for pair in pairs}
         self.info = _NOBODY
         self.started = time.perf_counter()
+        self.handled = False
 
 
 Leave = Callable[[Call, BaseException | None], BaseException | None]
@@ -264,6 +268,7 @@ def _run_stream(behaviour: _Behaviour, checked: Callable[[Any], Any]) -> Run:
     # closed, and every concern left, in this task and before the call is answered.
     async def run(call: Call, request: Any) -> None:
         context: Any = call.context
+        call.handled = True
         responses = behaviour(checked(request), context)
         if inspect.isawaitable(responses):
             await responses  # a handler that writes to the context itself
@@ -324,8 +329,8 @@ def _outermost(method: Method, run: Run, arounds: Sequence[Around]) -> _Behaviou
         try:
             return await run(call, request)
         except CallFailed as failed:
-            if method.streams_requests and not method.streams_responses:
-                await _hear_out(request)
+            if method.streams_requests and not call.handled:
+                await _hear_out(method, request)
             status = to_status(failed.error, call.info.request_id, code=failed.code)
             # What was set for a good answer goes with a bad one too: the request id.
             kept = tuple(context.trailing_metadata())
@@ -338,13 +343,16 @@ def _outermost(method: Method, run: Run, arounds: Sequence[Around]) -> _Behaviou
     return handle
 
 
-async def _hear_out(requests: AsyncIterable[Any]) -> None:
+async def _hear_out(method: Method, requests: AsyncIterable[Any]) -> None:
     """Reads what a refused caller still sends, for a while.
 
     gRPC's client for Python loses a status that comes while it writes a message: it says
     INTERNAL, "Internal error from Core", and nobody learns what was wrong.
     """
-    with suppress(TimeoutError):
+    silence = FALL_SILENT_SECONDS if method.streams_responses else HEAR_OUT_SECONDS
+    reader = aiter(requests)
+    with suppress(TimeoutError, StopAsyncIteration):
         async with asyncio.timeout(HEAR_OUT_SECONDS):
-            async for _ in requests:
-                pass
+            while True:
+                async with asyncio.timeout(silence):
+                    await anext(reader)

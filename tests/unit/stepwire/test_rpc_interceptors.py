@@ -86,6 +86,21 @@ async def test_who_is_refused_amid_a_stream_is_heard_out_and_learns_why(monkeypa
         assert await status is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize("messages", [0, 3])
+async def test_who_waits_for_answers_is_refused_once_silent(messages, monkeypatch):
+    """Before the handler has its stream: what it sends is read until it sends no more."""
+    monkeypatch.setattr(chain, "HEAR_OUT_SECONDS", 60.0)
+    monkeypatch.setattr(chain, "FALL_SILENT_SECONDS", 0.5)
+    async with serving(lambda _: None) as channel:
+        asking = channel.stream_stream(f"/{NAME}/stream_stream")(
+            metadata=(("x-tenant-id", "x" * 129),)
+        )
+        for _ in range(messages):
+            await asking.write(b"x")
+        assert await asking.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "x-tenant-id" in await asking.details()
+
+
 async def test_who_never_stops_sending_is_refused_all_the_same(monkeypatch):
     monkeypatch.setattr(chain, "HEAR_OUT_SECONDS", 0.01)
     async with refusing() as server, grpc.aio.insecure_channel(server.address) as channel:
