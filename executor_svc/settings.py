@@ -91,6 +91,12 @@ class WorkerSettings(RecordSettings, DependentSettings):
         ge=1,
         description="Steps that may be in flight at once; when they are taken, messages wait.",
     )
+    exit_when_idle_seconds: float = Field(
+        default=0,
+        ge=0,
+        description="After how long without a step in flight the process ends by itself, with exit"
+        " code 0: for jobs and functions that take what waits. 0: it stays.",
+    )
     python_threads: int = Field(
         default=8,
         ge=1,

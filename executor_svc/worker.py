@@ -78,12 +78,15 @@ class Worker:
         admitter: Admitter,
         announcer: Announcer,
         lease: Lease,
+        *,
+        slots: Slots,
     ) -> None:
         self._actors = actors
         self._dispatcher = dispatcher
         self._admitter = admitter
         self._announcer = announcer
         self._lease = lease
+        self._slots = slots
         self._retiring: asyncio.Task[None] | None = None
 
     def retire(self) -> None:
@@ -98,6 +101,13 @@ class Worker:
     def check_lease(self) -> None:
         """Stop what runs if the lease has run out; see `Lease.check`."""
         self._lease.check()
+
+    async def until_idle(self, seconds: float) -> None:
+        """Wait until nothing has been in flight for so long, from now on."""
+        left = seconds
+        while left > 0:
+            await asyncio.sleep(left)
+            left = seconds - self._slots.idle_seconds
 
     async def drain(self, *, timeout_seconds: float) -> None:
         """Take nothing new, let running attempts finish, and stop those that do not."""
@@ -229,7 +239,7 @@ async def start_worker(
         offer=dispatcher.offer,
         decline=dispatcher.decline,
     )
-    worker = Worker(actors, dispatcher, admitter, announcer, lease)
+    worker = Worker(actors, dispatcher, admitter, announcer, lease, slots=slots)
     await actors.start()
     return worker
 
@@ -280,8 +290,14 @@ async def _reconcile(
             logger.warning("reconciling failed", extra={"cause": repr(error)})
 
 
+async def _leave_when_idle(worker: Worker, stopping: Stopping, *, after_seconds: float) -> None:
+    await worker.until_idle(after_seconds)
+    logger.info("worker has nothing to do and ends")
+    stopping.set()
+
+
 def run(settings: WorkerSettings) -> None:
-    """Run a worker process until it is told to stop."""
+    """Run a worker process until it is told to stop, or has been idle for as long as is set."""
 
     async def build(stack: AsyncExitStack) -> Worker:
         if not settings.rabbitmq_url:
@@ -307,6 +323,12 @@ def run(settings: WorkerSettings) -> None:
         # The first thing that happens when the process goes on after it was stopped.
         signal.signal(signal.SIGCONT, lambda *_: worker.check_lease())
         logger.info("worker is ready", extra={"queues": list(settings.queues)})
+        if settings.exit_when_idle_seconds:
+            leaving = asyncio.create_task(
+                _leave_when_idle(worker, stopping, after_seconds=settings.exit_when_idle_seconds),
+                name="leave",
+            )
+            stack.callback(leaving.cancel)
         await stopping.wait()
         await worker.drain(timeout_seconds=stopping.drain_seconds_left())
 

@@ -1,14 +1,18 @@
 """How many steps a worker process holds at once: the back-pressure on its messages."""
 
 import threading
+import time
+from collections.abc import Callable
 
 
 class Slots:
     """Counts steps in flight. Taken by actor threads, freed by the event loop."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
+        self._clock = clock
         self._used = 0
+        self._idle_since = clock()
         self._closed = False
         self._changed = threading.Condition()
 
@@ -21,6 +25,12 @@ class Slots:
     def used(self) -> int:
         """Steps in flight."""
         return self._used
+
+    @property
+    def idle_seconds(self) -> float:
+        """For how long nothing has been in flight; 0 while something is."""
+        with self._changed:
+            return 0.0 if self._used else self._clock() - self._idle_since
 
     def take(self, count: int) -> bool:
         """Block until there is room, then count `count` steps as in flight.
@@ -47,6 +57,7 @@ class Slots:
         """Count `count` steps less."""
         with self._changed:
             self._used -= count
+            self._idle_since = self._clock()
             self._changed.notify_all()
 
     def close(self) -> None:

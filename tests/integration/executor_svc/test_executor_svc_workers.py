@@ -18,6 +18,8 @@ from tests.integration.executor_svc.worker_process import worker_process
 from tests.pauses import pauses
 
 CLOSING_SECONDS = 0.8
+# Longer than a message takes to a worker that is ready, on a slow machine.
+IDLE_SECONDS = 3
 
 
 async def test_a_stopped_worker_hands_its_steps_back(mesh, tmp_path):
@@ -56,6 +58,17 @@ async def test_a_stopping_worker_lets_steps_finish(mesh, tmp_path):
     assert step.attempt == 1
     async with mesh.worker():
         assert output_of(await mesh.client.wait(task_id)) == [0]
+
+
+async def test_a_worker_that_is_to_end_when_idle_does_what_waits_and_no_more(mesh, tmp_path):
+    waiting = [await mesh.client.create(chain(2), 1) for _ in range(3)]
+    with worker_process(mesh, tmp_path / "log", exit_when_idle_seconds=IDLE_SECONDS) as worker:
+        for task_id in waiting:
+            assert output_of(await mesh.client.wait(task_id)) == 3
+        assert await asyncio.to_thread(worker.wait) == 0, worker.log.read_text()
+    late = await mesh.client.create(chain(2), 1)
+    with worker_process(mesh, tmp_path / "log", exit_when_idle_seconds=IDLE_SECONDS):
+        assert output_of(await mesh.client.wait(late)) == 3
 
 
 async def test_a_step_that_kills_its_workers_fails_in_the_end(mesh, tmp_path):

@@ -73,3 +73,17 @@ def test_every_waiter_is_served_in_the_end():
         thread.join(JOIN_SECONDS)
     assert served == [True] * 20
     assert slots.used == 0
+
+
+def test_idleness_begins_when_the_last_step_has_ended():
+    now = 10.0
+    slots = Slots(3, clock=lambda: now)
+    now = 12.0
+    assert slots.idle_seconds == 2.0
+    slots.take(2)
+    now = 15.0
+    slots.free(1)
+    assert slots.idle_seconds == 0.0
+    slots.free(1)
+    now = 15.5
+    assert slots.idle_seconds == 0.5
