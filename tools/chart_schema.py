@@ -110,7 +110,7 @@ def map_schema(key: str, value: dict[str, Any], part: str) -> dict[str, Any]:
     """Returns the schema of a map: its keys are its own, or the user's, or names of settings."""
     if key == "settings":
         names = settings_of(PARTS[part], secret=False)
-        return {"type": "object", "propertyNames": {"enum": names}}
+        return closed({name: {} for name in names})
     if key == "secretSettings":
         return closed(dict.fromkeys(settings_of(PARTS[part], secret=True), SECRET))
     if key in OPEN:
@@ -136,8 +136,8 @@ def schema(values: dict[str, Any]) -> dict[str, Any]:
     kind["properties"] |= pod
     workers["classes"] = {
         "type": "object",
-        "propertyNames": {"pattern": CLASS_NAME},
-        "additionalProperties": kind,
+        "additionalProperties": False,
+        "patternProperties": {CLASS_NAME: kind},
     }
     properties["workers"] = closed(workers)
     # Given by Helm to charts within charts.

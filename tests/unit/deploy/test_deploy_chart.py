@@ -52,6 +52,11 @@ def test_values_are_taken_and_misspelt_ones_refused() -> None:
     assert not takes("workers", "classes", "Long_Running", value=classes)
 
 
+def test_a_refusal_names_the_place() -> None:
+    """Helm names a wrong place for what `propertyNames` refuses."""
+    assert '"propertyNames"' not in (CHART / "values.schema.json").read_text("utf-8")
+
+
 def test_what_the_chart_sets_cannot_be_set_twice() -> None:
     for name in ("PORT", "POSTGRES_URL", "DRAIN_SECONDS", "QUEUES"):
         assert not takes("executor", "settings", value={name: 1})
