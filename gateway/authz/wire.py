@@ -54,7 +54,7 @@ def read_question(head: bytes) -> Question:
     """Reads the head of a request, without the empty line at its end.
 
     Raises:
-        MalformedError: It is none, or has a body.
+        MalformedError: It is none, has a body, or a header that is no name, colon and value.
     """
     first, *lines = head.decode("latin-1").split(_LINE)
     parts = first.split(" ")
@@ -62,7 +62,10 @@ def read_question(head: bytes) -> Question:
         raise MalformedError(first)
     headers: dict[str, str] = {}
     for line in lines:
-        name, _, value = line.partition(":")
+        name, colon, value = line.partition(":")
+        # A name that another reader may take for another one, or a line that goes on.
+        if not colon or not name or " " in name or "\t" in name:
+            raise MalformedError(name)
         name = name.lower()
         value = value.strip()
         # Two keys are no key.

@@ -113,6 +113,11 @@ def test_a_question_is_read() -> None:
         b"GET /checks HTTP/1.1",
         b"POST /check/x HTTP/1.1\r\ncontent-length: 5",
         b"POST /check/x HTTP/1.1\r\ntransfer-encoding: chunked",
+        b"POST /check/x HTTP/1.1\r\ntransfer-encoding : chunked",
+        b"POST /check/x HTTP/1.1\r\nx-api-key:\r\n sw_folded",
+        b"POST /check/x HTTP/1.1\r\n\tx-api-key: a",
+        b"POST /check/x HTTP/1.1\r\nx-api-key",
+        b"POST /check/x HTTP/1.1\r\n: a",
     ],
 )
 def test_what_is_no_question_is_refused(head: bytes) -> None:
