@@ -35,6 +35,7 @@ class ExitCode(IntEnum):
     """The user pressed Ctrl-C."""
 
 
+_ABOUT_THE_KEY = {Reason.KEY_MISSING, Reason.KEY_INVALID, Reason.KEY_EXPIRED, Reason.KEY_REVOKED}
 _CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: ExitCode.REFUSED,
     grpc.StatusCode.UNAUTHENTICATED: ExitCode.REFUSED,
@@ -101,7 +102,7 @@ def _describe(error: Exception) -> Iterator[str]:
             yield f"  {key}: {value}"
     if error.retry_after is not None:
         yield f"  try again in {error.retry_after.total_seconds():g} s"
-    elif error.reason is Reason.KEY_MISSING:
+    elif error.reason in _ABOUT_THE_KEY:
         yield f"  The key is taken from the environment variable {VARIABLE}."
     elif error.reason is Reason.DEPENDENCY_UNAVAILABLE:
         yield (

@@ -53,12 +53,15 @@ def open_gateway(
 
     Raises:
         OSError: The file cannot be read.
+        StepwireError: FIELD_INVALID for a key that no header can hold.
     """
-    key = os.environ.get(VARIABLE, "") if api_key is None else api_key
+    key = (os.environ.get(VARIABLE, "") if api_key is None else api_key).strip()
+    if not (key.isascii() and key.isprintable()):
+        raise field_invalid("api_key", f"(or {VARIABLE}) has characters that are in no key")
     # Safe to call twice: changing calls carry a request id, or write what is given.
     return open_channel(
         address.target,
-        headers=(("authorization", f"Bearer {key.strip()}"),) if key else (),
+        headers=(("authorization", f"Bearer {key}"),) if key else (),
         credentials=_credentials(ca_file) if address.tls else None,
     )
 

@@ -36,9 +36,11 @@ async def test_the_life_of_a_key(guarded: Mesh, first_key: str) -> None:
     refused = await run(guarded, made["key_text"], "keys", "list")
     assert refused.exit_code == ExitCode.REFUSED
     assert "[SCOPE_MISSING]" in refused.stderr
-    missing = await run(guarded, "", "keys", "list")
-    assert missing.exit_code == ExitCode.REFUSED
-    assert "STEPWIRE_API_KEY" in missing.stderr
+    for text, reason in (("", "[KEY_MISSING]"), ("sw_unknown", "[KEY_INVALID]")):
+        bad = await run(guarded, text, "keys", "list")
+        assert bad.exit_code == ExitCode.REFUSED
+        assert reason in bad.stderr
+        assert "STEPWIRE_API_KEY" in bad.stderr
 
     rotated = await as_json(guarded, first_key, "keys", "rotate", key_id)
     assert "previous_secret_end_time" in rotated["key"]
