@@ -19,6 +19,7 @@ from gateway.envoy.core import (
 from gateway.envoy.observe import (
     AccessLog,
     ApplicationLogConfig,
+    CustomTag,
     FileAccessLog,
     HeaderFilter,
     LogFilter,
@@ -36,14 +37,17 @@ SERVICE_NAME = "gateway"
 _STDOUT = "-"
 _PARTS_PER_PERCENT = 10_000
 
+_URL = "%REQ(:SCHEME)%://%REQ(:AUTHORITY)%%PATH(NQ:ORIG_OR_PATH)%"
+
 # The keys are those of the services' log lines where both have one.
 _ACCESS_LOG_FIELDS = {
     "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%",
     "service": SERVICE_NAME,
     "http_method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
-    # The gRPC method, also of calls that came as JSON; their own path is below.
-    "path": "%REQ(:PATH)%",
-    "original_path": "%REQ(X-ENVOY-ORIGINAL-PATH)%",
+    # The gRPC method, also of calls that came as JSON; their own path is below. Both without
+    # the query, in which people put keys, and texts that they search for.
+    "path": "%PATH(NQ:PATH)%",
+    "original_path": "%PATH(NQ:ORIG)%",
     "protocol": "%PROTOCOL%",
     "http_status": "%RESPONSE_CODE%",
     "grpc_status": "%GRPC_STATUS(SNAKE_STRING)%",
@@ -122,7 +126,9 @@ def tracing(settings: GatewaySettings) -> Tracing | None:
     if settings.otlp_target is None:
         return None
     return Tracing(
-        operation="%REQ(:PATH)%",
+        operation="%PATH(NQ:PATH)%",
+        # In the place of Envoy's own, which has the query.
+        custom_tags=(CustomTag(tag="http.url", value=_URL),),
         spawn_upstream_span=False,
         provider=TypedConfig(
             name="envoy.tracers.opentelemetry",

@@ -194,10 +194,19 @@ class OpenTelemetryTracer(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CustomTag(Message):
+    """type.tracing.v3.CustomTag."""
+
+    tag: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tracing(Message):
     """…http_connection_manager.v3.HttpConnectionManager.Tracing."""
 
     operation: str
+    custom_tags: tuple[CustomTag, ...]
     spawn_upstream_span: bool
     provider: TypedConfig
 

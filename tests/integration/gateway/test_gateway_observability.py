@@ -44,6 +44,12 @@ async def collecting(collector: Collector) -> AsyncIterator[str]:
         await server.stop(None)
 
 
+def whole(log: Path, *, lines: int) -> str | None:
+    """Return the text of a log, once it has that many lines."""
+    text = log.read_text(encoding="utf-8")
+    return text if text.count("\n") == lines else None
+
+
 async def test_a_call_is_a_span_between_the_clients_and_the_services(tmp_path: Path) -> None:
     collector = Collector()
     async with (
@@ -52,13 +58,23 @@ async def test_a_call_is_a_span_between_the_clients_and_the_services(tmp_path: P
     ):
         await mesh.http.get("/v1/tasks/abc", headers={"traceparent": f"00-{TRACE}-{CALLER}-01"})
         (sent,) = mesh.executor.metadata["traceparent"]
+        # Refused, and yet people do so.
+        for path in ("/v1/tasks", "/v1/models", "/v1/nothing"):
+            await mesh.http.get(path, params={"api_key": "hunter2"})
         # Envoy sends its spans every 5 s.
-        await eventually(lambda: collector.spans, timeout_seconds=20)
+        await eventually(lambda: len(collector.spans) == 1 + 3, timeout_seconds=20)
+        log = await eventually(lambda: whole(mesh.envoy.access_log, lines=1 + 3))
     (span,) = [span for span in collector.spans if span.trace_id.hex() == TRACE]
     assert span.parent_span_id.hex() == CALLER
     assert sent == f"00-{TRACE}-{span.span_id.hex()}-01"
     assert span.name == "/stepwire.api.executor.v1.ExecutorService/GetTask"
     assert collector.service_names == {"gateway"}
+    # What stands in a query is nobody's business but the service's.
+    assert "hunter2" not in f"{log}{collector.spans}"
+    urls = {
+        attribute.value.string_value for each in collector.spans for attribute in each.attributes
+    }
+    assert {f"http://{mesh.envoy.target}/v1/{name}" for name in ("tasks", "tasks/abc")} < urls
 
 
 async def test_a_call_that_is_not_sampled_tells_the_services_so(tmp_path: Path) -> None:
