@@ -35,6 +35,8 @@ SET_BY_CHART = {
     *("queues", "drain_seconds", "linger_seconds", "name", "slots", "step_modules", "failpoints"),
     *("provider", "threads", "repository_dir", "concurrency", "cache_dir", "catalogue_path"),
     *("authentication", "allow_unauthenticated", "first_key"),
+    # A Deployment would start it again and again.
+    "exit_when_idle_seconds",
 }
 # Told by telemetry.*.
 SET_BY_TELEMETRY = {"log_level", "trace_sampling_percent"}
