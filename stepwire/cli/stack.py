@@ -333,8 +333,9 @@ def _as_json(state: StackState, parts: list[PartHealth]) -> dict[str, Any]:
 def _as_table(state: StackState, parts: list[PartHealth]) -> Table:
     own = supervisor_resident_bytes(state)
     total = own + sum(health.resident_bytes for health in parts)
+    keys = "   calls need a key" if state.auth else ""
     table = Table(
-        title=f"gateway http://{state.gateway}   broker {state.broker}   {state.phase}",
+        title=f"gateway http://{state.gateway}   broker {state.broker}   {state.phase}{keys}",
         title_justify="left",
         box=None,
         padding=(0, 2, 0, 0),
