@@ -333,7 +333,7 @@ def _as_json(state: StackState, parts: list[PartHealth]) -> dict[str, Any]:
 def _as_table(state: StackState, parts: list[PartHealth]) -> Table:
     own = supervisor_resident_bytes(state)
     total = own + sum(health.resident_bytes for health in parts)
-    keys = "   calls need a key" if state.auth else ""
+    keys = "   keys on" if state.auth else ""
     table = Table(
         title=f"gateway http://{state.gateway}   broker {state.broker}   {state.phase}{keys}",
         title_justify="left",

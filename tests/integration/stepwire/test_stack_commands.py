@@ -93,7 +93,7 @@ def test_a_second_up_says_that_its_options_are_not_taken(home: Path) -> None:
     assert done.exit_code == 0
     told = " ".join(done.stdout.split())
     assert "Stepwire is up: gateway at http://127.0.0.1:8080 It was up already" in told
-    assert "calls need a key" in run(home, "status").stdout
+    assert "keys on" in run(home, "status").stdout
     with locked(home):
         refused = run(home, "up")
     assert refused.exit_code == 5
