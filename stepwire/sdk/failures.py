@@ -36,14 +36,23 @@ def raising_ours(target: str) -> Iterator[None]:
 def _ours(error: grpc.aio.AioRpcError, target: str) -> StepwireError:
     code = error.code()
     reason = _REASONS.get(code, Reason.INTERNAL)
-    # What gRPC says of a connection that it did not get begins with these words, and goes on
-    # with its own inside.
-    if (error.details() or "").startswith("connections to all backends failing"):
-        told = f"nothing answers at {target}"
-    else:
-        told = f"{target} answered {code.name}: {error.details()}"
     return StepwireError(
         reason,
-        told,
+        _told(error.details() or "", code.name, target),
         metadata={"dependency": target, "status": code.name},
     )
+
+
+def _told(details: str, code: str, target: str) -> str:
+    # What gRPC says of a connection that it did not get begins with these words, and goes on
+    # with its own inside.
+    if not details.startswith("connections to all backends failing"):
+        return f"{target} answered {code}: {details}"
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        return (
+            f"nothing that is trusted answers at {target}: STEPWIRE_CA_FILE names the authorities"
+            " that are"
+        )
+    if "handshake failed" in details:
+        return f"nothing answers at {target} by TLS; in the clear, it is named without https://"
+    return f"nothing answers at {target}"

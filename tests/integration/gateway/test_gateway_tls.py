@@ -81,6 +81,11 @@ async def test_tls_with_a_certificate_that_is_renewed(tmp_path: Path) -> None:
             with pytest.raises(StepwireError) as caught:
                 await distrustful.get("abc")
             assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+            assert "STEPWIRE_CA_FILE" in caught.value.message
+        async with Client(f"https://{executor_target}", ca_file=str(ca)) as mistaken:
+            with pytest.raises(StepwireError) as caught:
+                await mistaken.get("abc")
+            assert "without https://" in caught.value.message
         assert await serial_of(envoy.target, ca) == 7
 
         certify(tmp_path, certificates, serial=8)
