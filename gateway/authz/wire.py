@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from gateway.mesh import HEALTH_PATH
 from gateway.public import Scope
 from stepwire.errors import Reason
 from stepwire.rpc.metadata import TENANT_ID
 
 PREFIX: Final = "/check"
-HEALTH_PATH: Final = "/healthz"
 AUTHORIZATION_HEADER: Final = "authorization"
 API_KEY_HEADER: Final = "x-api-key"
 

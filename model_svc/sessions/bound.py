@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime as ort
 
 from model_svc.sessions.devices import Device
-from model_svc.sessions.graphs import GATE, has_graphs
+from model_svc.sessions.graphs import GATE, note_graphs
 from model_svc.sessions.session import Session, run_options
 from model_svc.tensors import DTYPES, Tensor
 
@@ -68,7 +68,7 @@ class BoundSession(Session):
         self._kind = "cuda" if self.device is Device.GPU else "cpu"
         self._graphs = graphs and self.device is Device.GPU
         if self._graphs:
-            has_graphs(self._session)
+            note_graphs(self._session)
         self._max_buckets = max_buckets
         self._buckets: OrderedDict[tuple[Any, ...], _Bucket] = OrderedDict()
         self._lock = threading.Lock()

@@ -74,7 +74,7 @@ GATE: Final = CaptureGate()
 _with_graphs: Final[WeakSet[Any]] = WeakSet()
 
 
-def has_graphs(session: Any) -> None:
+def note_graphs(session: Any) -> None:
     """Notes that a session of ONNX Runtime captures graphs."""
     _with_graphs.add(session)
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from model_svc.sessions import devices
 from model_svc.sessions.devices import Device, load_cuda_libraries, why_no_cuda
 from model_svc.sessions.errors import DeviceError, DeviceFullError, InputRefusedError
-from model_svc.sessions.graphs import has_graphs
+from model_svc.sessions.graphs import note_graphs
 from model_svc.sessions.memory import NO_LIMIT, GpuMemory
 from model_svc.sessions.session import Session, is_device_fault
 from tests.integration.model_svc.graphs import value, write_model, write_scale
@@ -70,7 +70,7 @@ def test_sessions_with_graphs_outlive_a_device_that_failed(tmp_path: Path) -> No
     session.device = Device.GPU
     for said, lives in (("CUDA failure 2: out of memory", False), (FAILED, True)):
         graphs = Graphs()
-        has_graphs(graphs)
+        note_graphs(graphs)
         known = weakref.ref(graphs)
         session.judged(RuntimeError(said))
         del graphs
